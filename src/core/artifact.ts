@@ -1,0 +1,85 @@
+import { z } from 'zod';
+import { canonicalJson, type Digest, digestBytes, isDigest } from './digest.ts';
+import { UserError } from './error.ts';
+
+/** A digest as zod sees it. */
+export const digestSchema = z.custom<Digest>(isDigest, 'not a digest (sha256: and 64 hexadecimal digits)');
+
+/** What artifacts there are. Each is made by the step of a like name. */
+export const artifactKinds = [
+  'dataset',
+  'transform',
+  'run',
+  'checkpoint',
+  'package',
+  'evaluation',
+  'delta',
+] as const;
+
+/** One of {@link artifactKinds}. */
+export type ArtifactKind = (typeof artifactKinds)[number];
+
+const relativePath = z
+  .string()
+  .min(1)
+  .max(1024)
+  .refine(
+    isInsidePath,
+    'not a relative path inside the artifact (no "..", no leading "/", no backslash or NUL)',
+  );
+
+/** A manifest: what moves between steps. Its identity is the sha256 of its canonical JSON. */
+export const artifactSchema = z.strictObject({
+  kind: z.enum(artifactKinds),
+  name: z.string().min(1).max(200),
+  files: z.array(z.strictObject({ path: relativePath, digest: digestSchema, size: z.int().nonnegative() })),
+  parents: z.array(digestSchema),
+  meta: z.record(z.string(), z.json()),
+});
+
+/** A content-addressed manifest: `files` sorted by path, sizes in bytes, `parents` sorted and unique. */
+export type Artifact = z.infer<typeof artifactSchema>;
+
+/** Whether a path stays below the folder it is joined to. */
+export function isInsidePath(path: string): boolean {
+  if (path.startsWith('/') || path.includes('\\') || path.includes('\0')) return false;
+  return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
+}
+
+/** Puts a manifest into its one canonical order. Throws a UserError when two files share a path. */
+export function normalizeArtifact(artifact: Artifact): Artifact {
+  const files = [...artifact.files].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+  const twice = files.find((file, index) => files[index + 1]?.path === file.path);
+  if (twice)
+    throw new UserError('artifact-corrupt', `artifact ${artifact.name} lists the file ${twice.path} twice`);
+  return { ...artifact, files, parents: [...new Set(artifact.parents)].sort() };
+}
+
+/** The canonical bytes of a manifest, as stored. */
+export function encodeArtifact(artifact: Artifact): string {
+  return canonicalJson(normalizeArtifact(artifact));
+}
+
+/** The identity of a manifest. */
+export function artifactDigest(artifact: Artifact): Digest {
+  return digestBytes(encodeArtifact(artifact));
+}
+
+/** Reads a stored manifest. Throws a UserError (artifact-corrupt) when the bytes are not what `expected` names. */
+export function decodeArtifact(text: string, expected: Digest): Artifact {
+  const actual = digestBytes(text);
+  if (actual !== expected) {
+    throw new UserError('artifact-corrupt', `artifact ${expected} has the content of ${actual}`);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError('artifact-corrupt', `artifact ${expected} is not JSON`, undefined, { cause });
+  }
+  const parsed = artifactSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new UserError('artifact-corrupt', `artifact ${expected}: ${z.prettifyError(parsed.error)}`);
+  }
+  return parsed.data;
+}

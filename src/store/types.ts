@@ -1,0 +1,70 @@
+import type { Readable } from 'node:stream';
+import type { Artifact } from '../core/artifact.ts';
+import type { Digest } from '../core/digest.ts';
+
+/** What a store knows of one object. `etag` is opaque; pass it to `ifMatch`. `size` in bytes. */
+export interface Entry {
+  key: string;
+  size: number;
+  etag: string;
+}
+
+/** What {@link ObjectStore.put} did: wrote, found the key taken (`ifAbsent`), or found other content (`ifMatch`). */
+export type PutResult = 'stored' | 'exists' | 'changed';
+
+/**
+ * The smallest object store that carries compare-and-swap. Keys are `/`-separated relative paths. Absent is null;
+ * throwing (UpstreamError, or UserError store-denied) means the store failed. A put is atomic: readers see all or nothing.
+ */
+export interface ObjectStore {
+  /** Where it is, without credentials. */
+  readonly url: string;
+  get(key: string): Promise<Readable | null>;
+  stat(key: string): Promise<Entry | null>;
+  /** Every object whose key starts with `prefix`, in ascending key order. */
+  list(prefix: string): AsyncIterable<Entry>;
+  /** Deletes; an absent key is no error. */
+  delete(key: string): Promise<void>;
+  put(
+    key: string,
+    body: Readable | Uint8Array | string,
+    options?: { ifAbsent?: true; ifMatch?: string },
+  ): Promise<PutResult>;
+}
+
+/**
+ * One zone (`work/` or `trusted/`) as steps and bot see it: content-addressed blobs and manifests, and small named JSON
+ * records. Every read of content is verified against its digest; a mismatch is UserError artifact-corrupt, an absent
+ * object UserError artifact-missing.
+ */
+export interface Zone {
+  readonly name: 'work' | 'trusted';
+  readonly store: ObjectStore;
+  /** Stores bytes (streamed; nothing is written when the blob is already there) and returns their address and size. */
+  putBlob(body: Readable | Uint8Array | string): Promise<{ digest: Digest; size: number }>;
+  /** Stores a local file without reading it into memory. */
+  putFile(path: string): Promise<{ digest: Digest; size: number }>;
+  /** A stream that fails at its end when the bytes do not match. Do not act on its content before it ended. */
+  openBlob(digest: Digest): Promise<Readable>;
+  /** The whole blob, verified. */
+  readBlob(digest: Digest): Promise<Buffer>;
+  /** Writes a blob to `path` (atomic: temporary file, verified, renamed). */
+  saveBlob(digest: Digest, path: string): Promise<void>;
+  hasBlob(digest: Digest): Promise<boolean>;
+  putArtifact(artifact: Artifact): Promise<Digest>;
+  getArtifact(digest: Digest): Promise<Artifact>;
+  /** Whether the manifest and all its files are there (sizes compared, bytes not read). */
+  hasArtifact(digest: Digest): Promise<boolean>;
+  /** Writes all files of an artifact below a folder, a few at once. */
+  saveArtifact(digest: Digest, folder: string): Promise<Artifact>;
+  /** Copies an artifact with its files (not its parents) from another zone; verified on the way; idempotent. */
+  copyArtifact(from: Zone, digest: Digest): Promise<void>;
+  /** A named JSON record with the etag to swap it against. */
+  readRecord(key: string): Promise<{ value: unknown; etag: string } | null>;
+  writeRecord(
+    key: string,
+    value: unknown,
+    options?: { ifAbsent?: true; ifMatch?: string },
+  ): Promise<PutResult>;
+  listRecords(prefix: string): AsyncIterable<Entry>;
+}
