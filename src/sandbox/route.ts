@@ -1,0 +1,76 @@
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
+import type { CiEngine } from './ci-port.ts';
+import type { Token, User, World } from './state.ts';
+
+/** A file of a multipart body, already written to a temporary place that is removed after the call. */
+export interface UploadedFile {
+  path: string;
+  filename: string;
+  contentType: string;
+  /** Bytes. */
+  size: number;
+}
+
+/** One API request, parsed. Parameters of the path are decoded; `params.id` of a project may be a number or a full path. */
+export interface Call {
+  world: World;
+  engine: CiEngine;
+  method: string;
+  headers: IncomingHttpHeaders;
+  /** Names as in the route's path, `*` for the rest. */
+  params: Record<string, string>;
+  /** `a[]=1&a[]=2` arrives as `{a: ['1', '2']}`, `f[x]=1` as `{f: {x: '1'}}`. */
+  query: Record<string, unknown>;
+  /** JSON, form or multipart fields; empty for other content types and for routes with `raw`. */
+  body: Record<string, unknown>;
+  files: Record<string, UploadedFile>;
+  /** The unread body of a route with `raw: true` (otherwise already consumed). */
+  request: IncomingMessage;
+  /** The caller; null on routes with `auth: 'none'` called without a token. */
+  user: User | null;
+  token: Token | null;
+  /** Aborts when the caller goes away. */
+  signal: AbortSignal;
+}
+
+/** What a handler answers. `body` undefined sends none; streams, buffers and strings go out as they are, the rest as JSON. */
+export interface Reply {
+  status: number;
+  body?: Readable | Buffer | string | object | null;
+  headers?: Record<string, string>;
+}
+
+/**
+ * One line of the route table.
+ *
+ * `spec` is the operationId of the OpenAPI file, or the documented exception: the page on docs.gitlab.com and the
+ * parameters (query and body together) it lists.
+ */
+export interface Route {
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** Below `/api/v4`, in Fastify's notation: `/projects/:id/jobs/:job_id/artifacts/*`. */
+  path: string;
+  spec: { operationId: string; extra?: string[]; extraDoc?: string } | { doc: string; parameters: string[] };
+  /** Who of ours sends it. */
+  caller: string;
+  /** `user` (the default) refuses calls without a valid token with 401; `none` leaves it to the handler. */
+  auth?: 'user' | 'none';
+  /** Leave the body unread for the handler (`call.request`). */
+  raw?: true;
+  handler(call: Call): Promise<Reply> | Reply;
+}
+
+/** An answer other than success, thrown by handlers. `body` is GitLab's error body: `{message}` or `{error}`. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly status: number;
+  readonly body: object;
+
+  constructor(status: number, body: object | string) {
+    const object = typeof body === 'string' ? { message: body } : body;
+    super(`${status} ${JSON.stringify(object)}`);
+    this.status = status;
+    this.body = object;
+  }
+}
