@@ -148,7 +148,9 @@ export interface MergeRequest {
   /** Head of the source branch; fixed once merged. */
   sha: string;
   mergeCommitSha: string | null;
+  squashCommitSha: string | null;
   squash: boolean;
+  removeSourceBranch: boolean;
   mergedBy: number | null;
   approvedBy: number[];
   labels: string[];
@@ -219,6 +221,15 @@ export interface Issue {
   notes: Note[];
 }
 
+/** What a project's owner can set, as far as the sandbox acts on it. */
+export interface ProjectSettings {
+  description: string;
+  mergeMethod: 'merge' | 'rebase_merge' | 'ff';
+  onlyAllowMergeIfPipelineSucceeds: boolean;
+  /** null = `.gitlab-ci.yml`. */
+  ciConfigPath: string | null;
+}
+
 /** A project with everything that belongs to it. The repository is the bare git folder `repository`. */
 export interface Project {
   id: number;
@@ -227,6 +238,7 @@ export interface Project {
   name: string;
   defaultBranch: string;
   repository: string;
+  settings: ProjectSettings;
   members: Map<number, AccessLevel>;
   protectedBranches: { name: string; pushLevel: AccessLevel | 0; mergeLevel: AccessLevel | 0 }[];
   variables: Variable[];
