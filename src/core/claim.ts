@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { digestSchema } from './artifact.ts';
+import { candidateSchema } from './candidate.ts';
+
+/**
+ * What a merge-request pipeline says it made: the `register` job's artifact `.cdl/<model>.candidate.json`. It is a claim:
+ * the bot recomputes code and config from git and checks the artifacts in the store before it believes anything.
+ */
+export const claimSchema = z.strictObject({
+  v: z.literal(1),
+  candidate: candidateSchema,
+  version: z.int().positive(),
+  run: digestSchema,
+});
+
+/** See {@link claimSchema}. */
+export type Claim = z.infer<typeof claimSchema>;
+
+/** Path of the claim among the artifacts of the `register` job. */
+export function claimPath(model: string): string {
+  return `.cdl/${model}.candidate.json`;
+}
+
+/** Key of the registry record that gave a candidate its version number. */
+export function versionKey(project: string, model: string, version: number): string {
+  return `versions/${encodeURIComponent(project)}/${model}/${String(version).padStart(8, '0')}.json`;
+}
+
+/** Key in the trusted zone under which the bot hands a verified candidate to the evaluation. */
+export function candidateKey(candidate: string): string {
+  return `candidates/${candidate.replace('sha256:', '')}.json`;
+}

@@ -1,0 +1,158 @@
+import { createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { z } from 'zod';
+import { digestSchema } from './artifact.ts';
+import { canonicalJson, type Digest, digestBytes } from './digest.ts';
+import { UserError } from './error.ts';
+
+/** in-toto Statement v1 type (in-toto attestation framework, spec/v1/statement.md). */
+const statementType = 'https://in-toto.io/Statement/v1';
+const predicateType = 'https://cdl.dev/decision/v1';
+/** DSSE payload type of an in-toto statement. */
+const payloadType = 'application/vnd.in-toto+json';
+
+const predicateSchema = z.strictObject({
+  project: z.string(),
+  model: z.string(),
+  environment: z.string(),
+  /** The candidate that was live when this was decided, or null. */
+  baseline: digestSchema.nullable(),
+  plan: digestSchema,
+  decision: z.enum(['approved', 'promoted', 'revoked']),
+  /** Why a failed gate was overruled. */
+  override: z.strictObject({ reason: z.string().min(1) }).optional(),
+  approvers: z.array(z.strictObject({ id: z.string(), name: z.string(), role: z.string() })),
+  /** Digest of the roles and approval rules that were applied. */
+  policy: digestSchema,
+  /** The change it was decided on (`!12`), or `system`. */
+  change: z.string(),
+  seq: z.int().positive(),
+  prev: digestSchema.nullable(),
+  /** ISO 8601. */
+  time: z.string(),
+});
+
+const statementSchema = z.strictObject({
+  _type: z.literal(statementType),
+  subject: z.tuple([
+    z.strictObject({ name: z.literal('candidate'), digest: z.strictObject({ sha256: z.string() }) }),
+    z.strictObject({ name: z.literal('evaluation'), digest: z.strictObject({ sha256: z.string() }) }),
+  ]),
+  predicateType: z.literal(predicateType),
+  predicate: predicateSchema,
+});
+
+const envelopeSchema = z.strictObject({
+  payloadType: z.literal(payloadType),
+  payload: z.string(),
+  signatures: z.array(z.strictObject({ keyid: z.string(), sig: z.string() })).min(1),
+});
+
+/** A DSSE envelope (secure-systems-lab/dsse, envelope.md). */
+export type Envelope = z.infer<typeof envelopeSchema>;
+
+/** What was decided about a candidate and its evaluation; `prev` and `seq` chain the decisions of one environment. */
+export interface Decision extends z.infer<typeof predicateSchema> {
+  candidate: Digest;
+  evaluation: Digest;
+}
+
+/** A key that may sign decisions, with the id verifiers know it by. */
+export interface SigningKey {
+  id: string;
+  key: KeyObject;
+}
+
+/** sha256 of the public key's DER (SPKI), as hexadecimal digits. */
+export function keyId(key: KeyObject): string {
+  const spki = (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' });
+  return digestBytes(spki).slice(7);
+}
+
+/** Pre-authentication encoding (DSSE protocol.md): what is really signed. */
+function preAuthEncoding(type: string, body: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${body.length} `), body]);
+}
+
+/** Signs a decision with Ed25519 (RFC 8032). */
+export function signDecision(decision: Decision, signer: SigningKey): Envelope {
+  const { candidate, evaluation, ...predicate } = decision;
+  const body = Buffer.from(
+    canonicalJson({
+      _type: statementType,
+      subject: [
+        { name: 'candidate', digest: { sha256: candidate.slice(7) } },
+        { name: 'evaluation', digest: { sha256: evaluation.slice(7) } },
+      ],
+      predicateType,
+      predicate,
+    }),
+  );
+  const sig = sign(null, preAuthEncoding(payloadType, body), signer.key).toString('base64');
+  return { payloadType, payload: body.toString('base64'), signatures: [{ keyid: signer.id, sig }] };
+}
+
+/**
+ * Verifies an envelope against the trusted keys and returns its decision. Throws UserError decision-invalid for an
+ * unknown key, a wrong signature or a malformed statement.
+ */
+export function openDecision(
+  value: unknown,
+  trusted: ReadonlyMap<string, KeyObject>,
+  where = 'decision',
+): Decision {
+  const envelope = envelopeSchema.safeParse(value);
+  if (!envelope.success) throw new UserError('decision-invalid', `${where} is not a DSSE envelope`);
+  const body = Buffer.from(envelope.data.payload, 'base64');
+  const message = preAuthEncoding(envelope.data.payloadType, body);
+  const valid = envelope.data.signatures.some(({ keyid, sig }) => {
+    const key = trusted.get(keyid);
+    return key !== undefined && verify(null, message, key, Buffer.from(sig, 'base64'));
+  });
+  if (!valid) throw new UserError('decision-invalid', `${where} is not signed by a trusted key`);
+  const statement = statementSchema.safeParse(JSON.parse(body.toString('utf8')));
+  if (!statement.success) {
+    throw new UserError('decision-invalid', `${where}: ${z.prettifyError(statement.error)}`);
+  }
+  const [candidate, evaluation] = statement.data.subject;
+  return {
+    candidate: digestSchema.parse(`sha256:${candidate.digest.sha256}`),
+    evaluation: digestSchema.parse(`sha256:${evaluation.digest.sha256}`),
+    ...statement.data.predicate,
+  };
+}
+
+/** The link to the next decision: digest of the signed payload, independent of who signed (so that keys can rotate). */
+export function decisionDigest(envelope: Envelope): Digest {
+  return digestBytes(Buffer.from(envelope.payload, 'base64'));
+}
+
+/**
+ * Verifies a whole chain in order of `seq`: signatures, numbering from 1 without gaps, each `prev` the digest of the one
+ * before. Returns the decisions, oldest first.
+ */
+export function openChain(
+  envelopes: readonly unknown[],
+  trusted: ReadonlyMap<string, KeyObject>,
+): Decision[] {
+  const decisions: Decision[] = [];
+  let prev: Digest | null = null;
+  for (const [index, value] of envelopes.entries()) {
+    const decision = openDecision(value, trusted, `decision ${index + 1}`);
+    if (decision.seq !== index + 1 || decision.prev !== prev) {
+      throw new UserError('decision-invalid', `decision ${index + 1} does not follow the one before it`);
+    }
+    prev = decisionDigest(envelopeSchema.parse(value));
+    decisions.push(decision);
+  }
+  return decisions;
+}
+
+/** Key prefix in the trusted zone of one environment's decisions; each is `<prefix><seq, eight digits>.json`. */
+export function decisionPrefix(project: string, model: string, environment: string): string {
+  return `decisions/${encodeURIComponent(project)}/${model}/${environment}/`;
+}
+
+/** The key of decision number `seq`; written if-absent, so that two writers cannot both be next. */
+export function decisionKey(project: string, model: string, environment: string, seq: number): string {
+  return `${decisionPrefix(project, model, environment)}${String(seq).padStart(8, '0')}.json`;
+}

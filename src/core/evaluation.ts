@@ -1,0 +1,182 @@
+import { z } from 'zod';
+import { digestSchema } from './artifact.ts';
+import { type Digest, digestJson } from './digest.ts';
+import type { GateLine, Verdict } from './report.ts';
+
+/** A value with its confidence interval (95 %); equal bounds when the value is exact. */
+export const measureSchema = z.strictObject({ value: z.number(), low: z.number(), high: z.number() });
+export type Measure = z.infer<typeof measureSchema>;
+
+/** How one package did on a test set. Confusion rows are the truth, columns the prediction. */
+export const scoresSchema = z.strictObject({
+  count: z.int().nonnegative(),
+  classes: z.array(z.string()),
+  /** `accuracy balanced_accuracy macro_precision macro_recall macro_f1 log_loss ece` … and `size_bytes latency_ms`. */
+  metrics: z.record(z.string(), measureSchema),
+  perClass: z.array(
+    z.strictObject({
+      name: z.string(),
+      precision: z.number(),
+      recall: z.number(),
+      f1: z.number(),
+      support: z.int().nonnegative(),
+    }),
+  ),
+  confusion: z.array(z.array(z.int().nonnegative())),
+});
+export type Scores = z.infer<typeof scoresSchema>;
+
+/** A rule the scores must meet. Metrics where less is better use `max` and `max_rise`. */
+export const gateSchema = z
+  .strictObject({
+    metric: z
+      .string()
+      .min(1)
+      .describe('accuracy, macro_f1, recall of a class as recall[class], size_bytes, …'),
+    min: z.number().optional().describe('the value must be at least this'),
+    max: z.number().optional().describe('the value must be at most this'),
+    max_drop: z
+      .number()
+      .nonnegative()
+      .optional()
+      .describe('not worse than production by more than this, with 95 % confidence'),
+    max_rise: z
+      .number()
+      .nonnegative()
+      .optional()
+      .describe('not higher than production by more than this, with 95 % confidence'),
+  })
+  .refine(
+    (gate) => [gate.min, gate.max, gate.max_drop, gate.max_rise].filter((x) => x !== undefined).length === 1,
+    {
+      message: 'a gate has exactly one of min, max, max_drop, max_rise',
+    },
+  );
+export type Gate = z.infer<typeof gateSchema>;
+
+const gateLineSchema = z.strictObject({
+  name: z.string(),
+  status: z.enum(['pass', 'fail', 'skip']),
+  explanation: z.string(),
+});
+
+/** The `meta` of an evaluation artifact: what the default branch's evaluator found. */
+export const evaluationSchema = z.strictObject({
+  v: z.literal(1),
+  project: z.string(),
+  model: z.string(),
+  environment: z.string(),
+  /** `independent` = by the default branch in the trusted zone, `self-reported` = by the change itself. */
+  mode: z.enum(['independent', 'self-reported']),
+  candidate: digestSchema,
+  /** The candidate that was live when this was measured, or null for a first version. */
+  baseline: digestSchema.nullable(),
+  testset: digestSchema,
+  /** Commit of the default branch whose gates and evaluator were used. Informative. */
+  gates: z.array(gateLineSchema),
+  verdict: z.enum(['pass', 'warn', 'fail']),
+  scores: scoresSchema,
+  baselineScores: scoresSchema.nullable(),
+  /** candidate − baseline per metric, paired where the test items are the same. */
+  differences: z.record(z.string(), measureSchema),
+});
+export type Evaluation = z.infer<typeof evaluationSchema>;
+
+/** The measure a gate speaks of: a metric's name, or `precision|recall|f1[class]`. Null when there is none. */
+export function measureOf(scores: Scores, metric: string): Measure | null {
+  const perClass = /^(precision|recall|f1)\[(.+)\]$/.exec(metric);
+  if (!perClass) return Object.hasOwn(scores.metrics, metric) ? scores.metrics[metric]! : null;
+  const row = scores.perClass.find((one) => one.name === perClass[2]);
+  if (!row) return null;
+  const value = row[perClass[1] as 'precision' | 'recall' | 'f1'];
+  return { value, low: value, high: value };
+}
+
+const digits = (value: number): string =>
+  Number.isInteger(value) ? String(value) : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
+
+function judgeGate(
+  gate: Gate,
+  scores: Scores,
+  baseline: Scores | null,
+  differences: Readonly<Record<string, Measure>>,
+): GateLine {
+  const measure = measureOf(scores, gate.metric);
+  if (gate.min !== undefined || gate.max !== undefined) {
+    const isMin = gate.min !== undefined;
+    const limit = (gate.min ?? gate.max)!;
+    const name = `${gate.metric} ${isMin ? '≥' : '≤'} ${digits(limit)}`;
+    if (!measure || !Number.isFinite(measure.value)) {
+      return { name, status: 'fail', explanation: `${gate.metric} was not measured` };
+    }
+    const passes = isMin ? measure.value >= limit : measure.value <= limit;
+    const by = digits(Math.abs(measure.value - limit));
+    const side = passes === isMin ? 'above' : 'below';
+    return {
+      name,
+      status: passes ? 'pass' : 'fail',
+      explanation: `${digits(measure.value)} is ${measure.value === limit ? 'at' : `${by} ${side}`} the limit`,
+    };
+  }
+  const isDrop = gate.max_drop !== undefined;
+  const limit = (gate.max_drop ?? gate.max_rise)!;
+  const name = `${gate.metric} ${isDrop ? 'drop' : 'rise'} ≤ ${digits(limit)} against production`;
+  if (!baseline) return { name, status: 'skip', explanation: 'nothing is in production yet' };
+  const before = measureOf(baseline, gate.metric);
+  if (!measure || !before)
+    return { name, status: 'fail', explanation: `${gate.metric} was not measured on both` };
+  const difference = Object.hasOwn(differences, gate.metric)
+    ? differences[gate.metric]!
+    : {
+        value: measure.value - before.value,
+        low: measure.low - before.high,
+        high: measure.high - before.low,
+      };
+  const passes = isDrop ? difference.low >= -limit : difference.high <= limit;
+  return {
+    name,
+    status: passes ? 'pass' : 'fail',
+    explanation: `${digits(measure.value)} against ${digits(before.value)}: difference ${digits(difference.value)}, 95 % interval ${digits(difference.low)} … ${digits(difference.high)}`,
+  };
+}
+
+/** Applies gates to scores. Pure. The verdict is `fail` when any gate fails, `warn` when there is no gate at all. */
+export function judge(
+  gates: readonly Gate[],
+  scores: Scores,
+  baseline: Scores | null,
+  differences: Readonly<Record<string, Measure>>,
+): { gates: GateLine[]; verdict: Verdict } {
+  const lines = gates.map((gate) => judgeGate(gate, scores, baseline, differences));
+  const verdict = lines.some((line) => line.status === 'fail')
+    ? 'fail'
+    : lines.length === 0
+      ? 'warn'
+      : 'pass';
+  return { gates: lines, verdict };
+}
+
+/** Increase when the evaluator changes what it measures, so that older evaluations are not taken for current ones. */
+export const evaluatorEpoch = 1;
+
+/**
+ * Identity of the question an evaluation answers: this candidate, in this environment, against this baseline, under the
+ * default branch's gates and test data. The answer is found (and written if-absent) at {@link evaluationKey}.
+ */
+export function evaluationQuestion(question: {
+  project: string;
+  model: string;
+  environment: string;
+  candidate: Digest;
+  baseline: Digest | null;
+  gates: readonly Gate[];
+  /** Digest of the default branch's definition of the data set (sources, split, rules). */
+  data: Digest;
+}): Digest {
+  return digestJson({ v: evaluatorEpoch, ...question });
+}
+
+/** Key in the trusted zone of the answer to a question: `{evaluation: Digest}`. */
+export function evaluationKey(question: Digest): string {
+  return `evaluations/${question.replace('sha256:', '')}.json`;
+}

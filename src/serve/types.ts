@@ -1,0 +1,36 @@
+import type { Digest } from '../core/digest.ts';
+
+/** Data types of the Open Inference Protocol v2 that we serve. */
+export type Datatype = 'BOOL' | 'UINT8' | 'INT32' | 'INT64' | 'FP32' | 'FP64' | 'BYTES';
+
+/** A named tensor, row-major. */
+export interface Tensor {
+  name: string;
+  datatype: Datatype;
+  shape: number[];
+  data: Uint8Array | Int32Array | Float32Array | Float64Array | string[];
+}
+
+/** What a servable takes and gives; -1 stands for any batch size. */
+export interface Signature {
+  inputs: { name: string; datatype: Datatype; shape: number[] }[];
+  outputs: { name: string; datatype: Datatype; shape: number[] }[];
+  /** Names of the classes the output columns stand for. */
+  classes: string[];
+}
+
+/** A model that answers. One at a time changes it (`patch`); a patched servable has another digest. */
+export interface Servable {
+  readonly info: { model: string; version: string; package: Digest; signature: Signature };
+  infer(inputs: Tensor[]): Promise<Tensor[]>;
+  dispose(): void;
+}
+
+/** The file `signature.json` of a package: what `cdl package` writes and `cdl serve` reads. */
+export interface PackageManifest {
+  v: 1;
+  model: string;
+  /** `tfjs`: `model.json`, `weights.bin` and the bundled code `code.mjs` with build and preprocess. */
+  runtime: 'tfjs';
+  signature: Signature;
+}
