@@ -20,6 +20,8 @@ export interface ObjectStore {
   /** Where it is, without credentials. */
   readonly url: string;
   get(key: string): Promise<Readable | null>;
+  /** As {@link get}, with the entry these very bytes belong to (a separate `stat` may tell of later ones). */
+  open(key: string): Promise<{ entry: Entry; body: Readable } | null>;
   stat(key: string): Promise<Entry | null>;
   /** Every object whose key starts with `prefix`, in ascending key order. */
   list(prefix: string): AsyncIterable<Entry>;

@@ -1,0 +1,34 @@
+import { UserError } from '../core/error.ts';
+import type { ObjectStore } from './types.ts';
+
+export type { Entry, ObjectStore, PutResult, Zone } from './types.ts';
+export { createZone } from './zone.ts';
+
+/** What an `s3:` store wants to know of its caller. `ca` is a PEM certificate to trust besides the usual ones. */
+export interface StoreCredentials {
+  accessKey: string;
+  secretKey: string;
+  sessionToken?: string;
+  ca?: string;
+}
+
+/**
+ * Opens the store at a URL: `file:///folder`, `file:folder` (relative to the working directory) or
+ * `s3://bucket/prefix?endpoint=https://host:port&region=us-east-1&path-style=true`; endpoint, region and path style default
+ * to Amazon's. Throws UserError config-invalid (URL), environment-missing (credentials), store-unsupported (no
+ * compare-and-swap), store-denied; UpstreamError when the store does not answer.
+ */
+export async function openStore(url: string, _credentials: StoreCredentials | null): Promise<ObjectStore> {
+  if (url.startsWith('file:')) {
+    const { fileURLToPath } = await import('node:url');
+    const { openFileStore } = await import('./file.ts');
+    const folder = url.startsWith('file://') ? fileURLToPath(url) : decodeURIComponent(url.slice(5));
+    if (folder === '') throw new UserError('config-invalid', `the store ${url} names no folder`);
+    return openFileStore(folder);
+  }
+  throw new UserError(
+    'config-invalid',
+    `the store ${JSON.stringify(url)} is of an unknown kind`,
+    'use file:///folder or s3://bucket/prefix?endpoint=https://host:port',
+  );
+}

@@ -1,0 +1,24 @@
+import { isInsidePath } from '../core/artifact.ts';
+import { UserError } from '../core/error.ts';
+
+// Control characters and the two non-characters have no form in the XML that S3 lists keys in.
+const unprintable = /[\p{Cc}\p{Cs}\uFFFE\uFFFF]/u;
+
+/**
+ * Refuses a key that some driver could not hold: a relative path of non-empty parts without `.`, `..`, backslash or control
+ * characters, in well-formed Unicode, at most 900 bytes. Throws UserError usage.
+ */
+export function checkKey(key: string): void {
+  if (!isInsidePath(key) || unprintable.test(key) || Buffer.byteLength(key) > 900) {
+    throw new UserError(
+      'usage',
+      `${JSON.stringify(key)} is no key for an object in the store`,
+      'use a relative path of at most 900 bytes without "..", backslash or control characters',
+    );
+  }
+}
+
+/** Orders keys as S3 does: by the bytes of their UTF-8 form (not by UTF-16 units, as `<` would). */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

@@ -1,0 +1,195 @@
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer, text } from 'node:stream/consumers';
+import { artifactDigest, decodeArtifact, encodeArtifact } from '../core/artifact.ts';
+import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { ownerName } from '../exec/owner.ts';
+import { openBlobCache } from './cache.ts';
+import { checkKey } from './key.ts';
+import { hashFile, saveStream, verified } from './stream.ts';
+import type { Entry, ObjectStore, Zone } from './types.ts';
+
+/** How many files of one artifact travel at once. */
+const atOnce = 8;
+
+/**
+ * A zone of a store, under the zone's name: blobs at `objects/sha256/<2 digits>/<64 digits>`, manifests at
+ * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>`. With `cache`, blobs that were read are kept in that
+ * folder, and checked again each time they are read from there.
+ */
+export function createZone(name: Zone['name'], store: ObjectStore, options: { cache?: string } = {}): Zone {
+  const cache = options.cache === undefined ? null : openBlobCache(options.cache);
+  const blobKey = (digest: Digest) => `${name}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
+  const artifactKey = (digest: Digest) => `${name}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
+  const recordPrefix = `${name}/records/`;
+
+  async function has(key: string, size: number): Promise<boolean> {
+    return (await store.stat(key))?.size === size;
+  }
+
+  /** Stores what is not there yet; an object of the wrong size is a damaged one and is replaced. */
+  async function putContent(key: string, size: number, body: () => Readable | Uint8Array | string) {
+    const there = await store.stat(key);
+    if (there?.size === size) return;
+    await store.put(key, body(), there ? {} : { ifAbsent: true });
+  }
+
+  async function openRemote(digest: Digest): Promise<Readable> {
+    const body = await store.get(blobKey(digest));
+    if (!body) throw missing(digest, 'blob');
+    return verified(body, digest, `${store.url} ${blobKey(digest)}`);
+  }
+
+  function missing(digest: Digest, what: string): UserError {
+    return new UserError('artifact-missing', `${what} ${digest} is not in the ${name} zone of ${store.url}`);
+  }
+
+  const zone: Zone = {
+    name,
+    store,
+
+    async putBlob(body) {
+      if (body instanceof Readable) {
+        const folder = await mkdtemp(join(tmpdir(), 'cdl-blob-'));
+        try {
+          const path = join(folder, 'blob');
+          await saveStream(body, path);
+          return await zone.putFile(path);
+        } finally {
+          await rm(folder, { recursive: true, force: true });
+        }
+      }
+      const digest = digestBytes(body);
+      const size = Buffer.byteLength(body);
+      await putContent(blobKey(digest), size, () => body);
+      return { digest, size };
+    },
+
+    async putFile(path) {
+      const { digest, size } = await hashFile(path);
+      // Checked again while it is sent: a file that changes meanwhile must not end up under the old digest.
+      await putContent(blobKey(digest), size, () => verified(createReadStream(path), digest, path));
+      return { digest, size };
+    },
+
+    async openBlob(digest) {
+      if (!cache) return openRemote(digest);
+      const path = await cache.fetch(digest, () => openRemote(digest));
+      return verified(createReadStream(path), digest, path);
+    },
+
+    async readBlob(digest) {
+      return buffer(await zone.openBlob(digest));
+    },
+
+    async saveBlob(digest, path) {
+      await mkdir(dirname(path), { recursive: true });
+      const temporary = join(dirname(path), `.${basename(path).slice(0, 100)}.${ownerName()}`);
+      try {
+        await saveStream(await zone.openBlob(digest), temporary);
+        await rename(temporary, path);
+      } finally {
+        await rm(temporary, { force: true });
+      }
+    },
+
+    async hasBlob(digest) {
+      return (await store.stat(blobKey(digest))) !== null;
+    },
+
+    async putArtifact(artifact) {
+      const digest = artifactDigest(artifact);
+      const body = encodeArtifact(artifact);
+      await putContent(artifactKey(digest), Buffer.byteLength(body), () => body);
+      return digest;
+    },
+
+    async getArtifact(digest) {
+      const body = await store.get(artifactKey(digest));
+      if (!body) throw missing(digest, 'artifact');
+      return decodeArtifact(await text(body), digest);
+    },
+
+    async hasArtifact(digest) {
+      if (!(await store.stat(artifactKey(digest)))) return false;
+      const { files } = await zone.getArtifact(digest);
+      let complete = true;
+      await eachOf(files, async (file) => {
+        complete &&= await has(blobKey(file.digest), file.size);
+      });
+      return complete;
+    },
+
+    async saveArtifact(digest, folder) {
+      const artifact = await zone.getArtifact(digest);
+      await mkdir(folder, { recursive: true });
+      await eachOf(artifact.files, (file) => zone.saveBlob(file.digest, join(folder, file.path)));
+      return artifact;
+    },
+
+    async copyArtifact(from, digest) {
+      const artifact = await from.getArtifact(digest);
+      await eachOf(artifact.files, async (file) => {
+        const key = blobKey(file.digest);
+        if (await has(key, file.size)) return;
+        const body = await from.openBlob(file.digest);
+        await putContent(key, file.size, () => body);
+      });
+      // The manifest comes last: whoever sees it sees its files.
+      await zone.putArtifact(artifact);
+    },
+
+    async readRecord(key) {
+      checkKey(key);
+      const found = await store.open(recordPrefix + key);
+      if (!found) return null;
+      const body = await text(found.body);
+      try {
+        return { value: JSON.parse(body), etag: found.entry.etag };
+      } catch (cause) {
+        throw new UserError(
+          'artifact-corrupt',
+          `the record ${key} in the ${name} zone of ${store.url} is not JSON`,
+          undefined,
+          { cause },
+        );
+      }
+    },
+
+    async writeRecord(key, value, conditions) {
+      checkKey(key);
+      return store.put(recordPrefix + key, `${canonicalJson(value)}\n`, conditions);
+    },
+
+    async *listRecords(prefix): AsyncGenerator<Entry> {
+      for await (const entry of store.list(recordPrefix + prefix)) {
+        yield { ...entry, key: entry.key.slice(recordPrefix.length) };
+      }
+    },
+  };
+  return zone;
+}
+
+/** Runs `action` for every item, a few at once; the first failure stops the rest from starting. */
+async function eachOf<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  let failed = false;
+  const worker = async () => {
+    for (const item of rest) {
+      if (failed) return;
+      try {
+        await action(item);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const workers = Array.from({ length: Math.min(atOnce, items.length) }, worker);
+  await Promise.allSettled(workers);
+  await Promise.all(workers);
+}
