@@ -18,13 +18,20 @@ export interface StoreCredentials {
  * to Amazon's. Throws UserError config-invalid (URL), environment-missing (credentials), store-unsupported (no
  * compare-and-swap), store-denied; UpstreamError when the store does not answer.
  */
-export async function openStore(url: string, _credentials: StoreCredentials | null): Promise<ObjectStore> {
+export async function openStore(url: string, credentials: StoreCredentials | null): Promise<ObjectStore> {
   if (url.startsWith('file:')) {
     const { fileURLToPath } = await import('node:url');
     const { openFileStore } = await import('./file.ts');
     const folder = url.startsWith('file://') ? fileURLToPath(url) : decodeURIComponent(url.slice(5));
     if (folder === '') throw new UserError('config-invalid', `the store ${url} names no folder`);
     return openFileStore(folder);
+  }
+  if (url.startsWith('s3://')) {
+    if (!credentials) {
+      throw new UserError('environment-missing', `the store ${url} needs an access key and a secret key`);
+    }
+    const { openS3Store, parseS3Url } = await import('./s3.ts');
+    return openS3Store({ ...parseS3Url(url), ...credentials });
   }
   throw new UserError(
     'config-invalid',

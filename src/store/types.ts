@@ -13,7 +13,8 @@ export interface Entry {
 export type PutResult = 'stored' | 'exists' | 'changed';
 
 /**
- * The smallest object store that carries compare-and-swap. Keys are `/`-separated relative paths. Absent is null;
+ * The smallest object store that carries compare-and-swap. Keys are `/`-separated relative paths (no key may be the
+ * folder of another: MinIO would keep both and list one). Absent is null;
  * throwing (UpstreamError, or UserError store-denied) means the store failed. A put is atomic: readers see all or nothing.
  */
 export interface ObjectStore {
@@ -68,5 +69,6 @@ export interface Zone {
     value: unknown,
     options?: { ifAbsent?: true; ifMatch?: string },
   ): Promise<PutResult>;
+  /** Records whose key starts with `prefix`, in the order of their keys with `.json` appended. */
   listRecords(prefix: string): AsyncIterable<Entry>;
 }

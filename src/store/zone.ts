@@ -18,14 +18,19 @@ const atOnce = 8;
 
 /**
  * A zone of a store, under the zone's name: blobs at `objects/sha256/<2 digits>/<64 digits>`, manifests at
- * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>`. With `cache`, blobs that were read are kept in that
+ * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>.json` (the ending lets one record's key be the folder of
+ * another's also on MinIO, which would not list what is below an object). With `cache`, blobs that were read are kept in that
  * folder, and checked again each time they are read from there.
  */
 export function createZone(name: Zone['name'], store: ObjectStore, options: { cache?: string } = {}): Zone {
   const cache = options.cache === undefined ? null : openBlobCache(options.cache);
   const blobKey = (digest: Digest) => `${name}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
   const artifactKey = (digest: Digest) => `${name}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
-  const recordPrefix = `${name}/records/`;
+  const records = `${name}/records/`;
+  const recordKey = (key: string) => {
+    checkKey(key);
+    return `${records}${key}.json`;
+  };
 
   async function has(key: string, size: number): Promise<boolean> {
     return (await store.stat(key))?.size === size;
@@ -144,8 +149,7 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     },
 
     async readRecord(key) {
-      checkKey(key);
-      const found = await store.open(recordPrefix + key);
+      const found = await store.open(recordKey(key));
       if (!found) return null;
       const body = await text(found.body);
       try {
@@ -161,13 +165,13 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     },
 
     async writeRecord(key, value, conditions) {
-      checkKey(key);
-      return store.put(recordPrefix + key, `${canonicalJson(value)}\n`, conditions);
+      return store.put(recordKey(key), `${canonicalJson(value)}\n`, conditions);
     },
 
     async *listRecords(prefix): AsyncGenerator<Entry> {
-      for await (const entry of store.list(recordPrefix + prefix)) {
-        yield { ...entry, key: entry.key.slice(recordPrefix.length) };
+      for await (const entry of store.list(records + prefix)) {
+        const key = entry.key.slice(records.length).replace(/\.json$/, '');
+        if (key.startsWith(prefix)) yield { ...entry, key };
       }
     },
   };
