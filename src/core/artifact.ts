@@ -65,7 +65,10 @@ export function artifactDigest(artifact: Artifact): Digest {
   return digestBytes(encodeArtifact(artifact));
 }
 
-/** Reads a stored manifest. Throws a UserError (artifact-corrupt) when the bytes are not what `expected` names. */
+/**
+ * Reads a stored manifest. Throws a UserError (artifact-corrupt) when the bytes are not what `expected` names, or are no
+ * manifest in its one canonical form: two files under one path would let readers disagree about what it holds.
+ */
 export function decodeArtifact(text: string, expected: Digest): Artifact {
   const actual = digestBytes(text);
   if (actual !== expected) {
@@ -80,6 +83,9 @@ export function decodeArtifact(text: string, expected: Digest): Artifact {
   const parsed = artifactSchema.safeParse(value);
   if (!parsed.success) {
     throw new UserError('artifact-corrupt', `artifact ${expected}: ${z.prettifyError(parsed.error)}`);
+  }
+  if (encodeArtifact(parsed.data) !== text) {
+    throw new UserError('artifact-corrupt', `artifact ${expected} is not in canonical form`);
   }
   return parsed.data;
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Digest, digestJson } from './digest.ts';
+import { UserError } from './error.ts';
 
 /** One file as a step sees it. `mode` is git's: 100644 or 100755 (links and submodules are not code). */
 export interface CodeFile {
@@ -23,11 +24,16 @@ export const candidateSchema = z.strictObject({
 /** See {@link candidateSchema}. `transform` is null when the preprocessing ships with the code alone. */
 export type Candidate = z.infer<typeof candidateSchema>;
 
-/** H(sorted [path, mode, sha256(bytes)]): the same for the same files, in whatever order or commit they come. */
+/**
+ * H(sorted [path, mode, sha256(bytes)]): the same for the same files, in whatever order or commit they come. Throws
+ * UserError code-invalid when two files share a path.
+ */
 export function codeDigest(files: readonly CodeFile[]): Digest {
   const sorted = files
     .map((file) => [file.path, file.mode, file.digest] as const)
     .sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0));
+  const twice = sorted.find((file, index) => sorted[index + 1]?.[0] === file[0]);
+  if (twice) throw new UserError('code-invalid', `the file ${twice[0]} is listed twice`);
   return digestJson(sorted);
 }
 

@@ -31,20 +31,28 @@ const predicateSchema = z.strictObject({
   time: z.string(),
 });
 
+/** A digest as in-toto writes it, without the algorithm's name. */
+const hexDigest = z.strictObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256') });
+
 const statementSchema = z.strictObject({
   _type: z.literal(statementType),
   subject: z.tuple([
-    z.strictObject({ name: z.literal('candidate'), digest: z.strictObject({ sha256: z.string() }) }),
-    z.strictObject({ name: z.literal('evaluation'), digest: z.strictObject({ sha256: z.string() }) }),
+    z.strictObject({ name: z.literal('candidate'), digest: hexDigest }),
+    z.strictObject({ name: z.literal('evaluation'), digest: hexDigest }),
   ]),
   predicateType: z.literal(predicateType),
   predicate: predicateSchema,
 });
 
+/** The one base64 text of some bytes: other spellings decode alike and would let a signed envelope be altered unseen. */
+const base64 = z
+  .string()
+  .refine((text) => Buffer.from(text, 'base64').toString('base64') === text, 'not canonical base64');
+
 const envelopeSchema = z.strictObject({
   payloadType: z.literal(payloadType),
-  payload: z.string(),
-  signatures: z.array(z.strictObject({ keyid: z.string(), sig: z.string() })).min(1),
+  payload: base64,
+  signatures: z.array(z.strictObject({ keyid: z.string(), sig: base64 })).min(1),
 });
 
 /** A DSSE envelope (secure-systems-lab/dsse, envelope.md). */
@@ -91,6 +99,15 @@ export function signDecision(decision: Decision, signer: SigningKey): Envelope {
   return { payloadType, payload: body.toString('base64'), signatures: [{ keyid: signer.id, sig }] };
 }
 
+/** The value of a JSON text, or undefined (which no schema takes for a statement). */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Verifies an envelope against the trusted keys and returns its decision. Throws UserError decision-invalid for an
  * unknown key, a wrong signature or a malformed statement.
@@ -109,7 +126,7 @@ export function openDecision(
     return key !== undefined && verify(null, message, key, Buffer.from(sig, 'base64'));
   });
   if (!valid) throw new UserError('decision-invalid', `${where} is not signed by a trusted key`);
-  const statement = statementSchema.safeParse(JSON.parse(body.toString('utf8')));
+  const statement = statementSchema.safeParse(parseJson(body.toString('utf8')));
   if (!statement.success) {
     throw new UserError('decision-invalid', `${where}: ${z.prettifyError(statement.error)}`);
   }
@@ -128,11 +145,14 @@ export function decisionDigest(envelope: Envelope): Digest {
 
 /**
  * Verifies a whole chain in order of `seq`: signatures, numbering from 1 without gaps, each `prev` the digest of the one
- * before. Returns the decisions, oldest first.
+ * before, all of one project, model and environment (those of `scope` when given; a valid chain copied from another
+ * environment would verify otherwise). Returns the decisions, oldest first. That the newest was not cut off, no chain
+ * can say: readers list the store. Throws UserError decision-invalid.
  */
 export function openChain(
   envelopes: readonly unknown[],
   trusted: ReadonlyMap<string, KeyObject>,
+  scope?: Pick<Decision, 'project' | 'model' | 'environment'>,
 ): Decision[] {
   const decisions: Decision[] = [];
   let prev: Digest | null = null;
@@ -140,6 +160,14 @@ export function openChain(
     const decision = openDecision(value, trusted, `decision ${index + 1}`);
     if (decision.seq !== index + 1 || decision.prev !== prev) {
       throw new UserError('decision-invalid', `decision ${index + 1} does not follow the one before it`);
+    }
+    const of = scope ?? decisions[0] ?? decision;
+    for (const field of ['project', 'model', 'environment'] as const) {
+      if (decision[field] === of[field]) continue;
+      throw new UserError(
+        'decision-invalid',
+        `decision ${index + 1} is about ${field} ${decision[field]}, not ${of[field]}`,
+      );
     }
     prev = decisionDigest(envelopeSchema.parse(value));
     decisions.push(decision);

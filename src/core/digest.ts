@@ -16,7 +16,7 @@ export function digestBytes(bytes: string | Uint8Array): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
-/** The canonical text of a JSON value (RFC 8785, JSON Canonicalization Scheme). Throws a TypeError for what JSON cannot hold. */
+/** The canonical text of a JSON value (RFC 8785, JSON Canonicalization Scheme). Throws for what JSON cannot hold: NaN, infinities, lone surrogates, big integers, functions, symbols. */
 export function canonicalJson(value: unknown): string {
   const text = canonicalize(value);
   if (text === undefined) throw new TypeError('a value without a JSON form cannot be canonicalised');

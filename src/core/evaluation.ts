@@ -5,6 +5,7 @@ import type { GateLine, Verdict } from './report.ts';
 
 /** A value with its confidence interval (95 %); equal bounds when the value is exact. */
 export const measureSchema = z.strictObject({ value: z.number(), low: z.number(), high: z.number() });
+/** See {@link measureSchema}. */
 export type Measure = z.infer<typeof measureSchema>;
 
 /** How one package did on a test set. Confusion rows are the truth, columns the prediction. */
@@ -24,6 +25,7 @@ export const scoresSchema = z.strictObject({
   ),
   confusion: z.array(z.array(z.int().nonnegative())),
 });
+/** See {@link scoresSchema}. */
 export type Scores = z.infer<typeof scoresSchema>;
 
 /** A rule the scores must meet. Metrics where less is better use `max` and `max_rise`. */
@@ -52,6 +54,7 @@ export const gateSchema = z
       message: 'a gate has exactly one of min, max, max_drop, max_rise',
     },
   );
+/** See {@link gateSchema}. */
 export type Gate = z.infer<typeof gateSchema>;
 
 const gateLineSchema = z.strictObject({
@@ -72,7 +75,7 @@ export const evaluationSchema = z.strictObject({
   /** The candidate that was live when this was measured, or null for a first version. */
   baseline: digestSchema.nullable(),
   testset: digestSchema,
-  /** Commit of the default branch whose gates and evaluator were used. Informative. */
+  /** What each gate of the default branch said. */
   gates: z.array(gateLineSchema),
   verdict: z.enum(['pass', 'warn', 'fail']),
   scores: scoresSchema,
@@ -80,11 +83,12 @@ export const evaluationSchema = z.strictObject({
   /** candidate − baseline per metric, paired where the test items are the same. */
   differences: z.record(z.string(), measureSchema),
 });
+/** See {@link evaluationSchema}. */
 export type Evaluation = z.infer<typeof evaluationSchema>;
 
 /** The measure a gate speaks of: a metric's name, or `precision|recall|f1[class]`. Null when there is none. */
 export function measureOf(scores: Scores, metric: string): Measure | null {
-  const perClass = /^(precision|recall|f1)\[(.+)\]$/.exec(metric);
+  const perClass = /^(precision|recall|f1)\[(.+)\]$/s.exec(metric);
   if (!perClass) return Object.hasOwn(scores.metrics, metric) ? scores.metrics[metric]! : null;
   const row = scores.perClass.find((one) => one.name === perClass[2]);
   if (!row) return null;
@@ -92,8 +96,12 @@ export function measureOf(scores: Scores, metric: string): Measure | null {
   return { value, low: value, high: value };
 }
 
-const digits = (value: number): string =>
-  Number.isInteger(value) ? String(value) : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
+/** Four decimals, fewer for large numbers; more for those that four would turn into zero ("0.0000 below the limit"). */
+function digits(value: number): string {
+  if (Number.isInteger(value) || !Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  return size >= 100 ? value.toFixed(1) : size >= 0.0001 ? value.toFixed(4) : value.toExponential(1);
+}
 
 function judgeGate(
   gate: Gate,

@@ -1,8 +1,8 @@
-import { isMap, LineCounter, parseDocument, stringify } from 'yaml';
+import { isAlias, isMap, LineCounter, parseDocument, stringify, visit } from 'yaml';
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Candidate, candidateDigest } from './candidate.ts';
-import type { Digest } from './digest.ts';
+import { canonicalJson, type Digest } from './digest.ts';
 import { UserError } from './error.ts';
 
 const name = z
@@ -61,8 +61,18 @@ export function parseLock(text: string, where: string = lockFile): Lock {
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, merge: false });
-  const problem = document.errors[0];
+  const problem = document.errors[0] ?? document.warnings[0];
   if (problem) throw new UserError('lock-invalid', `${where}: ${problem.message.split('\n')[0]}`);
+  visit(document, {
+    Node: (_key, node) => {
+      if (!isAlias(node) && !node.anchor && !node.tag) return;
+      const at = lines.linePos(node.range?.[0] ?? 0);
+      throw new UserError(
+        'lock-invalid',
+        `${where}:${at.line}:${at.col}  anchors, aliases and tags are refused`,
+      );
+    },
+  });
   const parsed = lockSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? emptyLock);
   if (!parsed.success) throw new UserError('lock-invalid', `${where}: ${z.prettifyError(parsed.error)}`);
   for (const [model, environments] of Object.entries(parsed.data.models)) {
@@ -107,12 +117,13 @@ export function renderLock(lock: Lock): string {
 
 /** The entry of a model in an environment, or null. */
 export function lockEntry(lock: Lock, model: string, environment: string): LockEntry | null {
-  return lock.models[model]?.[environment] ?? null;
+  const environments = Object.hasOwn(lock.models, model) ? lock.models[model]! : {};
+  return Object.hasOwn(environments, environment) ? environments[environment]! : null;
 }
 
 /** A lock with one entry set (or removed, when null). */
 export function withEntry(lock: Lock, model: string, environment: string, entry: LockEntry | null): Lock {
-  const environments = { ...lock.models[model] };
+  const environments = Object.hasOwn(lock.models, model) ? { ...lock.models[model] } : {};
   if (entry) environments[environment] = entry;
   else delete environments[environment];
   return { version: 1, models: { ...lock.models, [model]: environments } };
@@ -137,8 +148,7 @@ export function mergeLocks(base: Lock, ours: Lock, theirs: Lock): LockMerge {
     const [model, environment] = key.split('/') as [string, string];
     const [b, o, t] = [base, ours, theirs].map((lock) => lockEntry(lock, model, environment));
     const same = (x: LockEntry | null | undefined, y: LockEntry | null | undefined) =>
-      (x?.candidate ?? null) === (y?.candidate ?? null) &&
-      (x?.evaluation ?? null) === (y?.evaluation ?? null);
+      canonicalJson(x ?? null) === canonicalJson(y ?? null);
     if (!same(o, t) && !same(o, b) && !same(t, b)) {
       conflicts.push([model, environment]);
       continue;

@@ -1,15 +1,61 @@
 /** Secrets shorter than this are not masked: they would blank out ordinary words. GitLab's own limit for masked variables. */
 const shortest = 8;
 
-/** Every form in which a secret tends to reach a log: as is, URL-encoded, base64 with user prefix, JSON-escaped. */
+/** The part of a base64 text that a secret alone decides, wherever it stands in the encoded bytes (`user:secret`). */
+function base64Cores(secret: Buffer): string[] {
+  return [0, 1, 2].map((offset) => {
+    const text = Buffer.concat([Buffer.alloc(offset), secret]).toString('base64');
+    return text.slice(Math.ceil((offset * 8) / 6), Math.floor(((offset + secret.length) * 8) / 6));
+  });
+}
+
+/**
+ * Every form in which a secret tends to reach a log: as is, line by line, URL-encoded (RFC 3986 and forms, either case),
+ * JSON-escaped (as JavaScript, Ruby and PHP do it), base64 and base64url at any offset.
+ */
 function forms(secret: string): string[] {
   const percent = encodeURIComponent(secret);
   const strict = percent.replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
   const form = new URLSearchParams({ s: secret }).toString().slice(2);
-  const lower = percent.replace(/%[0-9A-F]{2}/g, (code) => code.toLowerCase());
+  const lower = [percent, strict, form].map((text) =>
+    text.replace(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
+  );
   const json = JSON.stringify(secret).slice(1, -1);
-  const base64 = Buffer.from(secret).toString('base64');
-  return [secret, percent, strict, form, lower, json, base64, base64.replace(/=+$/, '')];
+  const html = json.replace(/[<>&]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`);
+  const bytes = Buffer.from(secret);
+  const base64 = [bytes.toString('base64'), ...base64Cores(bytes)];
+  const base64url = base64.map((text) => text.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, ''));
+  const lines = secret.split(/\r?\n/).filter((line) => line.length >= 2 * shortest);
+  return [
+    secret,
+    ...lines,
+    percent,
+    strict,
+    form,
+    ...lower,
+    json,
+    html,
+    json.replaceAll('/', '\\/'),
+    ...base64,
+    ...base64url,
+  ];
+}
+
+/** Replaces every stretch of `text` that some word covers; overlapping words are masked as one, so that no tail remains. */
+function mask(text: string, words: ReadonlySet<string>): string {
+  const spans: [start: number, end: number][] = [];
+  for (const word of words) {
+    for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1))
+      spans.push([at, at + word.length]);
+  }
+  spans.sort((a, b) => a[0] - b[0] || b[1] - a[1]);
+  let out = '';
+  let done = 0;
+  for (const [start, end] of spans) {
+    if (start >= done) out += `${text.slice(done, start)}[MASKED]`;
+    done = Math.max(done, end);
+  }
+  return out + text.slice(done);
 }
 
 /**
@@ -17,16 +63,12 @@ function forms(secret: string): string[] {
  * and the password of any URL by the same.
  */
 export function createRedactor(secrets: Iterable<string | undefined>): (text: string) => string {
-  const all = new Set<string>();
+  const words = new Set<string>();
   for (const secret of secrets) {
-    if (secret && secret.length >= shortest) for (const form of forms(secret)) all.add(form);
+    if (secret && secret.length >= shortest) for (const form of forms(secret)) words.add(form);
   }
-  const longestFirst = [...all].sort((a, b) => b.length - a.length);
-  return (text) => {
-    let out = text;
-    for (const secret of longestFirst) out = out.replaceAll(secret, '[MASKED]');
-    return out.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s/@]+@/gi, '$1[MASKED]@');
-  };
+  return (text) =>
+    mask(text, words).replace(/([a-z][a-z0-9+.-]{0,30}:\/\/[^\s/:@]{0,255}:)[^\s/?#"<>]+@/gi, '$1[MASKED]@');
 }
 
 /** Names of environment variables whose values are secrets. */
