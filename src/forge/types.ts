@@ -52,6 +52,8 @@ export interface Job {
   id: string;
   name: string;
   state: PipelineState;
+  /** Its failure does not fail the pipeline. */
+  optional: boolean;
   url: string;
   /** Why it failed, where the forge says so. */
   reason: string | null;

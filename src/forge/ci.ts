@@ -1,0 +1,88 @@
+/** The CI job this process runs in, as the forge describes it. */
+export interface CiInfo {
+  kind: 'gitlab' | 'github';
+  /** Path of the project, e.g. `acme/fashion`. */
+  project: string;
+  sha: string;
+  /** Branch or tag name; the source branch in pipelines of a change. */
+  ref: string;
+  /** Set when the ref is a branch. */
+  branch: string | null;
+  protectedRef: boolean;
+  /** Number of the merge or pull request. */
+  change: number | null;
+  sourceBranch: string | null;
+  pipeline: string;
+  job: string;
+  jobUrl: string | null;
+  serverUrl: string;
+  apiUrl: string;
+  defaultBranch: string;
+  /** What started the pipeline, in the forge's words: `push`, `merge_request_event`, `api`, `pull_request` … */
+  source: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** GitLab's predefined variables (doc: ci/variables/predefined_variables). */
+function readGitlab(env: Environment): CiInfo {
+  const get = (name: string): string => env[name] ?? '';
+  const change = Number(env.CI_MERGE_REQUEST_IID);
+  const isChange = Number.isInteger(change) && change > 0;
+  // CI_COMMIT_BRANCH is not there in merge request pipelines.
+  const sourceBranch = isChange ? get('CI_MERGE_REQUEST_SOURCE_BRANCH_NAME') : null;
+  return {
+    kind: 'gitlab',
+    project: get('CI_PROJECT_PATH'),
+    sha: get('CI_COMMIT_SHA'),
+    ref: sourceBranch || get('CI_COMMIT_REF_NAME'),
+    branch: env.CI_COMMIT_BRANCH || sourceBranch || null,
+    protectedRef: env.CI_COMMIT_REF_PROTECTED === 'true',
+    change: isChange ? change : null,
+    sourceBranch: sourceBranch || null,
+    pipeline: get('CI_PIPELINE_ID'),
+    job: get('CI_JOB_ID'),
+    jobUrl: env.CI_JOB_URL || null,
+    serverUrl: get('CI_SERVER_URL'),
+    apiUrl: get('CI_API_V4_URL'),
+    defaultBranch: get('CI_DEFAULT_BRANCH') || 'main',
+    source: get('CI_PIPELINE_SOURCE'),
+  };
+}
+
+/** GitHub's default variables (docs.github.com, Actions, variables reference). */
+function readGithub(env: Environment): CiInfo {
+  const get = (name: string): string => env[name] ?? '';
+  const change = /^refs\/pull\/(\d+)\//.exec(get('GITHUB_REF'))?.[1];
+  const sourceBranch = change ? get('GITHUB_HEAD_REF') || null : null;
+  const branch = change ? sourceBranch : get('GITHUB_REF_TYPE') === 'branch' ? get('GITHUB_REF_NAME') : null;
+  const server = get('GITHUB_SERVER_URL');
+  const project = get('GITHUB_REPOSITORY');
+  const run = get('GITHUB_RUN_ID');
+  return {
+    kind: 'github',
+    project,
+    sha: get('GITHUB_SHA'),
+    ref: branch ?? get('GITHUB_REF_NAME'),
+    branch,
+    protectedRef: env.GITHUB_REF_PROTECTED === 'true',
+    change: change ? Number(change) : null,
+    sourceBranch,
+    pipeline: run,
+    job: get('GITHUB_JOB'),
+    jobUrl: server && project && run ? `${server}/${project}/actions/runs/${run}` : null,
+    serverUrl: server,
+    apiUrl: get('GITHUB_API_URL'),
+    // Not among GitHub's variables; the workflow passes it on (github.event.repository.default_branch).
+    defaultBranch: env.CDL_DEFAULT_BRANCH || 'main',
+    source: get('GITHUB_EVENT_NAME'),
+  };
+}
+
+/** The CI job described by an environment; null outside of CI. Pure. */
+export function readCi(env: Environment): CiInfo | null {
+  if (env.GITHUB_ACTIONS === 'true') return readGithub(env);
+  // gitlab-ci-local sets GITLAB_CI to "false" but the other variables as GitLab does.
+  if (env.CI_PROJECT_PATH && env.CI_JOB_ID) return readGitlab(env);
+  return null;
+}

@@ -1,0 +1,274 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { SimpleGit } from 'simple-git';
+import type { CodeFile } from '../core/candidate.ts';
+import { type Digest, digestBytes } from '../core/digest.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
+import { lockFile } from '../core/lock.ts';
+import type { GitAccess } from './types.ts';
+
+/** One file of a commit. `mode` is git's (100644, 100755, 120000 link, 160000 submodule), `oid` its object name. */
+export interface TreeFile {
+  path: string;
+  mode: string;
+  oid: string;
+}
+
+/** A commit to make: `files` are paths with their whole new text, `parent` the only commit it may follow. */
+export interface FastForward {
+  branch: string;
+  parent: string;
+  files: Record<string, string>;
+  message: string;
+  author: { name: string; email: string };
+}
+
+/**
+ * A bare copy of the project's repository. Commits are named by their full object name and are fetched when they are not
+ * there yet. Throws UserError forge-denied, file-missing (no such commit), UpstreamError (the remote does not answer).
+ */
+export interface Mirror {
+  /** Brings all branches up to date. */
+  fetch(): Promise<void>;
+  /** The commit a branch of the remote is at now; null when there is no such branch. */
+  head(branch: string): Promise<string | null>;
+  readTree(commit: string): Promise<TreeFile[]>;
+  readBlob(oid: string): Promise<Buffer>;
+  /** A file's text; null when the commit has no such file. */
+  readFile(commit: string, path: string): Promise<string | null>;
+  /** The files that match, as steps see them (no links, no submodules, never cdl.lock). */
+  codeFiles(commit: string, globs: readonly string[]): Promise<CodeFile[]>;
+  mergeBase(a: string, b: string): Promise<string | null>;
+  /**
+   * Puts one commit on top of exactly `parent` and pushes it. `same`: the branch holds these very files already and
+   * nothing was made; `moved`: the branch is somewhere else, read again.
+   */
+  fastForward(commit: FastForward): Promise<'pushed' | 'same' | 'moved'>;
+  /** Makes a branch at a commit when there is none of that name yet. */
+  ensureBranch(branch: string, commit: string): Promise<void>;
+}
+
+const allowedEnvironment = [
+  'GIT_CONFIG_NOSYSTEM',
+  'GIT_CONFIG_GLOBAL',
+  'GIT_CONFIG_COUNT',
+  'GIT_CONFIG_KEY_0',
+  'GIT_CONFIG_VALUE_0',
+  'GIT_TERMINAL_PROMPT',
+  'GIT_INDEX_FILE',
+  'GIT_AUTHOR_NAME',
+  'GIT_AUTHOR_EMAIL',
+  'GIT_COMMITTER_NAME',
+  'GIT_COMMITTER_EMAIL',
+];
+
+/** What git's own words mean for the caller. */
+function toError(error: unknown, what: string): Error {
+  const text = error instanceof Error ? error.message : String(error);
+  const line = text.split('\n').find((one) => /^(fatal|error|remote):/.test(one)) ?? text.slice(0, 300);
+  if (/Authentication failed|HTTP Basic: Access denied|error: 40[13]|not allowed to/i.test(text)) {
+    return new UserError('forge-denied', `git ${what}: ${line}`);
+  }
+  return new UpstreamError('git', `${what}: ${line}`, { retryable: true, cause: error });
+}
+
+/** Opens (makes, when absent) the mirror in `folder`. `path` is the PATH on which git is found. */
+export async function openMirror(options: {
+  folder: string;
+  access: GitAccess;
+  path: string;
+}): Promise<Mirror> {
+  const { folder, access } = options;
+  const { simpleGit } = await import('simple-git');
+  await mkdir(folder, { recursive: true });
+  // The bot's git knows nothing of a person's configuration; the token is in no URL and on no command line.
+  const environment = {
+    PATH: options.path,
+    LC_ALL: 'C.UTF-8',
+    HOME: folder,
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_CONFIG_GLOBAL: '/dev/null',
+    GIT_TERMINAL_PROMPT: '0',
+  };
+  const credentials = {
+    GIT_CONFIG_COUNT: '1',
+    GIT_CONFIG_KEY_0: 'http.extraHeader',
+    GIT_CONFIG_VALUE_0: access.header,
+  };
+  const git = (extra: Record<string, string> = {}, input?: string): SimpleGit =>
+    simpleGit({
+      baseDir: folder,
+      allowEnvironment: allowedEnvironment,
+      unsafe: { allowUnsafeConfigEnvCount: true, allowUnsafeConfigPaths: true },
+      timeout: { block: 120_000 },
+      ...(input === undefined ? {} : { input: () => input }),
+    }).env({ ...environment, ...extra });
+
+  const digests = new Map<string, Digest>();
+  let turn: Promise<unknown> = Promise.resolve();
+  // Two fetches at once would fight for the same ref locks.
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const next = turn.then(work, work);
+    turn = next.catch(() => {});
+    return next;
+  }
+
+  await git().raw('init', '--bare', '--quiet', '--initial-branch=main', '.');
+
+  async function fetchNow(...refs: string[]): Promise<void> {
+    const specs = refs.length > 0 ? refs : ['+refs/heads/*:refs/heads/*'];
+    const prune = refs.length > 0 ? [] : ['--prune'];
+    try {
+      await git(credentials).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
+    } catch (error) {
+      throw toError(error, 'fetch');
+    }
+  }
+
+  async function has(commit: string): Promise<boolean> {
+    return git()
+      .raw('cat-file', '-e', `${commit}^{commit}`)
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
+  async function ensureCommit(commit: string): Promise<void> {
+    if (!/^[0-9a-f]{40,64}$/.test(commit)) {
+      throw new UserError('file-missing', `${JSON.stringify(commit)} is not the name of a commit`);
+    }
+    if (await has(commit)) return;
+    await inTurn(() => fetchNow());
+    if (await has(commit)) return;
+    // Of a branch that is gone (GitLab keeps merge request heads; uploadpack.allowReachableSHA1InWant).
+    await inTurn(() => fetchNow(commit)).catch(() => {});
+    if (!(await has(commit))) throw new UserError('file-missing', `the repository has no commit ${commit}`);
+  }
+
+  async function remoteHead(branch: string): Promise<string | null> {
+    try {
+      const text = await git(credentials).raw('ls-remote', access.url, `refs/heads/${branch}`);
+      return text.split(/\s/)[0] || null;
+    } catch (error) {
+      throw toError(error, 'ls-remote');
+    }
+  }
+
+  async function readTree(commit: string): Promise<TreeFile[]> {
+    await ensureCommit(commit);
+    const text = await git().raw('ls-tree', '-r', '-z', '--full-tree', commit);
+    return text.split('\0').flatMap((line) => {
+      const match = /^(\d{6}) \w+ ([0-9a-f]+)\t(.+)$/s.exec(line);
+      return match ? [{ mode: match[1]!, oid: match[2]!, path: match[3]! }] : [];
+    });
+  }
+
+  async function readBlob(oid: string): Promise<Buffer> {
+    return (await git().binaryCatFile(['blob', oid])) as Buffer;
+  }
+
+  async function readFile(commit: string, path: string): Promise<string | null> {
+    const file = (await readTree(commit)).find((one) => one.path === path && one.mode.startsWith('100'));
+    return file ? (await readBlob(file.oid)).toString('utf8') : null;
+  }
+
+  async function holds(commit: string, files: Record<string, string>): Promise<boolean> {
+    for (const [path, text] of Object.entries(files)) {
+      if ((await readFile(commit, path)) !== text) return false;
+    }
+    return true;
+  }
+
+  async function makeCommit(commit: FastForward): Promise<string> {
+    const scratch = await mkdtemp(join(tmpdir(), 'cdl-index-'));
+    try {
+      const index = { GIT_INDEX_FILE: join(scratch, 'index') };
+      await git(index).raw('read-tree', commit.parent);
+      const lines: string[] = [];
+      for (const [path, text] of Object.entries(commit.files)) {
+        const oid = (await git({}, text).raw('hash-object', '-w', '--stdin')).trim();
+        lines.push(`100644 ${oid}\t${path}\0`);
+      }
+      await git(index, lines.join('')).raw('update-index', '-z', '--index-info');
+      const tree = (await git(index).raw('write-tree')).trim();
+      const { name, email } = commit.author;
+      const person = {
+        GIT_AUTHOR_NAME: name,
+        GIT_AUTHOR_EMAIL: email,
+        GIT_COMMITTER_NAME: name,
+        GIT_COMMITTER_EMAIL: email,
+      };
+      const made = git(person, commit.message).raw('commit-tree', tree, '-p', commit.parent, '-F', '-');
+      return (await made).trim();
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+    }
+  }
+
+  return {
+    fetch: () => inTurn(() => fetchNow()),
+    head: remoteHead,
+    readTree,
+    readBlob,
+    readFile,
+    async codeFiles(commit, globs) {
+      const { default: picomatch } = await import('picomatch');
+      const matches = picomatch([...globs], { dot: true });
+      const files: CodeFile[] = [];
+      for (const { path, mode, oid } of await readTree(commit)) {
+        if ((mode !== '100644' && mode !== '100755') || path === lockFile || !matches(path)) continue;
+        const digest = digests.get(oid) ?? digestBytes(await readBlob(oid));
+        digests.set(oid, digest);
+        files.push({ path, mode, digest });
+      }
+      return files;
+    },
+    async mergeBase(a, b) {
+      await ensureCommit(a);
+      await ensureCommit(b);
+      const text = await git()
+        .raw('merge-base', a, b)
+        .catch(() => '');
+      return text.trim() || null;
+    },
+    fastForward: (commit) =>
+      inTurn(async () => {
+        const head = await remoteHead(commit.branch);
+        if (head === null) return 'moved';
+        if (!(await has(head)) || !(await has(commit.parent))) await fetchNow();
+        if (!(await has(head)) || !(await has(commit.parent))) return 'moved';
+        if (await holds(head, commit.files)) return 'same';
+        if (head !== commit.parent) return 'moved';
+        const made = await makeCommit(commit);
+        const ref = `refs/heads/${commit.branch}`;
+        try {
+          // The lease makes the server compare: a branch that was moved meanwhile, also back, is left alone.
+          await git(credentials).raw(
+            'push',
+            '--quiet',
+            `--force-with-lease=${ref}:${commit.parent}`,
+            access.url,
+            `${made}:${ref}`,
+          );
+          return 'pushed';
+        } catch (error) {
+          if (/stale info|non-fast-forward|fetch first|cannot lock ref/i.test(String(error))) return 'moved';
+          throw toError(error, 'push');
+        }
+      }),
+    async ensureBranch(branch, commit) {
+      await ensureCommit(commit);
+      await inTurn(async () => {
+        if ((await remoteHead(branch)) !== null) return;
+        const ref = `refs/heads/${branch}`;
+        try {
+          await git(credentials).raw('push', '--quiet', access.url, `${commit}:${ref}`);
+        } catch (error) {
+          throw toError(error, 'push');
+        }
+      });
+    },
+  };
+}

@@ -1,0 +1,150 @@
+import { z } from 'zod';
+import { UpstreamError } from '../core/error.ts';
+import type { Change, Comment, Job, Person, Pipeline, PipelineState } from './types.ts';
+
+// Each schema declares only what is used; GitLab adds fields with every release.
+
+const personSchema = z.object({ id: z.int(), username: z.string(), name: z.string() });
+
+export const userSchema = personSchema;
+export const memberSchema = personSchema.extend({
+  access_level: z.int(),
+  state: z.string().optional(),
+});
+
+export const projectSchema = z.object({ id: z.int(), default_branch: z.string().nullable() });
+
+export const mergeRequestSchema = z.object({
+  iid: z.int(),
+  title: z.string(),
+  draft: z.boolean().default(false),
+  state: z.string(),
+  author: personSchema,
+  source_branch: z.string(),
+  target_branch: z.string(),
+  sha: z.string().nullable(),
+  merge_commit_sha: z.string().nullish(),
+  squash_commit_sha: z.string().nullish(),
+  source_project_id: z.int().nullable(),
+  target_project_id: z.int(),
+  web_url: z.string(),
+});
+
+export const pipelineSchema = z.object({
+  id: z.int(),
+  ref: z.string(),
+  sha: z.string(),
+  source: z.string().default('unknown'),
+  status: z.string(),
+  web_url: z.string(),
+});
+
+export const jobSchema = z.object({
+  id: z.int(),
+  name: z.string(),
+  status: z.string(),
+  web_url: z.string(),
+  allow_failure: z.boolean().default(false),
+  failure_reason: z.string().nullish(),
+});
+
+export const noteSchema = z.object({
+  id: z.int(),
+  body: z.string(),
+  system: z.boolean().default(false),
+  created_at: z.string(),
+  author: personSchema,
+});
+
+export const discussionSchema = z.object({ id: z.string(), notes: z.array(noteSchema) });
+export const diffSchema = z.object({ old_path: z.string(), new_path: z.string() });
+export const commitSchema = z.object({ author_name: z.string(), author_email: z.string() });
+export const fileSchema = z.object({ content: z.string(), encoding: z.literal('base64') });
+export const uploadSchema = z.object({ markdown: z.string() });
+export const awardSchema = z.object({ name: z.string(), user: z.object({ id: z.int() }) });
+export const issueSchema = z.object({ description: z.string().nullable(), web_url: z.string() });
+export const hookSchema = z.object({
+  id: z.int(),
+  url: z.string(),
+  signing_token_present: z.boolean().optional(),
+});
+
+/** Reads an answer of the forge. Throws UpstreamError when it is not what is documented. */
+export function read<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new UpstreamError('gitlab', `${what}: unexpected answer\n${z.prettifyError(parsed.error)}`, {
+    retryable: false,
+  });
+}
+
+const states: Record<string, PipelineState> = {
+  created: 'waiting',
+  waiting_for_resource: 'waiting',
+  waiting_for_callback: 'waiting',
+  preparing: 'waiting',
+  pending: 'waiting',
+  scheduled: 'waiting',
+  running: 'running',
+  canceling: 'running',
+  success: 'success',
+  failed: 'failed',
+  canceled: 'canceled',
+  skipped: 'skipped',
+  // A manual job that nobody started holds nothing up.
+  manual: 'skipped',
+};
+
+/** GitLab's words for states (doc: api/pipelines, status) in ours. */
+export function toState(status: string): PipelineState {
+  return states[status] ?? 'waiting';
+}
+
+export function toPerson(user: z.infer<typeof personSchema>): Person {
+  return { id: String(user.id), username: user.username, name: user.name };
+}
+
+export function toChange(mr: z.infer<typeof mergeRequestSchema>): Change {
+  const merged = mr.state === 'merged';
+  return {
+    id: mr.iid,
+    title: mr.title,
+    draft: mr.draft,
+    state: merged ? 'merged' : mr.state === 'opened' || mr.state === 'locked' ? 'open' : 'closed',
+    author: toPerson(mr.author),
+    sourceBranch: mr.source_branch,
+    targetBranch: mr.target_branch,
+    head: mr.sha ?? '',
+    // A fast-forward merge makes no commit of its own.
+    mergeCommit: merged ? (mr.merge_commit_sha ?? mr.squash_commit_sha ?? mr.sha) : null,
+    fork: mr.source_project_id !== mr.target_project_id,
+    url: mr.web_url,
+  };
+}
+
+export function toPipeline(pipeline: z.infer<typeof pipelineSchema>): Pipeline {
+  const { ref, sha, source, status, web_url } = pipeline;
+  return { id: String(pipeline.id), ref, sha, source, state: toState(status), url: web_url };
+}
+
+export function toJob(job: z.infer<typeof jobSchema>): Job {
+  return {
+    id: String(job.id),
+    name: job.name,
+    state: toState(job.status),
+    optional: job.allow_failure,
+    url: job.web_url,
+    reason: job.failure_reason ?? null,
+  };
+}
+
+export function toComment(note: z.infer<typeof noteSchema>, thread: string): Comment {
+  return {
+    id: String(note.id),
+    thread,
+    author: toPerson(note.author),
+    body: note.body,
+    system: note.system,
+    createdAt: note.created_at,
+  };
+}

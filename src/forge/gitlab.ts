@@ -1,0 +1,280 @@
+import type { Readable } from 'node:stream';
+import { z } from 'zod';
+import { UpstreamError, UserError } from '../core/error.ts';
+import { createNotes, isAbsent } from './gitlab-notes.ts';
+import { createRequester } from './gitlab-requester.ts';
+import * as schema from './gitlab-schema.ts';
+import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
+import { readBody } from './http.ts';
+import { hasMarker, withMarker } from './marker.ts';
+import type { Change, Forge, Person } from './types.ts';
+
+/** How to reach a project on GitLab. `url` may have a sub-path (a relative URL root). */
+export interface GitlabOptions {
+  url: string;
+  /** Full path, `group/project`. */
+  project: string;
+  token: string;
+  /** Starts evaluation pipelines; of another identity than `token`, so that the bot's pushes cannot start them. */
+  evaluationToken?: string | undefined;
+  /** PEM certificate to trust besides the usual ones. */
+  ca?: string | undefined;
+}
+
+const defaultArtifactLimit = 1024 * 1024;
+
+/** Null instead of an answer 404. */
+async function orNull<T>(call: Promise<T>): Promise<T | null> {
+  try {
+    return await call;
+  } catch (error) {
+    if (isAbsent(error)) return null;
+    throw error;
+  }
+}
+
+/**
+ * A project on GitLab (REST API v4, GitLab 17.8 and newer). Throws UserError config-invalid for a URL that is none;
+ * what the calls throw: {@link Forge}.
+ */
+export async function openGitlab(options: GitlabOptions): Promise<Forge> {
+  const { project } = options;
+  if (!/^https?:\/\/[^/]/.test(options.url)) {
+    throw new UserError('config-invalid', `${options.url} is not the URL of a GitLab (http or https)`);
+  }
+  const host = options.url.replace(/\/+$/, '');
+  const { Gitlab } = await import('@gitbeaker/rest');
+  const requesterFn = createRequester(options.ca);
+  const api = new Gitlab({ host, token: options.token, requesterFn });
+  const evaluator = new Gitlab({ host, token: options.evaluationToken ?? options.token, requesterFn });
+
+  const once = <T>(make: () => Promise<T>): (() => Promise<T>) => {
+    let made: Promise<T> | null = null;
+    return () => {
+      made ??= make().catch((error: unknown) => {
+        made = null;
+        throw error;
+      });
+      return made;
+    };
+  };
+  const self = once<Person>(async () =>
+    toPerson(read(schema.userSchema, await api.Users.showCurrentUser(), 'the token’s user')),
+  );
+
+  async function getChange(id: number): Promise<Change | null> {
+    const found: unknown = await orNull(api.MergeRequests.show(project, id));
+    return found === null ? null : toChange(read(schema.mergeRequestSchema, found, `!${id}`));
+  }
+
+  async function findChange(source: string, target: string): Promise<Change | null> {
+    const found: unknown = await api.MergeRequests.all({
+      projectId: project,
+      state: 'opened',
+      scope: 'all',
+      sourceBranch: source,
+      targetBranch: target,
+      perPage: 20,
+    });
+    const [first] = read(z.array(schema.mergeRequestSchema), found, 'merge requests');
+    return first ? toChange(first) : null;
+  }
+
+  async function findIssue(key: string): Promise<{ url: string } | null> {
+    const me = await self();
+    const found: unknown = await api.Issues.all({
+      projectId: project,
+      state: 'opened',
+      scope: 'all',
+      authorId: Number(me.id),
+      perPage: 100,
+    });
+    const issues = read(z.array(schema.issueSchema), found, 'issues');
+    const issue = issues.find((one) => hasMarker(key, one.description ?? ''));
+    return issue ? { url: issue.web_url } : null;
+  }
+
+  const notes = createNotes(api, project, self, async (change) => {
+    return `${host}/${project}/-/merge_requests/${change}`;
+  });
+
+  return {
+    kind: 'gitlab',
+    project,
+    self,
+    getChange,
+    ...notes,
+    async defaultBranch() {
+      const found = read(schema.projectSchema, await api.Projects.show(project), 'the project');
+      if (found.default_branch) return found.default_branch;
+      throw new UserError('file-missing', `${project} has no default branch yet: push a first commit`);
+    },
+    git() {
+      // doc: user/project/settings/project_access_tokens: any non-empty user name.
+      const basic = Buffer.from(`oauth2:${options.token}`).toString('base64');
+      return { url: `${host}/${project}.git`, header: `Authorization: Basic ${basic}` };
+    },
+    async listChanges(filter) {
+      const narrowed =
+        'state' in filter
+          ? ({ state: 'opened' } as const)
+          : ({ updatedAfter: filter.updatedSince, orderBy: 'updated_at' } as const);
+      const found: unknown = await api.MergeRequests.all({
+        projectId: project,
+        scope: 'all',
+        perPage: 100,
+        ...narrowed,
+      });
+      return read(z.array(schema.mergeRequestSchema), found, 'merge requests').map(toChange);
+    },
+    async changedFiles(id) {
+      const found: unknown = await api.MergeRequests.allDiffs(project, id, { perPage: 100 });
+      const paths = read(z.array(schema.diffSchema), found, `diffs of !${id}`);
+      return [...new Set(paths.flatMap((diff) => [diff.old_path, diff.new_path]))].sort();
+    },
+    async commitAuthors(id) {
+      const found: unknown = await api.MergeRequests.allCommits(project, id, { perPage: 100 });
+      const commits = read(z.array(schema.commitSchema), found, `commits of !${id}`);
+      const seen = new Map(commits.map((c) => [`${c.author_name}\n${c.author_email}`, c]));
+      return [...seen.values()].map((c) => ({ name: c.author_name, email: c.author_email }));
+    },
+    async readFile(path, ref) {
+      const found: unknown = await orNull(api.RepositoryFiles.show(project, path, ref));
+      if (found === null) return null;
+      return Buffer.from(read(schema.fileSchema, found, path).content, 'base64').toString('utf8');
+    },
+    async member(userId) {
+      if (!/^\d+$/.test(userId)) return null;
+      const found: unknown = await orNull(
+        api.ProjectMembers.show(project, Number(userId), { includeInherited: true }),
+      );
+      if (found === null) return null;
+      const member = read(schema.memberSchema, found, `member ${userId}`);
+      if (member.state !== undefined && member.state !== 'active') return null;
+      return { person: toPerson(member), level: member.access_level };
+    },
+    async setStatus(sha, status) {
+      try {
+        await api.Commits.editStatus(project, sha, status.state, {
+          name: status.name,
+          description: status.description.slice(0, 255),
+          ...(status.url ? { targetUrl: status.url } : {}),
+          // Without it GitLab makes a pipeline of its own for the status.
+          ...(status.pipeline ? { pipelineId: Number(status.pipeline) } : {}),
+        });
+      } catch (error) {
+        // The same state again, with nothing else to say (doc: api/commits, set commit pipeline status).
+        const same = error instanceof UpstreamError && error.status === 400;
+        if (!same || !/cannot transition/i.test(error.message)) throw error;
+      }
+    },
+    async upload(name, bytes) {
+      const content = new Blob([new Uint8Array(bytes)], { type: 'image/png' });
+      const made: unknown = await api.ProjectMarkdownUploads.create(project, { content, filename: name });
+      return read(schema.uploadSchema, made, 'upload').markdown;
+    },
+    async runPipeline(ref, inputs) {
+      // The library's types do not know pipeline inputs yet (doc: ci/inputs).
+      const request: object = { inputs };
+      return toPipeline(
+        read(schema.pipelineSchema, await evaluator.Pipelines.create(project, ref, request), 'new pipeline'),
+      );
+    },
+    async getPipeline(id) {
+      const found: unknown = await orNull(api.Pipelines.show(project, Number(id)));
+      return found === null ? null : toPipeline(read(schema.pipelineSchema, found, `pipeline ${id}`));
+    },
+    async cancelPipeline(id) {
+      await api.Pipelines.cancel(project, Number(id));
+    },
+    async changePipelines(change) {
+      const found: unknown = await api.MergeRequests.allPipelines(project, change);
+      const all = read(z.array(schema.pipelineSchema), found, `pipelines of !${change}`);
+      return all.sort((a, b) => b.id - a.id).map(toPipeline);
+    },
+    async branchPipelines(branch) {
+      const found: unknown = await api.Pipelines.all(project, {
+        ref: branch,
+        orderBy: 'id',
+        sort: 'desc',
+        perPage: 50,
+        page: 1,
+      });
+      return read(z.array(schema.pipelineSchema), found, `pipelines of ${branch}`).map(toPipeline);
+    },
+    async jobs(pipeline) {
+      const found: unknown = await api.Jobs.all(project, { pipelineId: Number(pipeline), perPage: 100 });
+      return read(z.array(schema.jobSchema), found, `jobs of pipeline ${pipeline}`).map(toJob);
+    },
+    async artifact(job, path, limit = defaultArtifactLimit) {
+      const artifactPath = path.split('/').map(encodeURIComponent).join('/');
+      const found: unknown = await orNull(
+        api.JobArtifacts.downloadArchive(project, {
+          jobId: Number(job),
+          artifactPath,
+          asStream: true,
+        } as never),
+      );
+      if (found === null) return null;
+      const { Readable: streams } = await import('node:stream');
+      const body: Readable = streams.fromWeb(found as Parameters<typeof streams.fromWeb>[0]);
+      const bytes = await readBody(body, limit);
+      if (bytes) return bytes;
+      throw new UserError('artifact-corrupt', `${path} of job ${job} is longer than ${limit} bytes`);
+    },
+    async ensureChange(change) {
+      const found = await findChange(change.source, change.target);
+      if (found) return found;
+      try {
+        const made: unknown = await api.MergeRequests.create(
+          project,
+          change.source,
+          change.target,
+          change.title,
+          { description: change.description, removeSourceBranch: true },
+        );
+        return toChange(read(schema.mergeRequestSchema, made, 'new merge request'));
+      } catch (error) {
+        // 409: somebody (or a repeated call) was faster.
+        const again =
+          error instanceof UpstreamError && error.status === 409
+            ? await findChange(change.source, change.target)
+            : null;
+        if (again) return again;
+        throw error;
+      }
+    },
+    async ensureIssue(key, issue) {
+      const found = await findIssue(key);
+      if (found) return found;
+      const made: unknown = await api.Issues.create(project, issue.title, {
+        description: withMarker(key, issue.description),
+        labels: issue.labels.join(','),
+      });
+      return { url: read(schema.issueSchema, made, 'new issue').web_url };
+    },
+    async ensureHook(hook) {
+      const wanted = {
+        token: hook.token,
+        signing_token: hook.signingToken,
+        pushEvents: true,
+        mergeRequestsEvents: true,
+        noteEvents: true,
+        pipelineEvents: true,
+        deploymentEvents: true,
+        enableSslVerification: true,
+      };
+      const all = read(
+        z.array(schema.hookSchema),
+        (await api.ProjectHooks.all(project)) as unknown,
+        'webhooks',
+      );
+      const found = all.find((one) => one.url === hook.url);
+      // Secrets cannot be read back, so an existing hook is written again.
+      const made: unknown = found
+        ? await api.ProjectHooks.edit(project, found.id, hook.url, wanted)
+        : await api.ProjectHooks.add(project, hook.url, wanted as never);
+      return { signed: read(schema.hookSchema, made, 'webhook').signing_token_present === true };
+    },
+  };
+}

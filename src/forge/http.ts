@@ -1,0 +1,152 @@
+import { type RequestOptions, request as requestHttp } from 'node:http';
+import { request as requestHttps } from 'node:https';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { UpstreamError, UserError } from '../core/error.ts';
+
+/** One request to a forge. `body` is complete, so that it can be sent again. */
+export interface Sending {
+  method: string;
+  url: URL;
+  headers: Record<string, string>;
+  body: Buffer | null;
+  /** PEM certificate to trust besides the usual ones. */
+  ca?: string | undefined;
+  /** Milliseconds without a byte before the attempt is given up. */
+  idle?: number;
+}
+
+/** A success: 2xx, the body unread. */
+export interface Received {
+  status: number;
+  headers: Record<string, string>;
+  body: Readable;
+}
+
+const attempts = 5;
+const longestWait = 60_000;
+
+/**
+ * Milliseconds to wait before attempt `attempt` (from 1): what Retry-After says (RFC 9110, 10.2.3: seconds or a date),
+ * otherwise exponential from 250 ms with full jitter; null when a person would have given up before.
+ */
+export function backoff(
+  attempt: number,
+  retryAfter: string | undefined,
+  now: number,
+  random: number,
+): number | null {
+  if (retryAfter !== undefined) {
+    const seconds = Number(retryAfter);
+    const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(retryAfter) - now;
+    if (Number.isFinite(wait)) return wait > longestWait ? null : Math.max(0, wait);
+  }
+  return 250 * 2 ** (attempt - 1) * (0.5 + random / 2);
+}
+
+/**
+ * Whether the same request may be sent again. 429 says nothing was done; after a 5xx or a broken connection a POST may
+ * have been carried out, so only methods that can be repeated are (RFC 9110, 9.2.2), and connections never made.
+ */
+export function mayRepeat(method: string, failure: { status: number } | { code: string }): boolean {
+  if ('status' in failure && failure.status === 429) return true;
+  if ('code' in failure && (failure.code === 'ECONNREFUSED' || failure.code === 'ENOTFOUND')) return true;
+  const repeatable = method === 'GET' || method === 'HEAD' || method === 'PUT' || method === 'DELETE';
+  if ('code' in failure) return repeatable;
+  return repeatable && [502, 503, 504].includes(failure.status);
+}
+
+function once(sending: Sending): Promise<Received> {
+  const secure = sending.url.protocol === 'https:';
+  const options: RequestOptions & { ca?: string } = {
+    method: sending.method,
+    headers: {
+      ...sending.headers,
+      ...(sending.body ? { 'content-length': String(sending.body.length) } : {}),
+    },
+    ...(secure && sending.ca ? { ca: sending.ca } : {}),
+    timeout: sending.idle ?? 30_000,
+  };
+  return new Promise((resolve, reject) => {
+    const outgoing = (secure ? requestHttps : requestHttp)(sending.url, options, (incoming) => {
+      const headers: Record<string, string> = {};
+      for (const [name, value] of Object.entries(incoming.headers)) {
+        if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      }
+      resolve({ status: incoming.statusCode ?? 0, headers, body: incoming });
+    });
+    outgoing.on('timeout', () =>
+      outgoing.destroy(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' })),
+    );
+    outgoing.on('error', reject);
+    outgoing.end(sending.body ?? undefined);
+  });
+}
+
+/** Reads a body of at most `limit` bytes; null when it is longer (the rest is not read). */
+export async function readBody(body: Readable, limit: number): Promise<Buffer | null> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > limit) {
+      body.destroy();
+      return null;
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** What an error body says, in whichever of GitLab's shapes: `{message}`, `{error}`, `{message: {field: [problem]}}`, text. */
+function explanation(text: string): string {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (value && typeof value === 'object') {
+      const said = ('message' in value && value.message) || ('error' in value && value.error) || text;
+      return (typeof said === 'string' ? said : JSON.stringify(said)).slice(0, 500);
+    }
+  } catch {
+    // Not JSON: a proxy's page, most likely.
+  }
+  return text.replace(/\s+/g, ' ').slice(0, 200);
+}
+
+/**
+ * Sends, and repeats what may be repeated. Throws UserError forge-denied (401, 403), UpstreamError with `status` for
+ * every other answer that is no success; `retryable` for 408, 409, 429, 5xx and a broken connection.
+ */
+export async function send(
+  sending: Sending,
+  wait: (ms: number) => Promise<unknown> = sleep,
+): Promise<Received> {
+  const what = `${sending.method} ${sending.url.pathname}`;
+  const service = sending.url.host;
+  for (let attempt = 1; ; attempt++) {
+    let received: Received;
+    try {
+      received = await once(sending);
+    } catch (cause) {
+      const code = String((cause as { code?: unknown }).code ?? 'unknown');
+      const pause = backoff(attempt, undefined, Date.now(), Math.random());
+      if (attempt < attempts && pause !== null && mayRepeat(sending.method, { code })) {
+        await wait(pause);
+        continue;
+      }
+      throw new UpstreamError(service, `${what}: ${code}`, { retryable: true, cause });
+    }
+    const { status, headers } = received;
+    if (status >= 200 && status < 300) return received;
+    const said = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
+    const pause = backoff(attempt, headers['retry-after'], Date.now(), Math.random());
+    if (attempt < attempts && pause !== null && mayRepeat(sending.method, { status })) {
+      await wait(pause);
+      continue;
+    }
+    if (status === 401 || status === 403) {
+      throw new UserError('forge-denied', `${service} refused ${what}: ${status} ${said}`);
+    }
+    const retryable = status >= 500 || [408, 409, 429].includes(status);
+    throw new UpstreamError(service, `${what}: ${status} ${said}`, { retryable, status });
+  }
+}

@@ -1,0 +1,24 @@
+import { digestBytes, shortDigest } from '../core/digest.ts';
+
+/** Longest body GitLab takes, in characters (doc: administration/instance_limits, size of comments). */
+export const longestBody = 1_000_000;
+
+const escapePattern = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+
+/** Topics become part of an HTML comment: only letters, digits and `:._/-`, nothing that could end it. */
+function safeKey(key: string): string {
+  return key.replace(/[^A-Za-z0-9:._/]/g, (char) => (char === '-' ? '-' : '_')).replaceAll('--', '-_');
+}
+
+/** Puts the hidden marker `<!-- cdl:key hash -->` under a text (shortened when too long). `hash` is of the text itself. */
+export function withMarker(key: string, markdown: string): string {
+  const room = longestBody - 500;
+  const text =
+    markdown.length > room ? `${markdown.slice(0, room)}\n\n… shortened: the report is too long.` : markdown;
+  return `${text.trimEnd()}\n\n<!-- cdl:${safeKey(key)} ${shortDigest(digestBytes(text))} -->`;
+}
+
+/** The marker with this key at the very end of a body, where we put it; a quoted one in the middle does not count. */
+export function hasMarker(key: string, body: string): boolean {
+  return new RegExp(`<!-- cdl:${escapePattern(safeKey(key))} [0-9a-f]{12} -->\\s*$`).test(body);
+}
