@@ -36,8 +36,9 @@ export type PipelineStatus =
   | 'success'
   | 'failed'
   | 'canceled'
-  | 'skipped';
-export type JobStatus = PipelineStatus | 'manual';
+  | 'skipped'
+  | 'manual';
+export type JobStatus = PipelineStatus;
 
 /** One entry of a compiled job: already interpolated, rules evaluated, parallel expanded. */
 export interface JobSpec {
@@ -55,12 +56,25 @@ export interface JobSpec {
   /** Seconds. */
   timeout: number;
   retry: number;
+  /** Failure reasons that retry applies to (`always` = all), and exit codes that count as well. */
+  retryWhen: string[];
+  retryExitCodes: number[];
+  /** Exit codes that are allowed to fail though `allowFailure` is false. */
+  allowFailureExitCodes: number[];
+  /** null = artifacts of everything needed. */
+  dependencies: string[] | null;
+  /** Only told to the runner; the sandbox's own runs everything in a shell. */
+  image: string | null;
+  /** Tag to be made when the job succeeds. */
+  release: { tagName: string; ref: string | null; name: string | null; description: string } | null;
   tags: string[];
   resourceGroup: string | null;
   environment: {
     name: string;
     url: string | null;
     action: 'start' | 'stop' | 'prepare' | 'verify' | 'access';
+    tier: string | null;
+    onStop: string | null;
   } | null;
   artifacts: {
     paths: string[];
@@ -106,6 +120,8 @@ export interface Pipeline {
   tag: boolean;
   source: 'push' | 'merge_request_event' | 'api' | 'web' | 'trigger' | 'schedule' | 'parent_pipeline';
   status: PipelineStatus;
+  /** `workflow:name`. */
+  name: string | null;
   userId: number;
   mergeRequestIid: number | null;
   inputs: Record<string, unknown>;
