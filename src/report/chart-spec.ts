@@ -1,0 +1,218 @@
+import type { TopLevelSpec } from 'vega-lite';
+import type { Chart } from '../core/report.ts';
+import { cleanLine, clip, displayWidth } from './text.ts';
+
+const ink = '#1f2933';
+const faint = '#52606d';
+const grid = '#e4e7eb';
+const blue = '#2f6fb4';
+
+/** Colour-blind safe (Okabe & Ito 2008, Color Universal Design), darkest first. */
+const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000'];
+
+const config = {
+  font: 'Inter, DejaVu Sans, Helvetica, Arial, sans-serif',
+  padding: 16,
+  background: 'white',
+  view: { stroke: null },
+  title: { anchor: 'start', fontSize: 16, fontWeight: 600, color: ink, offset: 14 },
+  axis: {
+    labelColor: faint,
+    titleColor: ink,
+    labelFontSize: 12,
+    titleFontSize: 12,
+    titleFontWeight: 600,
+    titlePadding: 10,
+    gridColor: grid,
+    domainColor: '#9aa5b1',
+    tickColor: '#9aa5b1',
+    labelLimit: 160,
+  },
+  legend: { labelColor: ink, labelFontSize: 12, titleFontSize: 12, titleColor: ink, symbolStrokeWidth: 3 },
+} as const;
+
+/** Names as they are shown: cleaned, cut, and distinct even when two classes share one. */
+function shownNames(names: readonly string[], width: number): string[] {
+  const used = new Map<string, number>();
+  return names.map((name) => {
+    const text = clip(cleanLine(name), width) || '–';
+    const times = (used.get(text) ?? 0) + 1;
+    used.set(text, times);
+    return times === 1 ? text : `${text} (${times})`;
+  });
+}
+
+/** The vega-lite specification of a chart. Pure. */
+export function chartSpec(chart: Chart): TopLevelSpec {
+  const title = clip(cleanLine(chart.title), 90);
+  switch (chart.kind) {
+    case 'confusion':
+      return confusionSpec(chart, title);
+    case 'lines':
+      return linesSpec(chart, title);
+    case 'bars':
+      return barsSpec(chart, title);
+  }
+}
+
+/** Colour is the share of the row (how often this class was called that); the number is the count. */
+function confusionSpec(chart: Extract<Chart, { kind: 'confusion' }>, title: string): TopLevelSpec {
+  const names = shownNames(chart.classes, 18);
+  const size = names.length;
+  const cell = size <= 4 ? 72 : size <= 12 ? 52 : size <= 20 ? 36 : Math.max(8, Math.floor(760 / size));
+  const values = names.flatMap((truth, row) => {
+    const counts = chart.counts[row] ?? [];
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    return names.map((predicted, column) => {
+      const count = counts[column] ?? 0;
+      return { truth, predicted, count, share: total > 0 ? count / total : 0 };
+    });
+  });
+  const slanted = names.some((name) => displayWidth(name) * 7 > cell);
+  const axis = { ticks: false, domain: false, labelPadding: 8 };
+  const order = { sort: names, scale: { paddingInner: 0.04, paddingOuter: 0 } } as const;
+  return {
+    title: {
+      text: title,
+      subtitle: 'rows: truth · columns: prediction · colour: share of the row',
+      subtitleColor: faint,
+    },
+    config: { ...config, title: { ...config.title, subtitleFontSize: 12, subtitlePadding: 6 } },
+    width: cell * size,
+    height: cell * size,
+    data: { values },
+    encoding: {
+      x: {
+        field: 'predicted',
+        type: 'nominal',
+        ...order,
+        axis: { ...axis, title: 'predicted', labelAngle: slanted ? -40 : 0 },
+      },
+      y: { field: 'truth', type: 'nominal', ...order, axis: { ...axis, title: 'truth' } },
+    },
+    layer: [
+      {
+        mark: { type: 'rect', cornerRadius: 3 },
+        encoding: {
+          color: {
+            field: 'share',
+            type: 'quantitative',
+            scale: { domain: [0, 1], range: ['#f5f8fb', '#c6dcef', '#7fb2d9', '#3a7fbf', '#174f8a'] },
+            legend: { title: 'share', format: '.0%', gradientLength: Math.min(200, cell * size) },
+          },
+        },
+      },
+      ...(cell >= 24
+        ? [
+            {
+              transform: [{ filter: 'datum.count > 0' }],
+              mark: { type: 'text' as const, fontSize: cell >= 48 ? 13 : 10, baseline: 'middle' as const },
+              encoding: {
+                text: { field: 'count', type: 'quantitative' as const, format: ',d' },
+                color: {
+                  condition: { test: 'datum.share > 0.5', value: 'white' },
+                  value: ink,
+                },
+              },
+            },
+          ]
+        : []),
+    ],
+  };
+}
+
+function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): TopLevelSpec {
+  const names = shownNames(
+    chart.series.map((one) => one.name),
+    28,
+  );
+  const values = chart.series.flatMap(({ points }, index) =>
+    points
+      .filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y))
+      .map(([x, y]) => ({ series: names[index]!, x, y })),
+  );
+  const most = Math.max(0, ...chart.series.map((one) => one.points.length));
+  const whole = values.every((value) => Number.isInteger(value.x));
+  return {
+    title,
+    config,
+    width: 560,
+    height: 300,
+    data: { values },
+    mark: {
+      type: 'line',
+      strokeWidth: 2.5,
+      interpolate: 'linear',
+      point: most <= 40 ? { size: 40, filled: true } : false,
+    },
+    encoding: {
+      x: {
+        field: 'x',
+        type: 'quantitative',
+        scale: { zero: false, nice: false, padding: 6 },
+        axis: {
+          title: cleanLine(chart.x),
+          grid: false,
+          tickCount: Math.min(10, Math.max(1, most)),
+          ...(whole ? { format: ',d', tickMinStep: 1 } : {}),
+        },
+      },
+      y: {
+        field: 'y',
+        type: 'quantitative',
+        scale: { zero: false, nice: true },
+        axis: { title: cleanLine(chart.y), domain: false, ticks: false, tickCount: 6 },
+      },
+      color: {
+        field: 'series',
+        type: 'nominal',
+        scale: { domain: names, range: palette },
+        legend: { title: null, orient: 'top-right', fillColor: 'white', padding: 6, symbolType: 'stroke' },
+      },
+    },
+  };
+}
+
+/** Horizontal bars, so that names of any length can be read. */
+function barsSpec(chart: Extract<Chart, { kind: 'bars' }>, title: string): TopLevelSpec {
+  const names = shownNames(
+    chart.bars.map((bar) => bar.name),
+    28,
+  );
+  const values = chart.bars.map((bar, index) => ({ name: names[index]!, value: bar.value }));
+  const whole = values.every((bar) => Number.isInteger(bar.value));
+  return {
+    title,
+    config,
+    width: 520,
+    height: { step: 28 },
+    data: { values },
+    encoding: {
+      y: {
+        field: 'name',
+        type: 'nominal',
+        sort: names,
+        scale: { paddingInner: 0.25 },
+        axis: { title: null, domain: false, ticks: false, labelPadding: 8 },
+      },
+      x: {
+        field: 'value',
+        type: 'quantitative',
+        axis: {
+          title: cleanLine(chart.y),
+          tickCount: 5,
+          domain: false,
+          ticks: false,
+          ...(whole ? { format: ',d' } : {}),
+        },
+      },
+    },
+    layer: [
+      { mark: { type: 'bar', color: blue, cornerRadiusEnd: 3 } },
+      {
+        mark: { type: 'text', align: 'left', dx: 5, fontSize: 12, color: faint },
+        encoding: { text: { field: 'value', type: 'quantitative', format: whole ? ',d' : '.4~g' } },
+      },
+    ],
+  };
+}

@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest';
+import type { Chart } from '../../src/core/report.ts';
+import { drawChart, drawSvg } from '../../src/report/chart.ts';
+import { chartsOf } from '../../src/report/chart-key.ts';
+import { sample } from './sample.ts';
+
+const charts = [...chartsOf(sample.blocks).values()];
+
+/** Width and height from the IHDR chunk (PNG specification, 11.2.2). */
+const sizeOf = (png: Buffer) => [png.readUInt32BE(16), png.readUInt32BE(20)] as const;
+
+test.each(charts.map((chart) => [chart.kind, chart] as const))(
+  'draws %s as a PNG, twice the same',
+  async (_, chart) => {
+    const png = await drawChart(chart);
+    expect(png.subarray(1, 4).toString()).toBe('PNG');
+    const [width, height] = sizeOf(png);
+    expect(width).toBeGreaterThan(600);
+    expect(height).toBeGreaterThan(400);
+    expect(png.length).toBeGreaterThan(5000);
+    expect((await drawChart(chart)).equals(png)).toBe(true);
+  },
+);
+
+test('shows every class, count and series as text', async () => {
+  for (const chart of charts) {
+    const svg = await drawSvg(chart);
+    const names =
+      chart.kind === 'confusion'
+        ? chart.classes
+        : chart.kind === 'lines'
+          ? chart.series.map((s) => s.name)
+          : chart.bars.map((b) => b.name);
+    for (const name of names) expect(svg).toContain(`>${name}</text>`);
+  }
+});
+
+test('draws charts without data, with one point, with equal names, with hostile names', async () => {
+  const odd: Chart[] = [
+    { kind: 'lines', title: '', x: 'x', y: 'y', series: [] },
+    {
+      kind: 'lines',
+      title: 't',
+      x: 'x',
+      y: 'y',
+      series: [
+        {
+          name: 'a',
+          points: [
+            [1, Number.NaN],
+            [2, 1],
+          ],
+        },
+      ],
+    },
+    { kind: 'bars', title: 't', x: 'x', y: 'y', bars: [] },
+    {
+      kind: 'bars',
+      title: 't',
+      x: 'x',
+      y: 'y',
+      bars: [
+        { name: 'a', value: 1 },
+        { name: 'a', value: 2.5 },
+      ],
+    },
+    {
+      kind: 'confusion',
+      title: 't',
+      classes: ['</text><script>', 'datum.x'],
+      counts: [
+        [0, 0],
+        [1, 2],
+      ],
+    },
+  ];
+  for (const chart of odd) expect((await drawChart(chart)).length).toBeGreaterThan(500);
+  expect(await drawSvg(odd[4]!)).not.toContain('<script');
+  expect(await drawSvg(odd[3]!)).toContain('>a (2)<');
+});
