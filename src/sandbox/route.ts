@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { CiEngine } from './ci-port.ts';
-import type { Token, User, World } from './state.ts';
+import type { Job, Project, Token, User, World } from './state.ts';
 
 /** A file of a multipart body, already written to a temporary place that is removed after the call. */
 export interface UploadedFile {
@@ -12,10 +12,16 @@ export interface UploadedFile {
   size: number;
 }
 
-/** One API request, parsed. Parameters of the path are decoded; `params.id` of a project may be a number or a full path. */
-export interface Call {
+/** What handlers and the git side share. */
+export interface Forge {
   world: World;
   engine: CiEngine;
+  /** Work that follows an answer (pipelines after a push), one at a time per project; `close` waits for it. */
+  later(project: Project, work: () => Promise<unknown>): void;
+}
+
+/** One API request, parsed. Parameters of the path are decoded; `params.id` of a project may be a number or a full path. */
+export interface Call extends Forge {
   method: string;
   headers: IncomingHttpHeaders;
   /** Names as in the route's path, `*` for the rest. */
@@ -30,6 +36,8 @@ export interface Call {
   /** The caller; null on routes with `auth: 'none'` called without a token. */
   user: User | null;
   token: Token | null;
+  /** The job whose token was used (JOB-TOKEN), on routes with `jobToken`. */
+  job: Job | null;
   /** Aborts when the caller goes away. */
   signal: AbortSignal;
 }
@@ -56,6 +64,8 @@ export interface Route {
   caller: string;
   /** `user` (the default) refuses calls without a valid token with 401; `none` leaves it to the handler. */
   auth?: 'user' | 'none';
+  /** A job's own token (JOB-TOKEN) opens it too (doc: ci/jobs/ci_job_token). */
+  jobToken?: true;
   /** Leave the body unread for the handler (`call.request`). */
   raw?: true;
   handler(call: Call): Promise<Reply> | Reply;

@@ -1,0 +1,254 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run } from '../exec/run.ts';
+
+/** The object name git uses for "nothing" in pushes and hooks. */
+export const zeroSha = '0'.repeat(40);
+
+/** Git said no; `stderr` is its own explanation. */
+export class GitError extends Error {
+  override readonly name = 'GitError';
+  readonly stderr: string;
+
+  constructor(args: readonly string[], stderr: string) {
+    super(`git ${args.join(' ')}: ${stderr.trim()}`);
+    this.stderr = stderr.trim();
+  }
+}
+
+/** Who a commit is by. `date` is ISO 8601. */
+export interface Signature {
+  name: string;
+  email: string;
+  date: string;
+}
+
+/** One commit, as `git log` tells it. */
+export interface Commit {
+  id: string;
+  tree: string;
+  parents: string[];
+  author: Signature;
+  committer: Signature;
+  message: string;
+}
+
+/** One file of a comparison. Paths and modes as git has them; `diff` is the unified diff without the header. */
+export interface FileDiff {
+  oldPath: string;
+  newPath: string;
+  oldMode: string;
+  newMode: string;
+  kind: 'added' | 'deleted' | 'renamed' | 'modified';
+  diff: string;
+}
+
+/** The environment of every git call: nothing of the person's own configuration reaches the sandbox. */
+export function gitEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  return {
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    LC_ALL: 'C.UTF-8',
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_CONFIG_GLOBAL: '/dev/null',
+    GIT_TERMINAL_PROMPT: '0',
+    HOME: '/nonexistent',
+    ...extra,
+  };
+}
+
+/** Runs git in a repository and gives its output. Throws a GitError when it fails. */
+export async function git(
+  repository: string,
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; input?: string | Uint8Array } = {},
+): Promise<Buffer> {
+  const result = await run('git', args, {
+    cwd: repository,
+    env: gitEnv(options.env),
+    ...(options.input === undefined ? {} : { input: options.input }),
+  });
+  if (result.code !== 0) throw new GitError(args, result.stderr.toString('utf8'));
+  return result.stdout;
+}
+
+/** Like {@link git}, as text without the last newline. */
+export async function gitText(
+  repository: string,
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; input?: string | Uint8Array } = {},
+): Promise<string> {
+  return (await git(repository, args, options)).toString('utf8').replace(/\n$/, '');
+}
+
+/** The commit a branch, tag or commit id names; null when there is none. */
+export async function resolveCommit(repository: string, revision: string): Promise<string | null> {
+  if (revision === '' || revision.startsWith('-')) return null;
+  for (const name of [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
+    const found = await run(
+      'git',
+      ['rev-parse', '--verify', '--quiet', '--end-of-options', `${name}^{commit}`],
+      {
+        cwd: repository,
+        env: gitEnv(),
+      },
+    );
+    if (found.code === 0) return found.stdout.toString('utf8').trim();
+  }
+  return null;
+}
+
+/** The commit of exactly this full ref; null when there is none. */
+export async function resolveRef(repository: string, ref: string): Promise<string | null> {
+  const found = await run(
+    'git',
+    ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`],
+    {
+      cwd: repository,
+      env: gitEnv(),
+    },
+  );
+  return found.code === 0 ? found.stdout.toString('utf8').trim() : null;
+}
+
+/** Moves a ref from `old` (null: must not exist) to `to` (null: delete). False when it was not at `old` any more. */
+export async function updateRef(
+  repository: string,
+  ref: string,
+  to: string | null,
+  old: string | null,
+): Promise<boolean> {
+  const args =
+    to === null
+      ? ['update-ref', '-d', ref, old ?? zeroSha]
+      : ['update-ref', ref, to, ...(old === null ? [zeroSha] : [old])];
+  const result = await run('git', args, { cwd: repository, env: gitEnv() });
+  return result.code === 0;
+}
+
+const logFormat = '%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B%x01';
+
+/** Commits in `git log` order for the given revisions and options. Throws a GitError for unknown revisions. */
+export async function log(repository: string, args: readonly string[]): Promise<Commit[]> {
+  const text = await gitText(repository, ['log', `--format=${logFormat}`, ...args]);
+  return text
+    .split('\x01')
+    .map((part) => part.replace(/^\n/, ''))
+    .filter((part) => part !== '')
+    .map((part) => {
+      const [
+        id = '',
+        tree = '',
+        parents = '',
+        an = '',
+        ae = '',
+        ad = '',
+        cn = '',
+        ce = '',
+        cd = '',
+        body = '',
+      ] = part.split('\0');
+      return {
+        id,
+        tree,
+        parents: parents === '' ? [] : parents.split(' '),
+        author: { name: an, email: ae, date: ad },
+        committer: { name: cn, email: ce, date: cd },
+        message: body.endsWith('\n') ? body : `${body}\n`,
+      };
+    });
+}
+
+/** One commit; null when the revision names none. */
+export async function readCommit(repository: string, revision: string): Promise<Commit | null> {
+  const id = await resolveCommit(repository, revision);
+  if (id === null) return null;
+  const [commit] = await log(repository, ['-1', id]);
+  return commit ?? null;
+}
+
+/** A blob's id, mode and bytes at a path of a commit; null when there is no file. */
+export async function readBlob(
+  repository: string,
+  commit: string,
+  path: string,
+): Promise<{ id: string; mode: string; bytes: Buffer } | null> {
+  const entry = await gitText(repository, ['ls-tree', '-z', commit, '--', path]);
+  const match = /^(\d{6}) blob ([0-9a-f]{40})\t([^\0]*)\0?$/.exec(entry);
+  if (!match?.[1] || !match[2] || match[3] !== path) return null;
+  return { id: match[2], mode: match[1], bytes: await git(repository, ['cat-file', 'blob', match[2]]) };
+}
+
+/** The best common ancestor; null for unrelated histories. */
+export async function mergeBase(repository: string, a: string, b: string): Promise<string | null> {
+  const result = await run('git', ['merge-base', a, b], { cwd: repository, env: gitEnv() });
+  return result.code === 0 ? result.stdout.toString('utf8').trim() : null;
+}
+
+/** Whether `ancestor` is reachable from `commit`. */
+export async function isAncestor(repository: string, ancestor: string, commit: string): Promise<boolean> {
+  const result = await run('git', ['merge-base', '--is-ancestor', ancestor, commit], {
+    cwd: repository,
+    env: gitEnv(),
+  });
+  return result.code === 0;
+}
+
+/** What changed between two trees, file by file, with rename detection. */
+export async function diff(repository: string, from: string, to: string): Promise<FileDiff[]> {
+  const text = await gitText(repository, ['diff', '-M', '--full-index', '--no-color', from, to]);
+  const raw = await gitText(repository, ['diff', '-M', '--raw', '-z', '--no-abbrev', from, to]);
+  const bodies = text === '' ? [] : text.split(/^(?=diff --git )/m);
+  const fields = raw.split('\0');
+  const files: FileDiff[] = [];
+  for (let at = 0; at < fields.length && fields[at]; ) {
+    const [oldMode = '', newMode = '', , , status = 'M'] = (fields[at] ?? '').slice(1).split(' ');
+    const oldPath = fields[at + 1] ?? '';
+    const renamed = status.startsWith('R') || status.startsWith('C');
+    const newPath = renamed ? (fields[at + 2] ?? '') : oldPath;
+    at += renamed ? 3 : 2;
+    const body = bodies[files.length] ?? '';
+    const start = body.search(/^@@ /m);
+    files.push({
+      oldPath,
+      newPath,
+      oldMode,
+      newMode,
+      kind: renamed ? 'renamed' : status === 'A' ? 'added' : status === 'D' ? 'deleted' : 'modified',
+      diff: start < 0 ? '' : body.slice(start),
+    });
+  }
+  return files;
+}
+
+/** Runs work in a new folder that is removed afterwards. */
+export async function withTemporaryFolder<T>(name: string, work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), `cdl-${name}-`));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Writes a commit object. `author` and `committer` default to each other's date. */
+export async function commitTree(
+  repository: string,
+  tree: string,
+  parents: readonly string[],
+  message: string,
+  author: Signature,
+  committer: Signature,
+): Promise<string> {
+  return gitText(repository, ['commit-tree', tree, ...parents.flatMap((parent) => ['-p', parent])], {
+    input: message,
+    env: {
+      GIT_AUTHOR_NAME: author.name,
+      GIT_AUTHOR_EMAIL: author.email,
+      GIT_AUTHOR_DATE: author.date,
+      GIT_COMMITTER_NAME: committer.name,
+      GIT_COMMITTER_EMAIL: committer.email,
+      GIT_COMMITTER_DATE: committer.date,
+    },
+  });
+}
