@@ -28,13 +28,16 @@ export function openExpander(folder: string, path: string): Expand {
   const env = { PATH: path, HOME: folder, GIT_CONFIG_NOSYSTEM: '1', NO_COLOR: '1', FORCE_COLOR: '0' };
 
   const prepare = async (): Promise<void> => {
+    // A commit and a remote with a default branch, or it complains about them in the middle of its messages.
     await mkdir(folder, { recursive: true });
-    await run('git', ['init', '-q', '-b', 'main', folder], { env });
-    await run(
-      'git',
-      ['-C', folder, 'remote', 'add', 'origin', 'http://sandbox.invalid/sandbox/pipeline.git'],
-      { env },
-    );
+    const git = (...args: string[]): Promise<unknown> => run('git', ['-C', folder, ...args], { env });
+    await git('init', '-q', '-b', 'main');
+    await git('remote', 'add', 'origin', 'http://sandbox.invalid/sandbox/pipeline.git');
+    await git('config', 'user.name', 'sandbox');
+    await git('config', 'user.email', 'sandbox@sandbox.invalid');
+    await git('commit', '-q', '--allow-empty', '-m', 'start');
+    await git('update-ref', 'refs/remotes/origin/main', 'HEAD');
+    await git('symbolic-ref', 'refs/remotes/origin/HEAD', 'refs/remotes/origin/main');
   };
 
   const expand = async (flat: string, digest: string): Promise<Record<string, unknown>> => {
@@ -44,12 +47,10 @@ export function openExpander(folder: string, path: string): Expand {
     await writeFile(join(folder, file), flat);
     try {
       const flags = ['--preview', '--no-json-schema-validation', '--no-evaluate-rule-changes'];
-      const place = ['--cwd', folder, '--file', file, '--state-dir', state, '--home', folder];
+      const place = ['--file', file, '--state-dir', state, '--home', folder];
       const result = await run(process.execPath, [program, ...flags, ...place], { cwd: folder, env });
       if (result.code !== 0) {
-        throw new CiConfigError(
-          readableError(result.stderr.toString('utf8') || result.stdout.toString('utf8')),
-        );
+        throw readableError(result.stderr.toString('utf8') || result.stdout.toString('utf8'));
       }
       const expanded: unknown = parse(await readFile(join(folder, state, 'expanded-gitlab-ci.yml'), 'utf8'), {
         maxAliasCount: -1,
@@ -76,8 +77,8 @@ export function openExpander(folder: string, path: string): Expand {
       throw new UpstreamError('gitlab-ci-local', 'gave no configuration', { retryable: false });
     const { [workflowJob]: carried, ...expanded } = shown;
     if (isObject(workflow)) {
-      const found = isObject(carried) ? carried['rules'] : undefined;
-      expanded['workflow'] = found === undefined ? workflow : { ...workflow, rules: found };
+      const found = isObject(carried) ? carried.rules : undefined;
+      expanded.workflow = found === undefined ? workflow : { ...workflow, rules: found };
     }
     return expanded;
   };
@@ -85,12 +86,12 @@ export function openExpander(folder: string, path: string): Expand {
 
 // As a job, its rules may use !reference and are not applied to the whole file.
 function workflowAsJob(workflow: unknown, marks: Marks): Record<string, unknown> {
-  if (!isObject(workflow) || workflow['rules'] === undefined) return {};
+  if (!isObject(workflow) || workflow.rules === undefined) return {};
   return {
     [workflowJob]: {
       stage: '.pre',
       script: ['true'],
-      rules: marks.hide({ rules: workflow['rules'] })['rules'],
+      rules: marks.hide({ rules: workflow.rules }).rules,
     },
   };
 }
@@ -153,19 +154,46 @@ function serialize(value: unknown): string {
   return JSON.stringify(value ?? null);
 }
 
-function readableError(output: string): string {
-  const noise =
-    /^(Unable to retrieve|Using fallback|Command failed|fatal: |\s+(Command failed|fatal))|^\s*at |^error: No such remote/;
+/** A refusal of the expander; `path` is the key it speaks of. */
+export class ExpandError extends CiConfigError {
+  readonly path: string[];
+
+  constructor(message: string, path: string[]) {
+    super(message);
+    this.path = path;
+  }
+}
+
+function readableError(output: string): ExpandError {
   const text = stripVTControlCharacters(output)
     .split('\n')
-    .filter((line) => line.trim() !== '' && !noise.test(line))
-    .map((line) => line.replace(/^Error: |^AssertionError.*?: /, '').trim())
+    .filter((line) => line.trim() !== '' && !/^\s*at |^Unable to retrieve|^Using fallback/.test(line))
+    .map((line) => line.trim())
     .join('; ');
   const stage = /^stage:(.*) not found for (.*)$/.exec(text);
-  if (stage !== null) return `${stage[2]} job: chosen stage ${stage[1]} does not exist; see stages:`;
-  const need = /^needs: \[(.*)\] for (.*) could not be found$/.exec(text);
-  if (need !== null) return `${need[2]} job: needs ${need[1]}, but no such job exists`;
+  if (stage !== null) {
+    const job = (stage[2] ?? '').replace(/: \[.*\]$/, '');
+    return new ExpandError(`${job} job: chosen stage ${stage[1]} does not exist; see stages:`, [
+      job,
+      'stage',
+    ]);
+  }
+  const need = /^(?:needs|dependencies): \[(.*)\] for (.*) (?:could not|cannot) be found$/.exec(text);
+  if (need !== null) {
+    const job = (need[2] ?? '').replace(/: \[.*\]$/, '');
+    return new ExpandError(`${job} job: needs ${need[1]}, but no such job exists`, [job, 'needs']);
+  }
   const parent = /^(.*) is unspecified, used by (.*) extends$/.exec(text);
-  if (parent !== null) return `${parent[2]}: unknown key in extends (${parent[1]})`;
-  return text || 'the configuration cannot be expanded';
+  if (parent !== null) {
+    return new ExpandError(`${parent[2]}: unknown key in extends (${parent[1]})`, [
+      parent[2] ?? '',
+      'extends',
+    ]);
+  }
+  const scriptless = /^(.*) must have script specified$/.exec(text);
+  if (scriptless !== null) {
+    const job = scriptless[1] ?? '';
+    return new ExpandError(`jobs:${job} config should implement a script:`, [job]);
+  }
+  return new ExpandError(text || 'the configuration cannot be expanded', []);
 }

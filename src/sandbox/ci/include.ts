@@ -116,7 +116,9 @@ async function resolveEntry(context: IncludeContext, from: Wanted, entry: unknow
       return { place: { project: target, sha }, path, label, component: null, inputs };
     });
   }
-  return fail(`${keys || 'an empty entry'} is not supported by the sandbox (use local, project with file, or component)`);
+  return fail(
+    `${keys || 'an empty entry'} is not supported by the sandbox (use local, project with file, or component)`,
+  );
 }
 
 async function localFiles(
@@ -128,7 +130,13 @@ async function localFiles(
   const place = from.place;
   const clean = pattern.replace(/^\/+/, '');
   const foreign = from.label.includes(':') ? `${fullPath(place.project)}:` : '';
-  const wanted = (path: string): Wanted => ({ place, path, label: `${foreign}${path}`, component: null, inputs });
+  const wanted = (path: string): Wanted => ({
+    place,
+    path,
+    label: `${foreign}${path}`,
+    component: null,
+    inputs,
+  });
   if (!clean.includes('*')) return [wanted(clean)];
   const matches = picomatch(clean, { dot: true });
   const files = await context.open(place.project).listFiles(place.sha);
@@ -156,7 +164,13 @@ async function componentFile(
   for (const file of [`templates/${name}.yml`, `templates/${name}/template.yml`]) {
     if ((await repository.readFile(found.sha, file)) !== null) {
       const component = { name, sha: found.sha, version: found.name, reference: version };
-      return { place: { project, sha: found.sha }, path: file, label: `${path}:${file}@${version}`, component, inputs };
+      return {
+        place: { project, sha: found.sha },
+        path: file,
+        label: `${path}:${file}@${version}`,
+        component,
+        inputs,
+      };
     }
   }
   return fail(`content not found: templates/${name}.yml`);
@@ -203,7 +217,8 @@ export function newestVersion(tags: readonly string[], wanted: string): string |
     const parts = match.slice(1).map(Number);
     const plain = parts.join('.');
     if (wanted !== '~latest' && !plain.startsWith(`${wanted}.`)) continue;
-    const newer = best === null ? 1 : (parts.map((part, at) => part - best!.parts[at]!).find((d) => d !== 0) ?? 0);
+    const newer =
+      best === null ? 1 : (parts.map((part, at) => part - best!.parts[at]!).find((d) => d !== 0) ?? 0);
     if (newer > 0) best = { tag, parts };
   }
   return best?.tag ?? null;

@@ -30,8 +30,8 @@ function isOfType(value: unknown, type: InputSpec['type']): boolean {
 /** Reads the `spec:inputs` of a file; throws CiConfigError naming the file and the input. */
 export function readInputSpecs(source: YamlSource): Map<string, InputSpec> {
   const header: unknown = source.header?.toJS() ?? { spec: null };
-  const spec = isObject(header) ? header['spec'] : null;
-  const inputs = isObject(spec) ? (spec['inputs'] ?? {}) : {};
+  const spec = isObject(header) ? header.spec : null;
+  const inputs = isObject(spec) ? (spec.inputs ?? {}) : {};
   const fail = (message: string): never => {
     throw new CiConfigError(`${source.label}: spec:inputs${message}`);
   };
@@ -48,11 +48,11 @@ export function readInputSpecs(source: YamlSource): Map<string, InputSpec> {
     if (!isObject(entry)) return fail(`:${name} must be a mapping`);
     const unknown = Object.keys(entry).filter((key) => !keywords.includes(key));
     if (unknown.length > 0) fail(`:${name} contains unknown keys: ${unknown.join(', ')}`);
-    const type = types.find((known) => known === (entry['type'] ?? 'string'));
+    const type = types.find((known) => known === (entry.type ?? 'string'));
     if (type === undefined) return fail(`:${name}:type is not one of ${types.join(', ')}`);
-    const options = entry['options'] ?? null;
+    const options = entry.options ?? null;
     if (options !== null && !Array.isArray(options)) return fail(`:${name}:options must be a list`);
-    const pattern = entry['regex'];
+    const pattern = entry.regex;
     if (pattern !== undefined && (typeof pattern !== 'string' || type !== 'string')) {
       return fail(`:${name}:regex must be a text, and its input a string`);
     }
@@ -62,7 +62,7 @@ export function readInputSpecs(source: YamlSource): Map<string, InputSpec> {
     } catch {
       fail(`:${name}:regex is not a valid expression`);
     }
-    const value = entry['default'];
+    const value = entry.default;
     const found: InputSpec = { type, default: value === undefined ? null : { value }, options, regex };
     if (found.default !== null) checkInput(source.label, name, found, value, 'default');
     specs.set(name, found);

@@ -25,7 +25,9 @@ export function environmentSlug(name: string): string {
   let text = name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
   if (!/^[a-z]/.test(text)) text = `env-${text}`;
   if (text.length <= 24 && text === name) return text.replace(/-$/, '');
-  const hash = BigInt(`0x${createHash('sha256').update(name).digest('hex')}`).toString(36).slice(-6);
+  const hash = BigInt(`0x${createHash('sha256').update(name).digest('hex')}`)
+    .toString(36)
+    .slice(-6);
   return `${text.slice(0, 17).replace(/-$/, '')}-${hash}`;
 }
 

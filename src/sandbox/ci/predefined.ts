@@ -6,7 +6,10 @@ import type { Repository } from './repository.ts';
 const zeros = '0'.repeat(40);
 
 /** Whether the pipeline's ref is protected: a protected branch, but never a merge request's head. */
-export function isProtectedRef(project: Project, request: Pick<PipelineRequest, 'ref' | 'tag' | 'mergeRequestIid'>): boolean {
+export function isProtectedRef(
+  project: Project,
+  request: Pick<PipelineRequest, 'ref' | 'tag' | 'mergeRequestIid'>,
+): boolean {
   return request.mergeRequestIid === null && !request.tag && isProtectedBranch(project, request.ref);
 }
 
@@ -76,13 +79,18 @@ export async function pipelineVariables(
     ...mergeRequestVariables(project, request, server.origin),
   };
   const open = [...project.mergeRequests.values()]
-    .filter((mr) => mr.state === 'opened' && mr.sourceBranch === request.ref && mr.sourceProjectId === project.id)
+    .filter(
+      (mr) => mr.state === 'opened' && mr.sourceBranch === request.ref && mr.sourceProjectId === project.id,
+    )
     .map((mr) => `${path}!${mr.iid}`);
-  if (!request.tag && open.length > 0) variables['CI_OPEN_MERGE_REQUESTS'] = open.slice(0, 4).join(',');
+  if (!request.tag && open.length > 0) variables.CI_OPEN_MERGE_REQUESTS = open.slice(0, 4).join(',');
   for (const [key, value] of Object.entries(variables)) if (value === '') delete variables[key];
   if (isMerge) {
-    variables['CI_MERGE_REQUEST_DIFF_BASE_SHA'] =
-      (await repository.mergeBase(request.sha, `refs/heads/${variables['CI_MERGE_REQUEST_TARGET_BRANCH_NAME']}`)) ?? '';
+    variables.CI_MERGE_REQUEST_DIFF_BASE_SHA =
+      (await repository.mergeBase(
+        request.sha,
+        `refs/heads/${variables.CI_MERGE_REQUEST_TARGET_BRANCH_NAME}`,
+      )) ?? '';
   }
   return variables;
 }
@@ -92,7 +100,8 @@ function mergeRequestVariables(
   request: PipelineRequest,
   origin: string,
 ): Record<string, string> {
-  const mr = request.mergeRequestIid === null ? undefined : project.mergeRequests.get(request.mergeRequestIid);
+  const mr =
+    request.mergeRequestIid === null ? undefined : project.mergeRequests.get(request.mergeRequestIid);
   if (mr === undefined) return {};
   const path = fullPath(project);
   return {

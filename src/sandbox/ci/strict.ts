@@ -237,10 +237,12 @@ function explain(issue: z.core.$ZodIssue, prefix: string): string[] {
     const furthest = issue.errors.findIndex((issues) =>
       issues.some((one) => one.path.length > 0 || one.code === 'unrecognized_keys'),
     );
-    const found = branches[furthest];
+    const found =
+      branches[furthest] ??
+      branches.find((one) => !one.every((line) => /expected (\w+), received/.test(line)));
     return found ?? [`${where} has the wrong type`];
   }
-  return [`${where} ${issue.message.replace(/^Invalid input: /, '')}`];
+  return [`${where} ${issue.message.replace(/^(Invalid input: |Too big: |Too small: )/, '')}`];
 }
 
 /**
@@ -266,7 +268,7 @@ export function checkConfig(data: Record<string, unknown>, sources: readonly Yam
     return null;
   };
   for (const key of ['cache', 'services']) {
-    const defaults = data['default'];
+    const defaults = data.default;
     if (data[key] !== undefined || (isObject(defaults) && defaults[key] !== undefined)) {
       const line = locate(sources, [key]) ?? locate(sources, ['default', key]);
       problems.push(`${line === null ? '' : `${line}: `}${refusals[key]}`);
@@ -279,7 +281,7 @@ export function checkConfig(data: Record<string, unknown>, sources: readonly Yam
       problems.push(`${locate(sources, [name]) ?? name}: ${name} is neither a known keyword nor a job`);
       continue;
     }
-    const known = part(job, withDefaults(value, data['default']), `jobs:${name}`, [name]);
+    const known = part(job, withDefaults(value, data.default), `jobs:${name}`, [name]);
     if (known === null) continue;
     if (known.script === undefined && known.release === undefined) {
       problems.push(`${locate(sources, [name]) ?? name}: jobs:${name} config should implement a script:`);
@@ -288,9 +290,9 @@ export function checkConfig(data: Record<string, unknown>, sources: readonly Yam
     jobs.set(name, known);
   }
   const config = {
-    stages: part(z.array(text), data['stages'] ?? [], 'stages', ['stages']),
-    variables: part(variables, data['variables'] ?? {}, 'variables', ['variables']),
-    workflow: part(workflow, data['workflow'] ?? {}, 'workflow', ['workflow']),
+    stages: part(z.array(text), data.stages ?? [], 'stages', ['stages']),
+    variables: part(variables, data.variables ?? {}, 'variables', ['variables']),
+    workflow: part(workflow, data.workflow ?? {}, 'workflow', ['workflow']),
   };
   if (
     problems.length > 0 ||
@@ -307,7 +309,7 @@ export function checkConfig(data: Record<string, unknown>, sources: readonly Yam
 const inherited = ['timeout', 'retry', 'tags', 'interruptible'];
 
 function withDefaults(value: Record<string, unknown>, defaults: unknown): Record<string, unknown> {
-  const inherit = isObject(value['inherit']) ? (value['inherit']['default'] ?? true) : true;
+  const inherit = isObject(value.inherit) ? (value.inherit.default ?? true) : true;
   if (!isObject(defaults) || inherit === false) return value;
   const filled = { ...value };
   for (const key of inherited) {

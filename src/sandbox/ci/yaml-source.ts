@@ -42,11 +42,13 @@ export function parseSource(label: string, text: string): YamlSource {
       ),
   });
   if ('empty' in documents) throw new CiConfigError(`${label}: the file is empty`);
-  const problems = documents.flatMap((document) =>
-    document.errors.map(
-      (error) =>
-        `${label}:${error.linePos?.[0].line ?? 1}: ${error.message.split('\n')[0]?.replace(/:$/, '')}`,
-    ),
+  // The first error of a document is the one to put right; the rest mostly follow from it.
+  const problems = documents.flatMap(({ errors: [error] }) =>
+    error === undefined
+      ? []
+      : [
+          `${label}:${error.linePos?.[0].line ?? 1}: ${error.message.replace(/ at line \d+, column [\s\S]*$/, '')}`,
+        ],
   );
   if (problems.length > 0) throw new CiConfigError(problems);
   const [first, second, third] = documents;
