@@ -1,0 +1,61 @@
+import type { Console } from '../steps/context.ts';
+
+/** What a command shows while it works; results go to stdout, everything else to stderr. */
+export interface CommandConsole extends Console {
+  readonly json: boolean;
+  readonly columns: number;
+  readonly color: boolean;
+  /** The result: text for people, or one line of JSON with `--json`. */
+  print(text: string, value: unknown): void;
+  /** Clears the progress line. */
+  end(): void;
+}
+
+const bar = (share: number, width: number) => {
+  const full = Math.round(Math.max(0, Math.min(1, share)) * width);
+  return '█'.repeat(full) + '░'.repeat(width - full);
+};
+
+/** Progress as one moving line on a terminal, as plain lines (at most one every two seconds a label) elsewhere. */
+export function createConsole(options: {
+  json: boolean;
+  env: NodeJS.ProcessEnv;
+  signal: AbortSignal;
+}): CommandConsole {
+  const terminal = Boolean(process.stderr.isTTY) && !options.env.CI && !options.json;
+  const shown = new Map<string, number>();
+  let open = false;
+  const end = () => {
+    if (open) process.stderr.write('\r\x1b[2K');
+    open = false;
+  };
+  return {
+    json: options.json,
+    columns: process.stdout.columns ?? 80,
+    color: Boolean(process.stdout.isTTY) && !options.env.NO_COLOR,
+    signal: options.signal,
+    log(line) {
+      end();
+      process.stderr.write(`${line}\n`);
+    },
+    progress(label, share) {
+      if (terminal) {
+        const percent = `${Math.round(share * 100)}`.padStart(3);
+        process.stderr.write(`\r\x1b[2K${bar(share, 24)} ${percent} %  ${label}`);
+        open = true;
+        return;
+      }
+      const now = Date.now();
+      if (share < 1 && now - (shown.get(label) ?? 0) < 2000) return;
+      shown.set(label, share < 1 ? now : Number.POSITIVE_INFINITY);
+      process.stderr.write(`${label}: ${Math.round(share * 100)} %\n`);
+    },
+    print(text, value) {
+      end();
+      process.stdout.write(
+        options.json ? `${JSON.stringify(value)}\n` : text.endsWith('\n') ? text : `${text}\n`,
+      );
+    },
+    end,
+  };
+}

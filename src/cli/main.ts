@@ -1,0 +1,58 @@
+import { createRequire } from 'node:module';
+import { describeError } from '../core/error.ts';
+import { steps } from '../steps/index.ts';
+import { createConsole } from './console.ts';
+
+/** The version of this package, from its package.json. */
+export function version(): string {
+  const require = createRequire(import.meta.url);
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      const manifest = require(path) as { name?: string; version?: string };
+      if (manifest.name === 'cdl' && manifest.version) return manifest.version;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
+    }
+  }
+  throw new Error('package.json of cdl was not found beside the program');
+}
+
+/** Runs the command line and returns the exit code. A user's mistake never shows a stack trace. */
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  if (argv.length === 1 && (argv[0] === '--version' || argv[0] === '-V')) {
+    process.stdout.write(`${version()}\n`);
+    return 0;
+  }
+  const stop = new AbortController();
+  const json = argv.includes('--json');
+  const console = createConsole({ json, env, signal: stop.signal });
+  const onSignal = () => {
+    if (stop.signal.aborted) process.exit(130);
+    stop.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    const { createProgram } = await import('./program.ts');
+    return await createProgram({ argv, env, console, steps, version: version() });
+  } catch (error) {
+    console.end();
+    const { environmentRedactor } = await import('../steps/context.ts');
+    const { exit, code, message, hint } = describeError(error);
+    const redact = environmentRedactor(env);
+    if (json) process.stdout.write(`${redact(JSON.stringify({ error: { code, message, hint } }))}\n`);
+    else process.stderr.write(redact(`cdl: ${message}\n${hint ? `  → ${hint}\n` : ''}`));
+    return stop.signal.aborted && exit === 70 ? 130 : exit;
+  } finally {
+    console.end();
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}
+
+// Exit as soon as the output is written: idle connection pools must not keep a finished command alive.
+process.exitCode = await main(process.argv.slice(2), process.env);
+await Promise.all(
+  [process.stdout, process.stderr].map(
+    (stream) => new Promise<void>((done) => stream.write('', () => done())),
+  ),
+);
+process.exit();

@@ -1,0 +1,67 @@
+import { type Command, Option } from 'commander';
+import { UserError } from '../core/error.ts';
+import { renderTerminal } from '../report/terminal.ts';
+import { createContext, parameterVariables } from '../steps/context.ts';
+import type { StepEntry } from '../steps/index.ts';
+import { parametersOf, parseParameters } from '../steps/parameters.ts';
+import { runStep } from '../steps/run-step.ts';
+import type { CommandConsole } from './console.ts';
+
+const camel = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+
+/** Gives a command the flags of a step's parameters and runs it: flags win over the `CDL_PARAM_…` variables of a component. */
+export async function addStep(
+  command: Command,
+  entry: StepEntry,
+  setup: { env: NodeJS.ProcessEnv; console: CommandConsole; done(exit: number): void },
+): Promise<void> {
+  const step = await entry.load();
+  const parameters = parametersOf(step.params);
+  const first = parameters[0];
+  if (first) command.argument(`[${first.name}]`, first.description);
+  for (const parameter of parameters) {
+    const flag = `--${parameter.name.replaceAll('_', '-')} <${parameter.type === 'string' ? 'text' : parameter.type}>`;
+    const option = new Option(flag, parameter.description);
+    if (parameter.default !== undefined && parameter.default !== '') {
+      option.default(undefined, JSON.stringify(parameter.default));
+    }
+    if (parameter.options) option.choices(parameter.options);
+    command.addOption(option);
+  }
+  command.option('--json', 'print JSON');
+  command.action(async (...given: unknown[]) => {
+    const options = given.at(-2) as Record<string, unknown>;
+    const positional = first ? (given[0] as string | undefined) : undefined;
+    const names = parameters.map((one) => one.name);
+    const values = parameterVariables(setup.env, names);
+    for (const name of names) {
+      const flag = options[camel(name)];
+      if (flag !== undefined) values[name] = String(flag);
+    }
+    if (first && positional !== undefined) {
+      const flag = options[camel(first.name)];
+      if (flag !== undefined && flag !== positional) {
+        throw new UserError('usage', `${first.name} is given twice: ${positional} and ${String(flag)}`);
+      }
+      values[first.name] = positional;
+    }
+    const started = performance.now();
+    const params = parseParameters(step.params, values);
+    const ctx = await createContext(process.cwd(), setup.env, setup.console);
+    const result = await runStep(step, ctx, params);
+    const seconds = (performance.now() - started) / 1000;
+    const how = result.cached ? `cached, ${seconds.toFixed(2)} s` : `${seconds.toFixed(1)} s`;
+    const text = renderTerminal(result.report, setup.console);
+    const outputs = Object.entries(result.outputs).map(([name, value]) => `  ${name.padEnd(12)} ${value}`);
+    setup.console.print(`${text}\n${outputs.join('\n')}\n${step.name} ${result.subject}: ${how}`, {
+      step: step.name,
+      subject: result.subject,
+      cached: result.cached,
+      verdict: result.report.verdict,
+      summary: result.report.summary,
+      outputs: result.outputs,
+      seconds: Number(seconds.toFixed(3)),
+    });
+    setup.done(result.report.verdict === 'fail' ? 4 : 0);
+  });
+}

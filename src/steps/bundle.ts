@@ -1,0 +1,53 @@
+import { join } from 'node:path';
+import { UserError } from '../core/error.ts';
+
+/**
+ * Bundles a model's entry module with everything it imports into one ES module. Only files of the folder (those declared
+ * by `code:`) can be imported: anything else, packages included, fails here instead of hiding from the cache.
+ * The same files give the same bytes. Throws UserError code-invalid with file, line and column.
+ */
+export async function bundleModel(folder: string, entry: string): Promise<string> {
+  const { build } = await import('esbuild');
+  try {
+    const result = await build({
+      absWorkingDir: folder,
+      entryPoints: [join(folder, entry)],
+      bundle: true,
+      write: false,
+      format: 'esm',
+      platform: 'neutral',
+      target: 'node20',
+      charset: 'utf8',
+      legalComments: 'none',
+      logLevel: 'silent',
+      // A tsconfig of a folder above must not change the result.
+      tsconfigRaw: {},
+      plugins: [
+        {
+          name: 'declared-files-only',
+          setup(build) {
+            build.onResolve({ filter: /^[^./]/ }, (args) => ({
+              errors: [
+                {
+                  text: `"${args.path}" is not available to model code: tf is an argument, and files must be listed under code: in cdl.yaml`,
+                },
+              ],
+            }));
+          },
+        },
+      ],
+    });
+    return result.outputFiles[0]!.text;
+  } catch (error) {
+    const errors = (
+      error as {
+        errors?: { text: string; location: { file: string; line: number; column: number } | null }[];
+      }
+    ).errors;
+    if (!errors) throw error;
+    const lines = errors.map(({ text, location }) =>
+      location ? `${location.file}:${location.line}:${location.column + 1}  ${text}` : text,
+    );
+    throw new UserError('code-invalid', lines.join('\n'), undefined, { cause: error });
+  }
+}

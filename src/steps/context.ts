@@ -1,0 +1,164 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { keyId } from '../core/decision.ts';
+import { UserError } from '../core/error.ts';
+import { type Project, parseProject, projectFile } from '../core/project.ts';
+import { createRedactor, isSecretName } from '../core/redact.ts';
+import { run } from '../exec/run.ts';
+import { readCi } from '../forge/ci.ts';
+import { createZone, openStore, type StoreCredentials } from '../store/index.ts';
+import type { Zone } from '../store/types.ts';
+import { openHandover } from './handover.ts';
+import type { Ctx } from './types.ts';
+
+/** What processes that run model code keep of the environment: where programs and the GPU driver are. */
+const childVariables = ['PATH', 'LD_LIBRARY_PATH', 'CUDA_VISIBLE_DEVICES', 'NVIDIA_VISIBLE_DEVICES', 'TZ'];
+
+/** How the caller shows what happens, and when it wants everything to stop. */
+export interface Console {
+  log(line: string): void;
+  progress(label: string, share: number): void;
+  signal: AbortSignal;
+}
+
+/** The process environment, read here and nowhere else below the command line. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The repository root at or above a folder. Throws UserError file-missing outside a repository. */
+export async function findRoot(cwd: string): Promise<string> {
+  const result = await run('git', ['rev-parse', '--show-toplevel'], { cwd }).catch(() => null);
+  if (!result) throw new UserError('file-missing', 'git is not installed', 'install git (2.38 or newer)');
+  if (result.code !== 0) {
+    throw new UserError(
+      'file-missing',
+      `${cwd} is not in a git repository`,
+      'run cdl in your project, or make one: cdl init fashion',
+    );
+  }
+  return result.stdout.toString().trim();
+}
+
+/** Reads and checks `cdl.yaml` below a folder. */
+export async function readProject(root: string): Promise<Project> {
+  const text = await readFile(join(root, projectFile), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') {
+      throw new UserError(
+        'file-missing',
+        `there is no ${projectFile} in ${root}`,
+        'make a project: cdl init fashion',
+      );
+    }
+    throw error;
+  });
+  return parseProject(text);
+}
+
+/** Where downloads and other things that may be lost are kept. */
+export function cacheFolder(env: Environment): string {
+  return env.CDL_CACHE ?? join(env.XDG_CACHE_HOME ?? join(env.HOME ?? homedir(), '.cache'), 'cdl');
+}
+
+/** Folder of the `local` deployment target on this machine. */
+export function targetFolder(env: Environment): string {
+  const state = env.XDG_STATE_HOME ?? join(env.HOME ?? homedir(), '.local', 'state');
+  return env.CDL_LOCAL_TARGET ?? join(state, 'cdl', 'target');
+}
+
+/** A function that masks every secret of the environment in a text. */
+export function environmentRedactor(env: Environment): (text: string) => string {
+  return createRedactor(
+    Object.keys(env)
+      .filter(isSecretName)
+      .map((name) => env[name]),
+  );
+}
+
+function credentials(env: Environment, zone: Zone['name']): StoreCredentials | null {
+  const prefix = `CDL_${zone.toUpperCase()}`;
+  const accessKey = env[`${prefix}_ACCESS_KEY`];
+  const secretKey = env[`${prefix}_SECRET_KEY`];
+  if (!accessKey || !secretKey) return null;
+  const sessionToken = env[`${prefix}_SESSION_TOKEN`];
+  const ca = env.CDL_STORE_CA;
+  return { accessKey, secretKey, ...(sessionToken && { sessionToken }), ...(ca && { ca }) };
+}
+
+/**
+ * Opens one zone of the store: `CDL_WORK_STORE` or `CDL_TRUSTED_STORE`. On a person's machine without either, both are
+ * folders below the repository's `.cdl/store`. In CI an unset one means that this job may not use it.
+ */
+export async function openZone(env: Environment, name: Zone['name'], root: string | null): Promise<Zone> {
+  const variable = `CDL_${name.toUpperCase()}_STORE`;
+  const url = env[variable] ?? (env.CI || root === null ? null : `file:${join(root, '.cdl', 'store', name)}`);
+  if (!url) {
+    throw new UserError(
+      'store-denied',
+      `${variable} is not set: this job has no access to the ${name} zone of the store`,
+      name === 'trusted'
+        ? 'only jobs on protected branches get it, as a protected CI variable'
+        : 'set it as a CI variable of the project',
+    );
+  }
+  const store = await openStore(url, credentials(env, name));
+  return createZone(name, store, url.startsWith('file:') ? {} : { cache: join(cacheFolder(env), 'blobs') });
+}
+
+/** Reads the public keys of `CDL_TRUSTED_KEYS`: PEM blocks one after the other, or a path to such a file. */
+export async function readTrustedKeys(env: Environment): Promise<ReadonlyMap<string, KeyObject>> {
+  const value = env.CDL_TRUSTED_KEYS;
+  if (!value) return new Map();
+  const text = value.includes('-----BEGIN') ? value : await readFile(value, 'utf8');
+  const blocks = text.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? [];
+  return new Map(
+    blocks.map((pem) => {
+      const key = createPublicKey(pem);
+      return [keyId(key), key] as const;
+    }),
+  );
+}
+
+/** The composition root: everything a step may use, from the environment and the folder it is started in. */
+export async function createContext(cwd: string, env: Environment, console: Console): Promise<Ctx> {
+  const root = await findRoot(cwd);
+  const [project, trusted] = await Promise.all([readProject(root), readTrustedKeys(env)]);
+  const ci = readCi(env);
+  const redact = environmentRedactor(env);
+  const zones = new Map<Zone['name'], Promise<Zone>>();
+  return {
+    root,
+    ref: ci ? 'HEAD' : null,
+    project,
+    ci,
+    zone(name) {
+      let zone = zones.get(name);
+      if (!zone) {
+        zone = openZone(env, name, root);
+        zones.set(name, zone);
+      }
+      return zone;
+    },
+    trustedKeys: () => trusted,
+    cacheFolder: cacheFolder(env),
+    targetFolder: resolve(targetFolder(env)),
+    npmRegistry: env.npm_config_registry ?? env.NPM_CONFIG_REGISTRY ?? null,
+    childEnvironment: Object.fromEntries(
+      childVariables.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
+    ),
+    handover: openHandover(join(root, '.cdl')),
+    log: (line) => console.log(redact(line)),
+    progress: console.progress,
+    signal: console.signal,
+  };
+}
+
+/** Parameters given as `CDL_PARAM_<NAME>` by a CI component. */
+export function parameterVariables(env: Environment, names: readonly string[]): Record<string, string> {
+  const given: Record<string, string> = {};
+  for (const name of names) {
+    const value = env[`CDL_PARAM_${name.toUpperCase().replaceAll('-', '_')}`];
+    if (value !== undefined && value !== '') given[name] = value;
+  }
+  return given;
+}

@@ -1,0 +1,56 @@
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../core/error.ts';
+import type { Report } from '../core/report.ts';
+import type { Handover } from './types.ts';
+
+const outputsSchema = z.record(z.string(), z.string());
+
+async function readJson(path: string): Promise<unknown> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (text === null) return null;
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new UserError('input-missing', `${path} is not JSON`, 'run the step that writes it again', {
+      cause,
+    });
+  }
+}
+
+async function save(path: string, content: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(`${path}.new`, content);
+  await rename(`${path}.new`, path);
+}
+
+/** The folder (`.cdl/`) through which the jobs of a pipeline hand on what they made, as CI artifacts. */
+export function openHandover(folder: string): Handover {
+  const file = (kind: string, step: string, subject: string) =>
+    join(folder, `${subject}.${step}.${kind}.json`);
+  return {
+    async read(step, subject) {
+      const value = await readJson(file('outputs', step, subject));
+      return value === null ? null : outputsSchema.parse(value);
+    },
+    write: (step, subject, outputs) =>
+      save(file('outputs', step, subject), `${JSON.stringify(outputs, null, 2)}\n`),
+    writeFile: (path, content) => save(join(folder, path), content),
+    async list() {
+      const names = await readdir(folder).catch(() => []);
+      return names.flatMap((name) => {
+        const match = /^(.+)\.([a-z-]+)\.outputs\.json$/.exec(name);
+        return match ? [{ subject: match[1]!, step: match[2]! }] : [];
+      });
+    },
+    async readReport(step, subject) {
+      return (await readJson(file('report', step, subject))) as Report | null;
+    },
+    writeReport: (step, subject, report) =>
+      save(file('report', step, subject), `${JSON.stringify(report, null, 2)}\n`),
+  };
+}

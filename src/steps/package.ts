@@ -1,0 +1,94 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { configDigest } from '../core/project.ts';
+import { selectCode } from '../exec/code.ts';
+import { buildPackage } from '../model/package.ts';
+import { bundleModel } from './bundle.ts';
+import { handedOn, modelOf, modelParameter } from './subject.ts';
+import type { Step } from './types.ts';
+
+const params = z.object({ model: modelParameter });
+
+/** Packs weights, bundled code with the identical preprocessing, and the signature; no times, so the same inputs give the same bytes. */
+export const packageStep: Step<typeof params> = {
+  name: 'package',
+  summary: 'Pack weights, model code and preprocessing into what will be served',
+  epoch: 1,
+  stage: 'register',
+  params,
+  async inputs(ctx, given) {
+    const { model, config } = modelOf(ctx, given.model);
+    return {
+      subject: model,
+      zone: 'work',
+      key: {
+        model,
+        config: configDigest(config),
+        checkpoint: await handedOn(ctx, 'train', model, 'checkpoint'),
+        shape: ctx.project.datasets[config.data]!.shape,
+        classes: ctx.project.datasets[config.data]!.classes,
+      },
+      files: await selectCode(ctx.root, ctx.ref, config.code),
+      artifacts: ['package'],
+      cache: true,
+    };
+  },
+  async run(ctx, given, folder) {
+    const { model, config } = modelOf(ctx, given.model);
+    const data = ctx.project.datasets[config.data]!;
+    const checkpoint = await handedOn(ctx, 'train', model, 'checkpoint');
+    const zone = await ctx.zone('work');
+    const weights = join(folder, '.checkpoint');
+    await mkdir(weights);
+    await zone.saveArtifact(checkpoint, weights);
+    const target = join(folder, '.package');
+    await mkdir(target);
+    const bytes = await buildPackage({
+      checkpointFolder: weights,
+      code: await bundleModel(folder, config.entry),
+      manifest: {
+        v: 1,
+        model,
+        runtime: 'tfjs',
+        signature: {
+          inputs: [{ name: 'input', datatype: 'UINT8', shape: [-1, ...data.shape] }],
+          outputs: [
+            { name: 'probabilities', datatype: 'FP32', shape: [-1, data.classes.length] },
+            { name: 'label', datatype: 'BYTES', shape: [-1] },
+          ],
+          classes: data.classes,
+        },
+      },
+      folder: target,
+    });
+    const files = await Promise.all(
+      bytes.map(async (path) => ({ path, ...(await zone.putFile(join(target, path))) })),
+    );
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    const digest = await zone.putArtifact({
+      kind: 'package',
+      name: model,
+      files,
+      parents: [checkpoint],
+      meta: { model, runtime: 'tfjs', bytes: size },
+    });
+    return {
+      outputs: { package: digest, bytes: String(size) },
+      report: {
+        key: `package:${model}`,
+        title: `${model}: package`,
+        verdict: 'pass',
+        summary: `${(size / 1000).toFixed(1)} kB in ${files.length} files.`,
+        blocks: [
+          {
+            kind: 'table',
+            head: ['file', 'bytes'],
+            align: ['left', 'right'],
+            rows: files.map((file) => [file.path, String(file.size)]),
+          },
+        ],
+      },
+    };
+  },
+};

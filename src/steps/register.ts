@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { type Candidate, candidateDigest, codeDigest } from '../core/candidate.ts';
+import { type Claim, claimPath } from '../core/claim.ts';
+import { shortDigest } from '../core/digest.ts';
+import { configDigest } from '../core/project.ts';
+import { selectCode } from '../exec/code.ts';
+import { registerVersion } from '../model/registry.ts';
+import { handedOn, modelOf, modelParameter } from './subject.ts';
+import type { Step } from './types.ts';
+
+const params = z.object({ model: modelParameter });
+
+/** Composes the candidate and gives it its version: the next free number, or the one the same candidate already has. */
+export const register: Step<typeof params> = {
+  name: 'register',
+  summary: 'Give the candidate its version number in the model registry',
+  epoch: 1,
+  stage: 'register',
+  params,
+  async inputs(ctx, given) {
+    const { model, config } = modelOf(ctx, given.model);
+    return {
+      subject: model,
+      zone: 'work',
+      key: {},
+      files: await selectCode(ctx.root, ctx.ref, config.code),
+      artifacts: [],
+      // Registering is itself idempotent, and it must see the registry as it is now.
+      cache: false,
+    };
+  },
+  async run(ctx, given) {
+    const { model, config } = modelOf(ctx, given.model);
+    const [dataset, checkpoint, run, packaged, files] = await Promise.all([
+      handedOn(ctx, 'train', model, 'dataset'),
+      handedOn(ctx, 'train', model, 'checkpoint'),
+      handedOn(ctx, 'train', model, 'run'),
+      handedOn(ctx, 'package', model, 'package'),
+      selectCode(ctx.root, ctx.ref, config.code),
+    ]);
+    const candidate: Candidate = {
+      model,
+      code: codeDigest(files),
+      config: configDigest(config),
+      dataset,
+      transform: null,
+      checkpoint,
+      package: packaged,
+    };
+    const digest = candidateDigest(candidate);
+    const { version, existed } = await registerVersion(await ctx.zone('work'), {
+      project: ctx.project.project,
+      model,
+      candidate,
+      run,
+    });
+    const claim: Claim = { v: 1, candidate, version, run };
+    await ctx.handover.writeFile(
+      claimPath(model).replace('.cdl/', ''),
+      `${JSON.stringify(claim, null, 2)}\n`,
+    );
+    return {
+      outputs: { candidate: digest, version: String(version) },
+      report: {
+        key: `register:${model}`,
+        title: `${model}: version ${version}`,
+        verdict: 'pass',
+        summary: existed
+          ? `This candidate already was version ${version}.`
+          : `Registered as version ${version}.`,
+        blocks: [
+          {
+            kind: 'facts',
+            facts: Object.entries({ candidate: digest, ...candidate, model: null, transform: null }).flatMap(
+              ([name, value]): [string, string][] => (value ? [[name, shortDigest(value)]] : []),
+            ),
+          },
+        ],
+      },
+    };
+  },
+};

@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { type Digest, isDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { type DatasetConfig, type ModelConfig, modelConfig } from '../core/project.ts';
+import { nearest } from '../core/suggest.ts';
+import type { Ctx } from './types.ts';
+
+/** The parameter that names a model; it may be left out where there is only one. */
+export const modelParameter = z.string().default('').describe('Model of cdl.yaml; default: the only one.');
+
+/** The parameter that names a data set; it may be left out where there is only one. */
+export const datasetParameter = z
+  .string()
+  .default('')
+  .describe('Data set of cdl.yaml; default: the only one.');
+
+/** The parameter that names an environment. */
+export const environmentParameter = z
+  .string()
+  .default('production')
+  .describe('Environment of the model in cdl.yaml.');
+
+function only(kind: string, given: string, names: string[]): string {
+  if (given) return given;
+  if (names.length === 1) return names[0]!;
+  throw new UserError('input-missing', `which ${kind}? cdl.yaml has ${names.join(', ')}`, `name one of them`);
+}
+
+/** The model a step is about. Throws UserError model-unknown or input-missing. */
+export function modelOf(ctx: Ctx, given: string): { model: string; config: ModelConfig } {
+  const model = only('model', given, Object.keys(ctx.project.models));
+  return { model, config: modelConfig(ctx.project, model) };
+}
+
+/** The data set a step is about. Throws UserError config-invalid or input-missing. */
+export function datasetNamed(ctx: Ctx, given: string): { dataset: string; config: DatasetConfig } {
+  const names = Object.keys(ctx.project.datasets);
+  const dataset = only('data set', given, names);
+  const config = Object.hasOwn(ctx.project.datasets, dataset) ? ctx.project.datasets[dataset] : undefined;
+  if (config) return { dataset, config };
+  const guess = nearest(dataset, names);
+  throw new UserError(
+    'config-invalid',
+    `cdl.yaml has no data set "${dataset}"; it has ${names.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
+  );
+}
+
+/** The digest an earlier step of the pipeline handed on. Throws UserError input-missing, naming the step to run first. */
+export async function handedOn(ctx: Ctx, step: string, subject: string, output: string): Promise<Digest> {
+  const outputs = await ctx.handover.read(step, subject);
+  const digest = outputs?.[output];
+  if (isDigest(digest)) return digest;
+  throw new UserError(
+    'input-missing',
+    `there is no ${output} of ${subject}: ${step} has not run in this pipeline`,
+    `run cdl ${step} ${subject} first (in CI: add its job to needs:)`,
+  );
+}
+
+/** The data version a model is trained on: given, or what `ingest` handed on. */
+export async function datasetOf(ctx: Ctx, config: ModelConfig, given: string): Promise<Digest> {
+  if (!given) return handedOn(ctx, 'ingest', config.data, 'dataset');
+  if (isDigest(given)) return given;
+  throw new UserError('usage', `--dataset takes a digest, not ${JSON.stringify(given)}`);
+}
+
+/** A digest parameter. Throws UserError usage when it is none. */
+export function digestOf(name: string, value: string): Digest {
+  if (isDigest(value)) return value;
+  throw new UserError('usage', `--${name} takes a digest (sha256:…), not ${JSON.stringify(value)}`);
+}

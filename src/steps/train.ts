@@ -1,0 +1,313 @@
+import { spawn } from 'node:child_process';
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { z } from 'zod';
+import type { Artifact } from '../core/artifact.ts';
+import { codeDigest } from '../core/candidate.ts';
+import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
+import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
+import { configDigest, type ModelConfig } from '../core/project.ts';
+import type { Report } from '../core/report.ts';
+import { selectCode } from '../exec/code.ts';
+import { packageRoot } from '../exec/root.ts';
+import type { Zone } from '../store/types.ts';
+import type { Hyperparameters, OptimizerName, TrainEvent } from '../train/types.ts';
+import { bundleModel } from './bundle.ts';
+import { cacheKey } from './run-step.ts';
+import { datasetOf, modelOf, modelParameter } from './subject.ts';
+import type { ChildJob, ChildMessage } from './train-job.ts';
+import type { Ctx, Inputs, Outcome, Step } from './types.ts';
+
+const params = z.object({
+  model: modelParameter,
+  dataset: z.string().default('').describe('Digest of the data version; default: what ingest made.'),
+});
+
+type EpochEvent = Extract<TrainEvent, { kind: 'epoch' }>;
+type DoneEvent = Extract<TrainEvent, { kind: 'done' }>;
+type StartMessage = Extract<ChildMessage, { kind: 'start' }>;
+
+async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<Inputs> {
+  const { model, config } = modelOf(ctx, given.model);
+  const dataset = await datasetOf(ctx, config, given.dataset);
+  return {
+    subject: model,
+    zone: 'work',
+    key: { model, config: configDigest(config), dataset },
+    files: await selectCode(ctx.root, ctx.ref, config.code),
+    artifacts: ['run', 'checkpoint'],
+    cache: true,
+  };
+}
+
+/** The trainer's own hyperparameters by their names in `cdl.yaml`; the rest is the user's. */
+function hyperparametersOf(config: ModelConfig): Hyperparameters {
+  const { epochs, batch_size, learning_rate, optimizer, patience, min_delta, ...own } =
+    config.hyperparameters;
+  const number = (name: string, value: unknown, fallback: number) => {
+    if (value === undefined) return fallback;
+    if (typeof value === 'number') return value;
+    throw new UserError(
+      'config-invalid',
+      `hyperparameters.${name} takes a number, not ${JSON.stringify(value)}`,
+    );
+  };
+  return {
+    ...own,
+    epochs: number('epochs', epochs, 5),
+    batchSize: number('batch_size', batch_size, 64),
+    learningRate: number('learning_rate', learning_rate, 0.001),
+    optimizer: (optimizer ?? 'adam') as OptimizerName,
+    earlyStopping:
+      patience === undefined
+        ? null
+        : { patience: number('patience', patience, 3), minDelta: number('min_delta', min_delta, 0) },
+  };
+}
+
+/** Starts the training process and yields its messages. A SIGTERM lets it write a checkpoint first. */
+async function* follow(
+  job: ChildJob,
+  folder: string,
+  environment: Record<string, string>,
+  signal: AbortSignal,
+): AsyncGenerator<ChildMessage> {
+  const file = join(folder, 'job.json');
+  await writeFile(file, JSON.stringify(job));
+  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
+  const child = spawn(process.execPath, [program, file], {
+    cwd: folder,
+    env: { ...environment, HOME: folder },
+    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+  });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => resolve(code));
+  });
+  const stop = () => child.kill('SIGTERM');
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
+      yield JSON.parse(line) as ChildMessage;
+    }
+    const code = await ended;
+    if (code === null)
+      throw new UserError(
+        'training-failed',
+        'the training process was killed',
+        'out of memory? lower batch_size, or raise resources.train.memory; run again to resume',
+      );
+  } finally {
+    signal.removeEventListener('abort', stop);
+    if (child.exitCode === null) child.kill('SIGKILL');
+  }
+}
+
+async function storeFolder(
+  zone: Zone,
+  folder: string,
+  manifest: Pick<Artifact, 'kind' | 'name' | 'parents' | 'meta'>,
+): Promise<Digest> {
+  const files = [];
+  for (const path of (await readdir(folder)).sort()) {
+    const full = join(folder, path);
+    if ((await stat(full)).isFile()) files.push({ path, ...(await zone.putFile(full)) });
+  }
+  return zone.putArtifact({ ...manifest, files });
+}
+
+/** Where a training under way left off, for a job that comes after a killed one. */
+async function openResume(zone: Zone, key: string, folder: string): Promise<string | null> {
+  const record = await zone.readRecord(`resume/${key}.json`);
+  const digest = (record?.value as { checkpoint?: unknown } | undefined)?.checkpoint;
+  if (!isDigest(digest) || !(await zone.hasArtifact(digest))) return null;
+  await mkdir(folder, { recursive: true });
+  await zone.saveArtifact(digest, folder);
+  return folder;
+}
+
+async function runTraining(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
+  const inputs = await trainInputs(ctx, given);
+  const { model, config } = modelOf(ctx, given.model);
+  const dataset = inputs.key.dataset as Digest;
+  const zone = await ctx.zone('work');
+  const key = cacheKey(train, inputs).slice(7);
+  const bundle = await bundleModel(folder, config.entry);
+  const code = join(folder, '.bundle.mjs');
+  await writeFile(code, bundle);
+  const data = join(folder, '.data');
+  await zone.saveArtifact(dataset, data);
+  const resume = await openResume(zone, key, join(folder, '.resume'));
+  if (resume) ctx.log('an earlier run of the same training was interrupted; going on from its checkpoint');
+  const hyperparameters = hyperparametersOf(config);
+  const split = ctx.project.datasets[config.data]!.split;
+
+  const started = Date.now();
+  let start: StartMessage | null = null;
+  let done: DoneEvent | null = null;
+  let rate = 0;
+  const epochs: EpochEvent[] = [];
+  const job: ChildJob = {
+    data,
+    code,
+    hyperparameters,
+    seed: config.seed,
+    validation: { share: split.validation, key: split.key },
+    resume,
+    output: join(folder, '.output'),
+  };
+  for await (const message of follow(job, folder, ctx.childEnvironment, ctx.signal)) {
+    if (message.kind === 'error') {
+      const known = Object.hasOwn(catalogue, message.code);
+      throw new UserError(
+        known ? (message.code as ErrorCode) : 'code-invalid',
+        message.message,
+        message.hint || undefined,
+      );
+    }
+    if (message.kind === 'start') {
+      start = message;
+      ctx.log(
+        `training ${model} on ${message.train} items with ${message.backend}, ${message.validation} for validation`,
+      );
+      continue;
+    }
+    const { event } = message;
+    if (event.kind === 'step') {
+      rate = event.samplesPerSecond;
+      const share = (event.step * hyperparameters.batchSize) / (hyperparameters.epochs * (start?.train ?? 1));
+      ctx.progress(
+        `epoch ${event.epoch} of ${hyperparameters.epochs}, loss ${event.metrics.loss?.toFixed(4)}`,
+        Math.min(0.999, share),
+      );
+    } else if (event.kind === 'epoch') {
+      epochs.push(event);
+      const shown = Object.entries(event.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+      ctx.log(`epoch ${event.epoch}: ${shown.join(', ')} (${Math.round(event.samplesPerSecond)} items/s)`);
+      if (event.checkpoint) await keepResume(zone, key, model, event.checkpoint);
+    } else if (event.kind === 'stopped') {
+      await keepResume(zone, key, model, event.checkpoint);
+      throw new UserError('interrupted', `training of ${model} was stopped after epoch ${event.epoch}`);
+    } else done = event;
+  }
+  if (!start || !done) throw new UserError('training-failed', 'the training process ended without a result');
+
+  const files = inputs.files;
+  const codeId = codeDigest(files);
+  const checkpoint = await storeFolder(zone, done.model, {
+    kind: 'checkpoint',
+    name: model,
+    parents: [dataset],
+    meta: { model, code: codeId, config: configDigest(config), seed: config.seed, framework: 'tfjs' },
+  });
+  const run: Artifact = {
+    kind: 'run',
+    name: model,
+    files: [],
+    parents: [dataset, checkpoint],
+    meta: {
+      model,
+      code: codeId,
+      config: configDigest(config),
+      hyperparameters: config.hyperparameters,
+      seed: config.seed,
+      environment: { backend: start.backend, ...start.versions },
+      items: { train: start.train, validation: start.validation },
+      epochs: epochs.map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
+      best_epoch: done.bestEpoch,
+      stopped_early: done.stoppedEarly,
+      metrics: done.metrics,
+      resumed: resume !== null,
+      seconds: (Date.now() - started) / 1000,
+      pipeline: ctx.ci?.pipeline ?? null,
+      job: ctx.ci?.job ?? null,
+      commit: ctx.ci?.sha ?? null,
+    },
+  };
+  const runDigest = await zone.putArtifact(run);
+  await zone.writeRecord(
+    `runs/${ctx.project.project}/${runDigest.slice(7)}.json`,
+    { run: runDigest },
+    { ifAbsent: true },
+  );
+  return {
+    outputs: { run: runDigest, checkpoint, code: codeId, config: configDigest(config), dataset },
+    report: trainReport(model, config, start, epochs, done, Math.round(rate), checkpoint),
+  };
+}
+
+async function keepResume(zone: Zone, key: string, model: string, folder: string): Promise<void> {
+  const checkpoint = await storeFolder(zone, folder, {
+    kind: 'checkpoint',
+    name: `${model} (unfinished)`,
+    parents: [],
+    meta: {},
+  });
+  await zone.writeRecord(`resume/${key}.json`, { checkpoint });
+}
+
+function trainReport(
+  model: string,
+  config: ModelConfig,
+  start: StartMessage,
+  epochs: EpochEvent[],
+  done: DoneEvent,
+  rate: number,
+  checkpoint: Digest,
+): Report {
+  const series = (metric: string, name: string) => ({
+    name,
+    points: epochs.flatMap((event): [number, number][] => {
+      const value = event.metrics[metric];
+      return value === undefined ? [] : [[event.epoch, value]];
+    }),
+  });
+  const best = Object.entries(done.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+  return {
+    key: `train:${model}`,
+    title: `${model}: training`,
+    verdict: 'pass',
+    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}: ${best.join(', ')}.`,
+    blocks: [
+      {
+        kind: 'facts',
+        facts: [
+          ['items', `${start.train} for training, ${start.validation} for validation`],
+          [
+            'hyperparameters',
+            Object.entries(config.hyperparameters)
+              .map(([k, v]) => `${k} ${v}`)
+              .join(', '),
+          ],
+          ['seed', String(config.seed)],
+          ['backend', `${start.backend}, ${rate} items/s`],
+          ['checkpoint', shortDigest(checkpoint)],
+        ],
+      },
+      {
+        kind: 'chart',
+        chart: {
+          kind: 'lines',
+          title: 'Loss by epoch',
+          x: 'epoch',
+          y: 'loss',
+          series: [series('loss', 'training'), series('validationLoss', 'validation')],
+        },
+      },
+    ],
+  };
+}
+
+/** Trains a model in a process of its own; the same inputs give the same checkpoint, also when killed and run again. */
+export const train: Step<typeof params> = {
+  name: 'train',
+  summary: 'Train a model; metrics and checkpoints are kept as a run',
+  epoch: 1,
+  stage: 'train',
+  params,
+  inputs: trainInputs,
+  run: runTraining,
+};
