@@ -1,0 +1,125 @@
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Digest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { openTf } from '../train/backend.ts';
+import { loadModel } from '../train/model-files.ts';
+import { predict } from '../train/predict.ts';
+import type { ModelCode } from '../train/types.ts';
+import { openBatcher } from './batcher.ts';
+import { readPackageManifest } from './package.ts';
+import { badRequest } from './request-error.ts';
+import { elements } from './tensor.ts';
+import type { Servable, Tensor } from './types.ts';
+
+/** Rows computed in one go: enough to fill the vector units, few enough to keep answering meanwhile. */
+const maxRows = 64;
+
+/**
+ * Opens a package with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
+ * training. Raw items go in, `probabilities` FP32 [N, classes] and `label` BYTES [N] come out.
+ *
+ * The model has answered once before this returns, so that the first request is not the slow one. Throws a UserError:
+ * artifact-corrupt or artifact-missing for the files, code-invalid for code that does not load or answer.
+ */
+export async function openServable(
+  folder: string,
+  identity: { package: Digest; version: string },
+): Promise<Servable> {
+  const manifest = await readPackageManifest(folder);
+  const { signature } = manifest;
+  const input = signature.inputs[0]!;
+  if (signature.inputs.length !== 1 || input.datatype === 'BYTES') {
+    throw new UserError('artifact-corrupt', `package ${folder}: a tfjs package has one numeric input`);
+  }
+  const classes = signature.classes;
+  const shape = input.shape.slice(1);
+  const itemSize = elements(shape);
+  const isByte = input.datatype === 'UINT8' || input.datatype === 'BOOL';
+  const allocate = (length: number) => (isByte ? new Uint8Array(length) : new Float32Array(length));
+
+  const { tf } = await openTf();
+  const model = await loadModel(tf, folder);
+  const preprocess = await loadPreprocess(folder);
+  const batcher = openBatcher({
+    itemSize,
+    width: classes.length,
+    maxRows,
+    allocate,
+    compute: (x) => predict(tf, model, preprocess, { x, shape }, maxRows),
+  });
+
+  const rowsOf = (tensor: Tensor): Uint8Array | Float32Array => {
+    if (tensor.datatype === input.datatype) {
+      if (tensor.data instanceof Uint8Array || tensor.data instanceof Float32Array) return tensor.data;
+    }
+    if (Array.isArray(tensor.data)) throw badRequest(`input "${input.name}" takes numbers, not BYTES`);
+    // Another number type is welcome as long as nothing is lost: raw items stay raw.
+    const out = allocate(tensor.data.length);
+    for (let index = 0; index < out.length; index++) {
+      const value = tensor.data[index]!;
+      out[index] = value;
+      if (isByte && out[index] !== value) {
+        throw badRequest(
+          `input "${input.name}" element ${index} is ${value}; this model takes raw items of ${input.datatype}`,
+        );
+      }
+    }
+    return out;
+  };
+
+  const infer = async (inputs: Tensor[]): Promise<Tensor[]> => {
+    const [tensor] = inputs;
+    if (!tensor) throw badRequest(`input "${input.name}" is missing`);
+    const probabilities = await batcher.run(rowsOf(tensor));
+    const count = probabilities.length / classes.length;
+    return [
+      { name: 'probabilities', datatype: 'FP32', shape: [count, classes.length], data: probabilities },
+      { name: 'label', datatype: 'BYTES', shape: [count], data: labelsOf(probabilities, classes) },
+    ];
+  };
+
+  try {
+    await infer([{ ...input, shape: [1, ...shape], data: allocate(itemSize) }]);
+  } catch (cause) {
+    if (cause instanceof UserError) throw cause;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new UserError('code-invalid', `package ${folder} does not answer: ${why}`, undefined, { cause });
+  }
+  return {
+    info: { model: manifest.model, version: identity.version, package: identity.package, signature },
+    infer,
+    dispose() {
+      batcher.close();
+      model.dispose();
+    },
+  };
+}
+
+async function loadPreprocess(folder: string): Promise<ModelCode['preprocess']> {
+  const path = join(folder, 'code.mjs');
+  let code: Partial<ModelCode>;
+  try {
+    code = (await import(/* @vite-ignore */ pathToFileURL(path).href)) as Partial<ModelCode>;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new UserError('code-invalid', `${path} does not load: ${why}`, undefined, { cause });
+  }
+  if (typeof code.preprocess !== 'function') {
+    throw new UserError('code-invalid', `${path} does not export a function preprocess`);
+  }
+  return code.preprocess;
+}
+
+/** The name of the likeliest class of each row; the first of equals. */
+function labelsOf(rows: Float32Array, classes: readonly string[]): string[] {
+  const labels: string[] = [];
+  for (let start = 0; start < rows.length; start += classes.length) {
+    let best = 0;
+    for (let index = 1; index < classes.length; index++) {
+      if (rows[start + index]! > rows[start + best]!) best = index;
+    }
+    labels.push(classes[best]!);
+  }
+  return labels;
+}
