@@ -56,6 +56,10 @@ export const catalogue = {
   'store-unsupported': { exit: 69, next: 'use a store with conditional writes (file:, MinIO, AWS S3)' },
   'store-denied': { exit: 5, next: 'check the credentials of this zone' },
   'database-unavailable': { exit: 75, next: 'check CDL_DATABASE, or leave it out for the embedded one' },
+  'database-mismatch': {
+    exit: 6,
+    next: 'use the version of cdl that wrote this database, or an empty database: all of it but the queue is rebuilt from the store',
+  },
   'forge-denied': { exit: 5, next: 'check that the token is valid and has the scope api' },
   'forge-unavailable': { exit: 75, next: 'try again later' },
   'environment-missing': { exit: 2, next: 'set the variable; see cdl doctor' },

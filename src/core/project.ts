@@ -1,8 +1,8 @@
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
 import { gateSchema } from './evaluation.ts';
+import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
 import { nearest } from './suggest.ts';
 
 const name = z
@@ -89,7 +89,12 @@ const modelSchema = z.strictObject({
   data: name.describe('a dataset of this file'),
   entry: glob.default('model.ts').describe('module that exports build and preprocess'),
   code: z.array(glob).min(1).describe('globs of everything the model needs; a step sees only these'),
-  hyperparameters: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,60}$/), scalar).default({}),
+  hyperparameters: z
+    .record(
+      z.string().regex(/^[a-z][a-z0-9_]{0,60}$/, 'not a name (lower-case letters, digits and _)'),
+      scalar,
+    )
+    .default({}),
   seed: z.int().nonnegative().default(1),
   resources: z
     .strictObject({
@@ -150,160 +155,14 @@ export type EnvironmentConfig = ModelConfig['environments'][string];
 /** The file's name at the project root. */
 export const projectFile = 'cdl.yaml';
 
-type Path = readonly PropertyKey[];
-
-/** A problem and the offset in the text it is about. */
-interface Problem {
-  offset: number;
-  text: string;
-}
-
-/** Offset of a path in the document, or of its nearest ancestor. */
-function offsetOf(document: Document, path: Path): number {
-  for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true);
-    if (isNode(node) && node.range) return node.range[0];
-  }
-  return document.contents?.range?.[0] ?? 0;
-}
-
-/** Offset of a key of the map at `path`, or of the map. */
-function offsetOfKey(document: Document, path: Path, key: string): number {
-  const map = path.length === 0 ? document.contents : document.getIn(path, true);
-  const pair = isMap(map)
-    ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
-    : undefined;
-  return isNode(pair?.key) && pair.key.range ? pair.key.range[0] : offsetOf(document, path);
-}
-
-/** What of zod's schema objects the search for known keys reads. */
-interface SchemaNode {
-  def: {
-    innerType?: SchemaNode;
-    in?: SchemaNode;
-    shape?: Record<string, SchemaNode>;
-    valueType?: SchemaNode;
-    element?: SchemaNode;
-    options?: SchemaNode[];
-  };
-}
-
-/** A schema without its defaults, refinements and pipes; a union as each of its options. */
-function unwrap(schema: SchemaNode | undefined): SchemaNode[] {
-  if (!schema) return [];
-  const { innerType, in: input, options } = schema.def;
-  if (options) return options.flatMap(unwrap);
-  return innerType || input ? unwrap(innerType ?? input) : [schema];
-}
-
-/** The keys the schema knows at a path. */
-function keysAt(path: Path): string[] {
-  let schemas = unwrap(projectSchema as unknown as SchemaNode);
-  for (const part of path) {
-    schemas = schemas.flatMap(({ def }) => {
-      const shape = def.shape && Object.hasOwn(def.shape, part) ? def.shape[String(part)] : undefined;
-      return unwrap(shape ?? def.valueType ?? def.element);
-    });
-  }
-  return schemas.flatMap(({ def }) => Object.keys(def.shape ?? {}));
-}
-
-const meant = (typed: unknown, options: readonly string[]): string => {
-  const guess = typeof typed === 'string' ? nearest(typed, options) : null;
-  return guess ? ` — did you mean ${guess}?` : '';
-};
-
-/**
- * Reads `cdl.yaml`. Throws one UserError config-invalid that lists every problem with line, column and, where a word is
- * nearly right, the word that was probably meant.
- */
+/** Reads `cdl.yaml`. Throws one UserError config-invalid that lists every problem, see {@link parseStrictYaml}. */
 export function parseProject(text: string, where: string = projectFile): Project {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
-  const fail = (problems: Problem[]): never => {
-    const list = problems
-      .sort((a, b) => a.offset - b.offset)
-      .map((problem) => {
-        const { line, col } = lines.linePos(problem.offset);
-        return `${where}:${Math.max(1, line)}:${Math.max(1, col)}  ${problem.text}`;
-      });
-    throw new UserError('config-invalid', [...new Set(list)].join('\n'));
-  };
-  const broken = [...syntaxProblems(document, text), ...nameProblems(document)];
-  if (broken.length > 0) return fail(broken);
-  if (document.contents === null) return fail([{ offset: 0, text: 'the file is empty' }]);
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 20 });
-  } catch {
-    return fail([
-      { offset: 0, text: 'aliases are nested too deeply, or name no anchor: write the values out' },
-    ]);
-  }
-  const parsed = projectSchema.safeParse(value);
-  if (!parsed.success) return fail(parsed.error.issues.flatMap((issue) => issueProblems(issue, document)));
-  const rules = ruleProblems(parsed.data);
-  if (rules.length > 0) return fail(rules.map((p) => ({ offset: offsetOf(document, p.path), text: p.text })));
-  return parsed.data;
-}
-
-/** What the YAML parser refuses or only warns of (unknown tags); duplicate keys by name. */
-function syntaxProblems(document: Document.Parsed, text: string): Problem[] {
-  return [...document.errors, ...document.warnings].map((error) => {
-    const [offset, end] = error.pos;
-    const message = error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
-    const key = /^[\w-]+/.exec(text.slice(offset, Math.max(end, offset + 80)))?.[0] ?? '';
-    return { offset, text: error.code === 'DUPLICATE_KEY' ? `the key ${key} stands here twice` : message };
-  });
-}
-
-/** `__proto__` as a key: zod drops it unseen, and nothing unseen may stand in the file. */
-function nameProblems(document: Document): Problem[] {
-  const problems: Problem[] = [];
-  visit(document, {
-    Pair: (_index, { key }) => {
-      if (isScalar(key) && key.value === '__proto__') {
-        problems.push({ offset: key.range?.[0] ?? 0, text: '__proto__ is not a known key' });
-      }
-    },
-  });
-  return problems;
-}
-
-/** What one of zod's issues says to people. */
-function issueProblems(issue: z.core.$ZodIssue, document: Document): Problem[] {
-  const at = issue.path.map(String).join('.') || 'the file';
-  const offset = offsetOf(document, issue.path);
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
-      offset: offsetOfKey(document, issue.path, key),
-      text: `${[...issue.path, key].join('.')} is not a known key${meant(key, keysAt(issue.path))}`,
-    }));
-  }
-  if (issue.code === 'invalid_key') {
-    const key = String(issue.path.at(-1));
-    const why = issue.issues.map((one) => one.message).join(', ');
-    return [{ offset: offsetOfKey(document, issue.path.slice(0, -1), key), text: `${at}: ${why}` }];
-  }
-  const given = issue.path.length === 0 ? document.contents : document.getIn(issue.path);
-  if (given === undefined) return [{ offset, text: `${at} is missing` }];
-  const shown = ['string', 'number', 'boolean'].includes(typeof given) ? ` ${JSON.stringify(given)}` : '';
-  if (issue.code === 'invalid_value') {
-    const options = issue.values.map(String);
-    return [{ offset, text: `${at}${shown} is not one of ${options.join(', ')}${meant(given, options)}` }];
-  }
-  // A union says nothing itself; the first complaint of each of its options does.
-  const messages =
-    issue.code === 'invalid_union' && issue.errors.length > 0
-      ? issue.errors.flatMap((option) => option.slice(0, 1).map((one) => one.message))
-      : [issue.message];
-  const plain = new Set(messages.map((message) => message.replace(/^Invalid input: /, '')));
-  return [{ offset, text: `${at}${shown}: ${[...plain].join(', or ')}` }];
+  return parseStrictYaml(text, where, projectSchema, ruleProblems);
 }
 
 /** What no schema can say: references between parts of the file. */
-function ruleProblems(project: Project): { path: Path; text: string }[] {
-  const problems: { path: Path; text: string }[] = [];
+function ruleProblems(project: Project): RuleProblem[] {
+  const problems: RuleProblem[] = [];
   if (Object.keys(project.models).length === 0)
     problems.push({ path: ['models'], text: 'models: at least one is needed' });
   for (const [model, config] of Object.entries(project.models)) {

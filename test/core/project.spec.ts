@@ -1,0 +1,205 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { UserError } from '../../src/core/error.ts';
+import {
+  configDigest,
+  modelConfig,
+  type Project,
+  parseProject,
+  policyDigest,
+  projectJsonSchema,
+} from '../../src/core/project.ts';
+
+const golden = new URL('../golden/config/', import.meta.url);
+const fashion = readFileSync(new URL('fashion.yaml', golden), 'utf8');
+
+function complaint(text: string): string {
+  try {
+    parseProject(text);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return `${error.code}, exit ${error.exit}\n${error.message}\n`;
+  }
+  return 'accepted\n';
+}
+
+describe('the messages about a wrong cdl.yaml', () => {
+  const cases = readdirSync(golden)
+    .filter((name) => name.endsWith('.yaml') && name !== 'fashion.yaml')
+    .sort();
+  it.each(cases)('are the agreed ones for %s', async (name) => {
+    const message = complaint(readFileSync(new URL(name, golden), 'utf8'));
+    await expect(message).toMatchFileSnapshot(new URL(name.replace('.yaml', '.txt'), golden).pathname);
+  });
+
+  it('come sorted by line and column, all at once', () => {
+    const at = [
+      ...complaint(readFileSync(new URL('wrong-types.yaml', golden), 'utf8')).matchAll(/yaml:(\d+):(\d+)/g),
+    ];
+    const places = at.map(([, line, column]) => Number(line) * 1000 + Number(column));
+    expect(places.length).toBeGreaterThan(5);
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+  });
+
+  it('are a UserError for any text whatever', () => {
+    const fragment = fc.constantFrom(
+      'a',
+      ':',
+      ' ',
+      '\n',
+      '- ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '&x',
+      '*x',
+      '!t ',
+      '"',
+      "'",
+      '|',
+      '#',
+      '? ',
+      '<<',
+      '__proto__',
+      'models',
+      '\t',
+      '%',
+      '---\n',
+    );
+    fc.assert(
+      fc.property(fc.array(fragment, { maxLength: 30 }), (parts) => {
+        expect(complaint(parts.join(''))).toMatch(/^config-invalid, exit 3\ncdl.yaml:\d+:\d+ {2}\S/);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('a good cdl.yaml', () => {
+  const project = parseProject(fashion);
+
+  it('is read with every default filled in', () => {
+    expect(project.models['fashion-lenet']).toEqual({
+      data: 'fashion-mnist',
+      entry: 'model.ts',
+      code: ['models/lenet/**'],
+      hyperparameters: {},
+      seed: 1,
+      resources: {
+        train: { gpu: 0, cpu: 1, memory: '1Gi' },
+        evaluate: { gpu: 0, cpu: 1, memory: '1Gi' },
+        serve: { gpu: 0, cpu: 1, memory: '1Gi' },
+      },
+      gates: [],
+      environments: {
+        production: { target: 'local', replicas: 1, traffic: [20, 100], max_error_rate: 0.01 },
+      },
+    });
+    expect(project.roles).toEqual({ validator: ['vera'], data: [], devops: ['olaf'], maintainer: [] });
+    expect(project.approvals).toEqual({
+      required: 2,
+      role: 'validator',
+      self_approval: false,
+      forge_button: false,
+    });
+    expect(project.evaluate).toEqual({ where: 'default-branch' });
+    expect(project.datasets['fashion-mnist']!.split.validation).toBe(0.1);
+    expect(project.datasets['fashion-mnist']!.rules.max_invalid).toBe(0.01);
+  });
+
+  it('fills in what one step of resources leaves out, and the other steps', () => {
+    expect(project.models.fashion!.resources).toEqual({
+      train: { gpu: 0, cpu: 2, memory: '4Gi' },
+      evaluate: { gpu: 0, cpu: 1, memory: '1Gi' },
+      serve: { gpu: 0, cpu: 1, memory: '1Gi' },
+    });
+  });
+
+  it('may use aliases where they stay readable', () => {
+    const text = fashion.replace(
+      'staging: {traffic: [100]}',
+      'staging: &env {traffic: [100]}\n      testing: *env',
+    );
+    expect(parseProject(text).models.fashion!.environments.testing?.traffic).toEqual([100]);
+  });
+
+  it('gives its models by name, and names the nearest for a wrong one', () => {
+    expect(modelConfig(project, 'fashion').seed).toBe(1);
+    expect(() => modelConfig(project, 'fashin')).toThrow(
+      /it has fashion, fashion-lenet — did you mean fashion\?/,
+    );
+    for (const name of ['__proto__', 'constructor', 'toString']) {
+      expect(() => modelConfig(project, name)).toThrow(/has no model/);
+    }
+  });
+});
+
+describe('the digest of a configuration', () => {
+  const model = parseProject(fashion).models.fashion!;
+  const other = parseProject(fashion).models['fashion-lenet']!;
+
+  it('ignores gates and environments', () => {
+    const part = fc.constantFrom(model, other);
+    fc.assert(
+      fc.property(part, part, (gates, environments) => {
+        const changed = { ...model, gates: gates.gates, environments: environments.environments };
+        expect(configDigest(changed)).toBe(configDigest(model));
+      }),
+    );
+  });
+
+  it('changes with anything else', () => {
+    const changes: Partial<typeof model>[] = [
+      { data: 'other' },
+      { entry: 'other.ts' },
+      { code: [...model.code, 'more/**'] },
+      { hyperparameters: { ...model.hyperparameters, units: 65 } },
+      { hyperparameters: { ...model.hyperparameters, units: '64' } },
+      { seed: 2 },
+      { resources: { ...model.resources, train: { ...model.resources.train, gpu: 1 } } },
+    ];
+    const touched = new Set(changes.flatMap((change) => Object.keys(change)));
+    expect([...touched, 'gates', 'environments'].sort()).toEqual(Object.keys(model).sort());
+    const digests = changes.map((change) => configDigest({ ...model, ...change }));
+    expect(new Set([configDigest(model), ...digests]).size).toBe(changes.length + 1);
+  });
+
+  it('does not depend on how the file is written', () => {
+    const spelled = fashion
+      .replace('{units: 64, learning_rate: 0.001,', '{learning_rate: 1e-3, units: 0x40, # as before\n      ')
+      .replace('    entry: models/fashion/model.ts\n', '')
+      .replace(
+        '    hyperparameters:',
+        '    seed: 1\n    entry: "models/fashion/model.ts"\n    hyperparameters:',
+      );
+    expect(configDigest(parseProject(spelled).models.fashion!)).toBe(configDigest(model));
+  });
+});
+
+describe('the digest of the policy', () => {
+  it('changes with roles and approval rules and with nothing else', () => {
+    const project = parseProject(fashion);
+    const same: Project = { ...project, models: {}, project: 'other' };
+    expect(policyDigest(same)).toBe(policyDigest(project));
+    const roles: Project = { ...project, roles: { ...project.roles, validator: ['mallory'] } };
+    const rules: Project = { ...project, approvals: { ...project.approvals, self_approval: true } };
+    expect(new Set([project, roles, rules].map(policyDigest)).size).toBe(3);
+  });
+});
+
+describe('the JSON Schema for editors', () => {
+  it('is derived from the same schema: required keys, no unknown keys, no defaulted key required', () => {
+    const schema = projectJsonSchema() as {
+      required: string[];
+      additionalProperties: boolean;
+      properties: Record<string, { additionalProperties: { required: string[]; properties: object } }>;
+    };
+    expect(schema.additionalProperties).toBe(false);
+    expect([...schema.required].sort()).toEqual(['datasets', 'models', 'project', 'requirements', 'version']);
+    const model = schema.properties.models!.additionalProperties;
+    expect([...model.required].sort()).toEqual(['code', 'data']);
+    expect(Object.keys(model.properties)).toContain('resources');
+  });
+});
