@@ -22,7 +22,7 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-async function save(path: string, content: string): Promise<void> {
+async function save(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   await writeFile(`${path}.new`, content);
   await rename(`${path}.new`, path);

@@ -40,7 +40,7 @@ export interface Ctx {
 export interface Handover {
   read(step: string, subject: string): Promise<Record<string, string> | null>;
   write(step: string, subject: string, outputs: Record<string, string>): Promise<void>;
-  writeFile(path: string, content: string): Promise<void>;
+  writeFile(path: string, content: string | Uint8Array): Promise<void>;
   list(): Promise<{ step: string; subject: string }[]>;
   readReport(step: string, subject: string): Promise<Report | null>;
   writeReport(step: string, subject: string, report: Report): Promise<void>;

@@ -1,0 +1,97 @@
+import type { CommandEntry } from './program.ts';
+
+/** Every command that is no step. A command whose work is not in this version is not listed. */
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'init',
+    summary: 'Make a project from an example, with its pipeline, in a new git repository',
+    arguments: ['<example>', '[folder]'],
+    options: [
+      { flags: '--validator <username...>', description: 'who may approve models (user names on the forge)' },
+      {
+        flags: '--components <path>',
+        description: 'project of the CI components on the forge',
+        default: '$CI_SERVER_FQDN/cdl/ci-components',
+      },
+    ],
+    examples: ['cdl init fashion', 'cdl init fashion my-project --validator vera'],
+    load: async () => (await import('./init.ts')).init,
+  },
+  {
+    name: 'serve',
+    summary: 'Serve a package on this machine (Open Inference Protocol v2 and Seldon v1)',
+    arguments: ['[package]'],
+    options: [
+      { flags: '--model <name>', description: 'serve what is in cdl.lock for this model' },
+      { flags: '--environment <name>', description: 'environment of the lock entry', default: 'production' },
+      { flags: '--port <number>', description: 'port; 0 takes a free one', default: '8080' },
+      { flags: '--host <address>', description: 'address to listen on', default: '127.0.0.1' },
+      { flags: '--scores <file>', description: 'append every scored request to this JSON Lines file' },
+    ],
+    examples: ['cdl serve --model fashion', 'cdl serve sha256:0f3c… --port 9000', 'cdl serve ./package'],
+    load: async () => (await import('./serve.ts')).serve,
+  },
+  {
+    name: 'status',
+    summary: 'Show what is live, what the lock says and what this checkout would make',
+    arguments: [],
+    options: [],
+    examples: ['cdl status', 'cdl status --json'],
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'lock',
+    summary: 'Show, verify or merge cdl.lock',
+    arguments: ['<action>', '[files...]'],
+    options: [],
+    examples: [
+      'cdl lock show',
+      'cdl lock verify',
+      'cdl lock merge BASE OURS THEIRS      # writes OURS; whole entries only',
+      "git config merge.cdl-lock.driver 'cdl lock merge %O %A %B'",
+    ],
+    load: async () => (await import('./lock.ts')).lock,
+  },
+  {
+    name: 'doctor',
+    summary: 'Check this machine: engines, git, store, database, forge, and say why',
+    arguments: [],
+    options: [],
+    examples: ['cdl doctor'],
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+  {
+    name: 'bot',
+    summary: 'Run the merge-request bot (settings from the environment: see bot/README.md)',
+    arguments: [],
+    options: [],
+    examples: ['cdl bot'],
+    load: async () => (await import('./bot.ts')).bot,
+  },
+  {
+    name: 'sandbox',
+    summary: 'Run a GitLab-compatible forge with runners on this machine, to try, teach and test',
+    arguments: [],
+    options: [
+      { flags: '--port <number>', description: 'port; 0 takes a free one', default: '0' },
+      {
+        flags: '--folder <path>',
+        description: 'where to keep repositories and logs (default: a temporary folder)',
+      },
+    ],
+    examples: ['cdl sandbox --port 8929'],
+    load: async () => (await import('./sandbox.ts')).sandbox,
+  },
+  {
+    name: 'demo',
+    summary:
+      'Show the whole way on this machine: push, train, evaluate, approve, merge, deploy, predict, refuse',
+    arguments: [],
+    options: [
+      { flags: '--keep', description: 'leave everything running and open for a look' },
+      { flags: '--port <number>', description: 'port of the sandbox; 0 takes a free one', default: '0' },
+    ],
+    examples: ['cdl demo', 'cdl demo --keep', 'cdl demo --json'],
+    load: async () => (await import('./demo.ts')).demo,
+  },
+];

@@ -1,0 +1,107 @@
+import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { UserError } from '../core/error.ts';
+import { parseProject, projectFile } from '../core/project.ts';
+import { nearest } from '../core/suggest.ts';
+import { packageRoot } from '../exec/root.ts';
+import { run } from '../exec/run.ts';
+import type { CommandInput } from './program.ts';
+
+async function git(cwd: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
+  const result = await run('git', args, { cwd, env });
+  if (result.code === 0) return result.stdout.toString().trim();
+  throw new UserError('file-missing', `git ${args.join(' ')}: ${result.stderr.toString().trim()}`);
+}
+
+/** The examples that ship with this version: folders of `templates/`. */
+export async function examples(): Promise<string[]> {
+  const entries = await readdir(join(packageRoot(), 'templates'), { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
+
+/** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
+export async function writeExample(
+  example: string,
+  folder: string,
+  options: { version: string; components: string; validators: readonly string[] },
+): Promise<void> {
+  const known = await examples();
+  if (!known.includes(example)) {
+    const guess = nearest(example, known);
+    throw new UserError(
+      'usage',
+      `there is no example "${example}"; there is ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
+    );
+  }
+  await mkdir(folder, { recursive: true });
+  if ((await readdir(folder)).some((name) => name !== '.git')) {
+    throw new UserError('usage', `${folder} is not empty`, 'name another folder: cdl init EXAMPLE FOLDER');
+  }
+  const templates = join(packageRoot(), 'templates');
+  await cp(join(templates, example), folder, { recursive: true });
+  for (const name of ['gitignore', 'gitattributes']) {
+    // Without the dot in the package, because npm would take them for its own.
+    await rename(join(folder, name), join(folder, `.${name}`));
+  }
+  const file = join(folder, projectFile);
+  const text = await readFile(file, 'utf8');
+  const project = parseProject(text);
+  if (options.validators.length > 0) {
+    const document = parseDocument(text);
+    document.setIn(['roles', 'validator'], [...options.validators]);
+    await writeFile(file, document.toString({ lineWidth: 0, flowCollectionPadding: true }));
+  }
+  const [model, config] = Object.entries(project.models)[0]!;
+  const pipeline = (await readFile(join(templates, '.gitlab-ci.yml'), 'utf8'))
+    .replaceAll('$CI_SERVER_FQDN/cdl/ci-components', options.components)
+    .replaceAll('__VERSION__', options.version)
+    .replaceAll('__MODEL__', model)
+    .replaceAll('__DATASET__', config.data);
+  await writeFile(join(folder, '.gitlab-ci.yml'), pipeline);
+}
+
+/** `cdl init EXAMPLE [FOLDER]`. */
+export async function init(input: CommandInput): Promise<number> {
+  const example = input.args[0]!;
+  const folder = resolve(input.cwd, input.args[1] ?? example);
+  const validators = (input.options.validator as string[] | undefined) ?? [];
+  const components = input.options.components as string;
+  const existed = await readdir(folder).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await writeExample(example, folder, { version: input.version, components, validators });
+  } catch (error) {
+    if (!existed) await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+  await git(folder, ['init', '--quiet', '--initial-branch=main'], input.env);
+  await git(folder, ['config', 'merge.cdl-lock.name', 'whole entries of cdl.lock'], input.env);
+  await git(folder, ['config', 'merge.cdl-lock.driver', 'cdl lock merge %O %A %B'], input.env);
+  await git(folder, ['add', '--all'], input.env);
+  const named = await run('git', ['config', 'user.email'], { cwd: folder, env: input.env });
+  const identity = named.code === 0 ? [] : ['-c', 'user.name=cdl init', '-c', 'user.email=cdl@localhost'];
+  await git(
+    folder,
+    [...identity, 'commit', '--quiet', '-m', `feat: start from the ${example} example`],
+    input.env,
+  );
+  const files = (await git(folder, ['ls-files'], input.env)).split('\n');
+  input.console.print(
+    [
+      `Made ${folder} with ${files.length} files: ${files.join(', ')}`,
+      '',
+      'Next:',
+      `  cd ${input.args[1] ?? example}`,
+      '  cdl ingest && cdl validate && cdl train        # try it on this machine',
+      '  git remote add origin URL && git push -u origin main',
+      ...(validators.length === 0
+        ? ['  name your validators under roles: in cdl.yaml before you push']
+        : [`  ${validators.join(', ')} may approve`]),
+    ].join('\n'),
+    { folder, files, validators },
+  );
+  return 0;
+}

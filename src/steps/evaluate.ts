@@ -1,0 +1,221 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { type Digest, digestJson, shortDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import {
+  type Evaluation,
+  evaluationKey,
+  evaluationQuestion,
+  evaluatorEpoch,
+  judge,
+  type Measure,
+  type Scores,
+} from '../core/evaluation.ts';
+import type { Report } from '../core/report.ts';
+import { openDataset } from '../data/dataset.ts';
+import { compare, score } from '../model/metrics.ts';
+import { predictIsolated } from '../model/predict.ts';
+import type { Zone } from '../store/types.ts';
+import { digestOf, environmentParameter, handedOn, modelOf, modelParameter } from './subject.ts';
+import { readCandidate, readEvaluation, readLive } from './trusted.ts';
+import type { Ctx, Outcome, Step } from './types.ts';
+
+const params = z.object({
+  model: modelParameter,
+  environment: environmentParameter,
+  candidate: z.string().describe('Digest of the candidate, as handed over by the bot.'),
+  question: z
+    .string()
+    .default('')
+    .describe('Digest of what the evaluation must answer; checked against what this job finds.'),
+});
+
+interface Measured {
+  probabilities: Float32Array;
+  scores: Scores;
+}
+
+const exact = (value: number): Measure => ({ value, low: value, high: value });
+
+/** Runs a package over the test items in a process without credentials or network, and scores what it says. */
+async function measure(
+  ctx: Ctx,
+  zone: Zone,
+  packaged: Digest,
+  test: { folder: string; y: ArrayLike<number>; classes: string[] },
+  folder: string,
+): Promise<Measured & { isolation: string }> {
+  await mkdir(folder, { recursive: true });
+  const manifest = await zone.saveArtifact(packaged, join(folder, 'package'));
+  const predicted = await predictIsolated({
+    packageFolder: join(folder, 'package'),
+    images: join(test.folder, 'images.idx'),
+    classes: test.classes.length,
+    count: test.y.length,
+    out: join(folder, 'probabilities.f32'),
+    signal: ctx.signal,
+  });
+  const scores = score(predicted.probabilities, test.y, test.classes);
+  const bytes = manifest.files.reduce((sum, file) => sum + file.size, 0);
+  return {
+    probabilities: predicted.probabilities,
+    isolation: predicted.isolation,
+    scores: {
+      ...scores,
+      metrics: { ...scores.metrics, size_bytes: exact(bytes), latency_ms: exact(predicted.latencyMs) },
+    },
+  };
+}
+
+async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
+  const { model, config } = modelOf(ctx, given.model);
+  const data = ctx.project.datasets[config.data]!;
+  const [trusted, work] = await Promise.all([ctx.zone('trusted'), ctx.zone('work')]);
+  const digest = digestOf('candidate', given.candidate);
+  const candidate = await readCandidate(trusted, digest);
+  if (candidate.model !== model) {
+    throw new UserError('usage', `candidate ${digest} is of model ${candidate.model}, not ${model}`);
+  }
+  const { state } = await readLive(trusted, ctx.project.project, model, given.environment);
+  const question = evaluationQuestion({
+    project: ctx.project.project,
+    model,
+    environment: given.environment,
+    candidate: digest,
+    baseline: state.current?.candidate ?? null,
+    gates: config.gates,
+    data: digestJson(data),
+  });
+  if (given.question && given.question !== question) {
+    throw new UserError(
+      'baseline-moved',
+      'gates, test data or what is live changed since this evaluation was asked for',
+    );
+  }
+  const answered = await trusted.readRecord(evaluationKey(question));
+  if (answered) {
+    const earlier = z.object({ evaluation: z.string() }).parse(answered.value).evaluation as Digest;
+    return outcome(earlier, await readEvaluation(trusted, earlier), 'answered before');
+  }
+
+  // From here on the candidate must not be able to change or vanish: what was measured is what can be deployed.
+  await trusted.copyArtifact(work, candidate.checkpoint);
+  await trusted.copyArtifact(work, candidate.package);
+  const testset = await handedOn(ctx, 'ingest', config.data, 'dataset');
+  const testFolder = join(folder, 'test');
+  const manifest = await trusted.saveArtifact(testset, testFolder);
+  if (manifest.meta.side !== 'test') throw new UserError('input-missing', `${testset} is not a test set`);
+  const test = await openDataset(testFolder);
+  ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
+  const own = await measure(
+    ctx,
+    trusted,
+    candidate.package,
+    { ...test, folder: testFolder },
+    join(folder, 'candidate'),
+  );
+  const before = state.current
+    ? await measure(
+        ctx,
+        trusted,
+        state.current.package,
+        { ...test, folder: testFolder },
+        join(folder, 'baseline'),
+      )
+    : null;
+  const differences: Record<string, Measure> = before
+    ? compare(own.probabilities, before.probabilities, test.y, test.classes).differences
+    : {};
+  const { gates, verdict } = judge(config.gates, own.scores, before?.scores ?? null, differences);
+  const evaluation: Evaluation = {
+    v: 1,
+    project: ctx.project.project,
+    model,
+    environment: given.environment,
+    mode: ctx.project.evaluate.where === 'branch' ? 'self-reported' : 'independent',
+    candidate: digest,
+    baseline: state.current?.candidate ?? null,
+    testset,
+    gates,
+    verdict,
+    scores: own.scores,
+    baselineScores: before?.scores ?? null,
+    differences,
+  };
+  const stored = await trusted.putArtifact({
+    kind: 'evaluation',
+    name: model,
+    files: [],
+    parents: [candidate.package, testset],
+    meta: evaluation as never,
+  });
+  const written = await trusted.writeRecord(
+    evaluationKey(question),
+    { evaluation: stored },
+    { ifAbsent: true },
+  );
+  if (written === 'exists') {
+    const winner = z
+      .object({ evaluation: z.string() })
+      .parse((await trusted.readRecord(evaluationKey(question)))?.value).evaluation as Digest;
+    return outcome(winner, await readEvaluation(trusted, winner), own.isolation);
+  }
+  return outcome(stored, evaluation, own.isolation);
+}
+
+function outcome(digest: Digest, evaluation: Evaluation, isolation: string): Outcome {
+  const { scores, baselineScores } = evaluation;
+  const number = (measure: Measure | undefined) => (measure ? measure.value.toFixed(4) : '–');
+  const report: Report = {
+    key: `evaluate:${evaluation.model}`,
+    title: `${evaluation.model}: evaluation for ${evaluation.environment}`,
+    // The job has done its work also when a gate says no: the verdict is the bot's to act on.
+    verdict: evaluation.verdict === 'fail' ? 'warn' : evaluation.verdict,
+    summary: evaluation.gates
+      .map(
+        (gate) =>
+          `${gate.name}: ${gate.status === 'skip' ? 'not applied' : gate.status} (${gate.explanation})`,
+      )
+      .join('; '),
+    blocks: [
+      { kind: 'gates', gates: evaluation.gates },
+      {
+        kind: 'table',
+        head: ['metric', 'candidate', 'production'],
+        align: ['left', 'right', 'right'],
+        rows: Object.entries(scores.metrics).map(([name, measure]) => [
+          name,
+          number(measure),
+          number(baselineScores?.metrics[name]),
+        ]),
+      },
+      {
+        kind: 'facts',
+        facts: [
+          ['isolation of the model code', isolation],
+          ['evaluation', digest],
+        ],
+      },
+    ],
+  };
+  return {
+    outputs: { evaluation: digest, verdict: evaluation.verdict, candidate: evaluation.candidate },
+    report,
+  };
+}
+
+/** Measures a candidate where the change cannot reach: default branch, trusted zone, withheld test set. */
+export const evaluate: Step<typeof params> = {
+  name: 'evaluate',
+  summary: 'Measure a candidate on the withheld test set, against production, and judge it by the gates',
+  epoch: evaluatorEpoch,
+  stage: 'evaluate',
+  params,
+  async inputs(ctx, given) {
+    const { model } = modelOf(ctx, given.model);
+    // The answer to a question is kept by itself, whichever job asks.
+    return { subject: model, zone: 'trusted', key: {}, files: [], artifacts: [], cache: false };
+  },
+  run,
+};

@@ -1,0 +1,93 @@
+import { z } from 'zod';
+import { shortDigest } from '../core/digest.ts';
+import type { Block, Report, Verdict } from '../core/report.ts';
+import { chartsOf } from '../report/chart-key.ts';
+import { renderMarkdown } from '../report/markdown.ts';
+import { modelOf, modelParameter } from './subject.ts';
+import type { Ctx, Step } from './types.ts';
+
+const params = z.object({ model: modelParameter });
+
+/** The steps whose reports are summed up, in the order of the workflow. */
+const order = ['ingest', 'validate', 'train', 'package', 'register', 'evaluate'];
+
+const worst = (verdicts: Verdict[]): Verdict =>
+  verdicts.includes('fail') ? 'fail' : verdicts.includes('warn') ? 'warn' : 'pass';
+
+async function collect(ctx: Ctx, model: string, data: string): Promise<Report[]> {
+  const reports = await Promise.all(
+    order.map((step) =>
+      ctx.handover.readReport(step, step === 'ingest' || step === 'validate' ? data : model),
+    ),
+  );
+  return reports.filter((report) => report !== null);
+}
+
+/** Metrics of the run in OpenMetrics text (openmetrics.io, exposition format); labels without spaces, as GitLab wants them. */
+function openMetrics(model: string, reports: readonly Report[], numbers: Record<string, number>): string {
+  const lines = Object.entries(numbers).map(([name, value]) => `cdl_${name}{model="${model}"} ${value}`);
+  lines.push(
+    ...reports.map((r) => `cdl_step_ok{step="${r.key.split(':')[0]}"} ${r.verdict === 'fail' ? 0 : 1}`),
+  );
+  return `${lines.join('\n')}\n# EOF\n`;
+}
+
+/** Writes `.cdl/report.md`, the pictures it shows and `.cdl/metrics.txt` from what the jobs before it handed on. */
+export const report: Step<typeof params> = {
+  name: 'report',
+  summary: 'Sum the pipeline up as one report (markdown, metrics, terminal)',
+  epoch: 1,
+  stage: 'register',
+  reports: true,
+  params,
+  async inputs(ctx, given) {
+    const { model } = modelOf(ctx, given.model);
+    return { subject: model, zone: 'work', key: {}, files: [], artifacts: [], cache: false };
+  },
+  async run(ctx, given) {
+    const { model, config } = modelOf(ctx, given.model);
+    const parts = await collect(ctx, model, config.data);
+    const { requirements } = ctx.project;
+    const blocks: Block[] = [
+      {
+        kind: 'facts',
+        facts: [
+          ['problem', requirements.problem],
+          ['owner', requirements.owner],
+          ['metrics that matter', requirements.metrics.join(', ')],
+          ...requirements.constraints.map((text): [string, string] => ['constraint', text]),
+        ],
+      },
+      ...parts.flatMap((part): Block[] => [
+        { kind: 'heading', text: part.title },
+        { kind: 'text', text: part.summary },
+        ...part.blocks,
+      ]),
+    ];
+    const whole: Report = {
+      key: `pipeline:${model}`,
+      title: `${model}: pipeline`,
+      verdict: worst(parts.map((part) => part.verdict)),
+      summary:
+        parts.length === 0
+          ? 'No step has reported yet.'
+          : `${parts.length} steps reported. These figures are the change's own; the bot adds the independent evaluation.`,
+      blocks,
+    };
+    const pictures = new Map<string, string>();
+    const charts = chartsOf(blocks);
+    if (charts.size > 0) {
+      const { drawChart } = await import('../report/chart.ts');
+      for (const [key, chart] of charts) {
+        const name = `${model}-${shortDigest(key)}.png`;
+        await ctx.handover.writeFile(name, await drawChart(chart));
+        pictures.set(key, `![${chart.title}](${name})`);
+      }
+    }
+    await ctx.handover.writeFile('report.md', renderMarkdown(whole, pictures));
+    const trained = await ctx.handover.read('register', model);
+    const numbers = trained?.version ? { version: Number(trained.version) } : {};
+    await ctx.handover.writeFile('metrics.txt', openMetrics(model, parts, numbers));
+    return { outputs: { report: '.cdl/report.md' }, report: whole };
+  },
+};
