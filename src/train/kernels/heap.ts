@@ -25,6 +25,8 @@ export interface KernelScope {
   run(kernel: string, inputs: Record<string, TensorInfo>, attrs?: NamedAttrMap): TensorInfo;
   /** A zeroed float32 output. Take views of inputs after it. */
   zeros(shape: number[]): TensorInfo;
+  /** The same, freed when this kernel returns. */
+  temporary(shape: number[]): TensorInfo;
   /** The numbers of a float32 tensor. */
   floats(info: TensorInfo): Float32Array;
 }
@@ -39,6 +41,11 @@ export function kernelFunction(tf: Tf, kernel: HeapKernel): KernelFunc {
       if (!(view instanceof Float32Array)) throw new Error(`expected a float32 tensor, got ${info.dtype}`);
       return view;
     };
+    const zeros = (shape: number[]): TensorInfo => {
+      const info = backend.makeOutput(shape, 'float32');
+      floats(info).fill(0);
+      return info;
+    };
     const scope: KernelScope = {
       tf,
       backend,
@@ -49,9 +56,10 @@ export function kernelFunction(tf: Tf, kernel: HeapKernel): KernelFunc {
         temporary.push(info);
         return info;
       },
-      zeros(shape) {
-        const info = backend.makeOutput(shape, 'float32');
-        floats(info).fill(0);
+      zeros,
+      temporary(shape) {
+        const info = zeros(shape);
+        temporary.push(info);
         return info;
       },
     };

@@ -1,12 +1,13 @@
+import type { KernelConfig, KernelFunc } from '@tensorflow/tfjs-core';
 import type { Tf } from '../types.ts';
-import { conv2dFilterGradient } from './convolution.ts';
+import { conv2dFilterGradient, conv2dInputGradient } from './convolution.ts';
 import { depthwiseFilterGradient, depthwiseInputGradient } from './depthwise.ts';
 import { type HeapKernel, kernelFunction } from './heap.ts';
 import { transposingMatMul } from './mat-mul.ts';
 import { maxPoolGradient } from './pooling.ts';
 import { unsortedSegmentSum } from './segment-sum.ts';
 
-/** The kernels of ours that add to or replace those of tfjs-backend-wasm, besides BatchMatMul. */
+/** Kernels that the wasm backend lacks or has wrong. */
 const kernels: Record<string, HeapKernel> = {
   Conv2DBackpropFilter: conv2dFilterGradient,
   DepthwiseConv2dNativeBackpropFilter: depthwiseFilterGradient,
@@ -15,26 +16,38 @@ const kernels: Record<string, HeapKernel> = {
   UnsortedSegmentSum: unsortedSegmentSum,
 };
 
-const stockMatMul = Symbol.for('cdl.train.stock-mat-mul');
+/** Kernels that are faster than those of the wasm backend and fall back on them. */
+const faster: Record<string, (plain: KernelFunc) => HeapKernel> = {
+  BatchMatMul: transposingMatMul,
+  Conv2DBackpropInput: conv2dInputGradient,
+};
+
+const ours = Symbol.for('cdl.train.kernel');
 
 /**
  * Makes the wasm backend of `tf` able to train: adds the missing gradients, corrects the wrong one, replaces slow ones.
  * Calling it again changes nothing. Returns the names of the kernels that are ours.
  */
 export function registerKernels(tf: Tf): string[] {
-  for (const [kernelName, kernel] of Object.entries(kernels)) {
-    if (tf.getKernel(kernelName, 'wasm')) tf.unregisterKernel(kernelName, 'wasm');
-    tf.registerKernel({ kernelName, backendName: 'wasm', kernelFunc: kernelFunction(tf, kernel) });
-  }
-  const stock = tf.getKernel('BatchMatMul', 'wasm');
-  if (!(stockMatMul in stock)) {
-    tf.unregisterKernel('BatchMatMul', 'wasm');
-    const ours = {
+  const replace = (kernelName: string, make: (stock: KernelConfig | undefined) => HeapKernel): void => {
+    const stock: KernelConfig | undefined = tf.getKernel(kernelName, 'wasm');
+    if (stock && ours in stock) return;
+    if (stock) tf.unregisterKernel(kernelName, 'wasm');
+    const config = {
       ...stock,
-      kernelFunc: kernelFunction(tf, transposingMatMul(stock.kernelFunc)),
-      [stockMatMul]: true,
+      kernelName,
+      backendName: 'wasm',
+      kernelFunc: kernelFunction(tf, make(stock)),
+      [ours]: true,
     };
-    tf.registerKernel(ours);
+    tf.registerKernel(config);
+  };
+  for (const [name, kernel] of Object.entries(kernels)) replace(name, () => kernel);
+  for (const [name, wrap] of Object.entries(faster)) {
+    replace(name, (stock) => {
+      if (!stock) throw new Error(`the wasm backend has no ${name}; load it first`);
+      return wrap(stock.kernelFunc);
+    });
   }
-  return [...Object.keys(kernels), 'BatchMatMul'];
+  return [...Object.keys(kernels), ...Object.keys(faster)];
 }
