@@ -1,4 +1,4 @@
-import { isAlias, isMap, LineCounter, parseDocument, stringify, visit } from 'yaml';
+import { Document, isAlias, isMap, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Candidate, candidateDigest } from './candidate.ts';
@@ -65,8 +65,11 @@ export function parseLock(text: string, where: string = lockFile): Lock {
   if (problem) throw new UserError('lock-invalid', `${where}: ${problem.message.split('\n')[0]}`);
   visit(document, {
     Node: (_key, node) => {
-      if (!isAlias(node) && !node.anchor && !node.tag) return;
       const at = lines.linePos(node.range?.[0] ?? 0);
+      if (isScalar(node) && node.value === '__proto__') {
+        throw new UserError('lock-invalid', `${where}:${at.line}:${at.col}  __proto__ is not a name`);
+      }
+      if (!isAlias(node) && !node.anchor && !node.tag) return;
       throw new UserError(
         'lock-invalid',
         `${where}:${at.line}:${at.col}  anchors, aliases and tags are refused`,
@@ -90,7 +93,11 @@ export function parseLock(text: string, where: string = lockFile): Lock {
   return parsed.data;
 }
 
-/** The one text of a lock: names sorted, `candidate` and `evaluation` first in each entry. Ends with a newline. */
+/**
+ * The one text of a lock: names sorted, `candidate`, `evaluation` and `info` first in each entry, one line each. They touch
+ * because git joins changes that an unchanged line keeps apart: what the candidate's digest does not cover must stand
+ * where two changes collide. Ends with a newline.
+ */
 export function renderLock(lock: Lock): string {
   const models: Record<string, Record<string, LockEntry>> = {};
   for (const model of Object.keys(lock.models).sort()) {
@@ -102,17 +109,24 @@ export function renderLock(lock: Lock): string {
       models[model][environment] = {
         candidate: entry.candidate,
         evaluation: entry.evaluation,
+        info: { version: entry.info.version, run: entry.info.run },
         code: entry.code,
         config: entry.config,
         dataset: entry.dataset,
         transform: entry.transform,
         checkpoint: entry.checkpoint,
         package: entry.package,
-        info: { version: entry.info.version, run: entry.info.run },
       };
     }
   }
-  return `# Written by the CDL bot; a hand edit is refused. See cdl lock --help.\n${stringify({ version: 1, models }, { lineWidth: 0 })}`;
+  const document = new Document({ version: 1, models });
+  for (const [model, environments] of Object.entries(models)) {
+    for (const environment of Object.keys(environments)) {
+      const info = document.getIn(['models', model, environment, 'info'], true);
+      if (isMap(info)) info.flow = true;
+    }
+  }
+  return `# Written by the CDL bot; a hand edit is refused. See cdl lock --help.\n${document.toString({ lineWidth: 0 })}`;
 }
 
 /** The entry of a model in an environment, or null. */
