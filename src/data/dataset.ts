@@ -1,0 +1,204 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Artifact } from '../core/artifact.ts';
+import { canonicalJson, type Digest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import type { DatasetConfig, SourceConfig } from '../core/project.ts';
+import type { Zone } from '../store/types.ts';
+import { idxHeader, parseIdx } from './idx.ts';
+import type { Items, Quarantined } from './items.ts';
+import { sourceNames } from './sources.ts';
+import { createSplitter, sideOf } from './split.ts';
+
+/** The `meta` of a dataset artifact. */
+export const datasetMetaSchema = z.strictObject({
+  v: z.literal(1),
+  side: z.enum(['train', 'test']),
+  count: z.int().nonnegative(),
+  classes: z.array(z.string()),
+  /** Of one item. */
+  shape: z.array(z.int().positive()),
+  /** Items of each class, in the order of `classes`. */
+  perClass: z.array(z.int().nonnegative()),
+  /** Exact copies that were left out. */
+  duplicates: z.int().nonnegative(),
+  /** Items set aside, by reason. */
+  quarantined: z.record(z.string(), z.int().positive()),
+  /** The bytes it was made of, and the declared places that have just these. */
+  source: z.strictObject({ names: z.array(z.string()), sha256: z.array(z.string()) }),
+  split: z.strictObject({ key: z.string(), test: z.number() }),
+});
+
+/** See {@link datasetMetaSchema}. */
+export type DatasetMeta = z.infer<typeof datasetMetaSchema>;
+
+/** Labelled items in memory: `x` is `[count, ...shape]` unsigned bytes, row-major; `y` one index into `classes` each. */
+export interface Dataset {
+  x: Uint8Array;
+  y: Uint8Array;
+  count: number;
+  shape: number[];
+  classes: string[];
+}
+
+/**
+ * Makes the artifact of one side: `images.idx` ([count, …shape], unsigned bytes), `labels.idx`, `classes.json` and
+ * `quarantine.jsonl`. Items are in the order of their sha256, so that the same items give the same digest in whatever
+ * order they came. Of exact copies one is kept; copies with different labels are all set aside. Rows that could not be
+ * read belong to neither side and are listed with the training side, which people may look at.
+ */
+export async function buildDataset(
+  name: string,
+  config: DatasetConfig,
+  source: SourceConfig,
+  items: Items,
+  side: 'train' | 'test',
+  zone: Zone,
+): Promise<{ digest: Digest; meta: DatasetMeta }> {
+  const chosen = chooseItems(items, config, side);
+  const { size } = items;
+  const images = Buffer.alloc(chosen.kept.length * size);
+  const labels = Buffer.alloc(chosen.kept.length);
+  const perClass = config.classes.map(() => 0);
+  for (const [at, index] of chosen.kept.entries()) {
+    images.set(items.x.subarray(index * size, (index + 1) * size), at * size);
+    const label = items.y[index]!;
+    labels[at] = label;
+    perClass[label]! += 1;
+  }
+  const lines = chosen.quarantined.map((one) => canonicalJson(one)).sort();
+  const quarantined: Record<string, number> = {};
+  for (const { reason } of chosen.quarantined) quarantined[reason] = (quarantined[reason] ?? 0) + 1;
+  const contents: [string, Buffer][] = [
+    ['images.idx', Buffer.concat([idxHeader([chosen.kept.length, ...config.shape]), images])],
+    ['labels.idx', Buffer.concat([idxHeader([chosen.kept.length]), labels])],
+    ['classes.json', Buffer.from(`${canonicalJson(config.classes)}\n`)],
+    ['quarantine.jsonl', Buffer.from(lines.map((line) => `${line}\n`).join(''))],
+  ];
+  const files = await Promise.all(
+    contents.map(async ([path, bytes]) => ({ path, ...(await zone.putBlob(bytes)) })),
+  );
+  const meta: DatasetMeta = {
+    v: 1,
+    side,
+    count: chosen.kept.length,
+    classes: config.classes,
+    shape: config.shape,
+    perClass,
+    duplicates: chosen.duplicates,
+    quarantined,
+    source: describeSource(source, config.sources),
+    split: { key: config.split.key, test: config.split.test },
+  };
+  const artifact: Artifact = { kind: 'dataset', name: `${name}-${side}`, files, parents: [], meta };
+  return { digest: await zone.putArtifact(artifact), meta };
+}
+
+/** Mirrors of the same bytes are one source: which of them answered must not change the identity of the data. */
+function describeSource(used: SourceConfig, declared: readonly SourceConfig[]): DatasetMeta['source'] {
+  const pins = (source: SourceConfig) => [source.sha256].flat();
+  const same = [used, ...declared].filter((source) => pins(source).join() === pins(used).join());
+  return { names: [...new Set(same.flatMap(sourceNames))].sort(), sha256: pins(used) };
+}
+
+function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test') {
+  const { size } = items;
+  const fraction = createSplitter(config.split.key);
+  const mine: number[] = [];
+  const hashes = Buffer.alloc(items.count * 32);
+  for (let index = 0; index < items.count; index++) {
+    const bytes = items.x.subarray(index * size, (index + 1) * size);
+    if (sideOf(fraction(bytes), config.split.test) !== side) continue;
+    mine.push(index);
+    createHash('sha256')
+      .update(bytes)
+      .digest()
+      .copy(hashes, index * 32);
+  }
+  const hash = (index: number) => hashes.subarray(index * 32, index * 32 + 32);
+  // The first six bytes nearly always decide, and comparing numbers is much faster than comparing buffers.
+  const prefix = new Float64Array(items.count);
+  for (const index of mine) prefix[index] = hashes.readUIntBE(index * 32, 6);
+  mine.sort((a, b) => prefix[a]! - prefix[b]! || Buffer.compare(hash(a), hash(b)));
+  const kept: number[] = [];
+  const quarantined: Quarantined[] = side === 'train' ? [...items.quarantined] : [];
+  let duplicates = 0;
+  for (let start = 0; start < mine.length; ) {
+    let end = start + 1;
+    while (end < mine.length && hash(mine[end]!).equals(hash(mine[start]!))) end++;
+    const copies = mine.slice(start, end);
+    const label = items.y[copies[0]!]!;
+    if (copies.every((index) => items.y[index] === label)) {
+      kept.push(copies[0]!);
+      duplicates += copies.length - 1;
+    } else {
+      for (const index of copies) {
+        quarantined.push({
+          reason: 'conflicting-labels',
+          position: items.position(index),
+          class: items.y[index]!,
+        });
+      }
+    }
+    start = end;
+  }
+  return { kept, quarantined, duplicates };
+}
+
+/**
+ * Opens the files of a saved dataset artifact; the items are one buffer, not copied. Throws UserError artifact-corrupt
+ * when the files do not fit each other.
+ */
+export async function openDataset(folder: string): Promise<Dataset> {
+  const [images, labels, names] = await Promise.all([
+    readFile(join(folder, 'images.idx')),
+    readFile(join(folder, 'labels.idx')),
+    readFile(join(folder, 'classes.json'), 'utf8'),
+  ]).catch((cause: unknown) => {
+    throw new UserError('artifact-missing', `${folder} is not a data set`, undefined, { cause });
+  });
+  const x = parseIdx(images, join(folder, 'images.idx'));
+  const y = parseIdx(labels, join(folder, 'labels.idx'));
+  const [count, ...shape] = x.dims;
+  const classes = z.array(z.string()).safeParse(JSON.parse(names));
+  if (!classes.success || y.dims.length !== 1 || y.dims[0] !== count) {
+    throw new UserError(
+      'artifact-corrupt',
+      `the images, labels and classes in ${folder} do not belong together`,
+    );
+  }
+  const known = classes.data.length;
+  if (y.data.some((label) => label >= known)) {
+    throw new UserError('artifact-corrupt', `${folder} has labels beyond its ${known} classes`);
+  }
+  return { x: x.data, y: y.data, count: count!, shape, classes: classes.data };
+}
+
+/**
+ * Parts a training set by the same kind of keyed hash, independent of the test split. `share` is that of the validation
+ * part. Both parts keep the order.
+ */
+export function splitValidation(
+  dataset: Dataset,
+  share: number,
+  key: string,
+): { train: Dataset; validation: Dataset } {
+  const fraction = createSplitter(`validation\n${key}`);
+  const size = dataset.shape.reduce((product, dim) => product * dim, 1);
+  const sides: { train: number[]; validation: number[] } = { train: [], validation: [] };
+  for (let index = 0; index < dataset.count; index++) {
+    const bytes = dataset.x.subarray(index * size, (index + 1) * size);
+    sides[fraction(bytes) < share ? 'validation' : 'train'].push(index);
+  }
+  const pick = (indices: readonly number[]): Dataset => {
+    const x = new Uint8Array(indices.length * size);
+    for (const [at, index] of indices.entries()) {
+      x.set(dataset.x.subarray(index * size, (index + 1) * size), at * size);
+    }
+    const y = Uint8Array.from(indices, (index) => dataset.y[index]!);
+    return { x, y, count: indices.length, shape: dataset.shape, classes: dataset.classes };
+  };
+  return { train: pick(sides.train), validation: pick(sides.validation) };
+}

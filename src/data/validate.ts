@@ -1,0 +1,112 @@
+import type { DatasetConfig } from '../core/project.ts';
+import type { Block, GateLine, Verdict } from '../core/report.ts';
+import type { DatasetMeta } from './dataset.ts';
+
+/** What the rules of `cdl.yaml` say of one side of a data set. */
+export interface Validation {
+  verdict: Verdict;
+  /** One sentence. */
+  summary: string;
+  findings: GateLine[];
+  blocks: Block[];
+}
+
+const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
+
+/**
+ * Judges one side of a data set. Pure, and the same for both sides: counts in the rules speak of the training side; of
+ * the test side the same is asked in proportion, less three standard deviations of a Poisson count, since the split is
+ * by hash. Copies that were left out are no fault, items that were set aside are.
+ */
+export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']): Validation {
+  const need = (limit: number) => {
+    if (meta.side === 'train' || limit === 0) return limit;
+    const expected = (limit * meta.split.test) / (1 - meta.split.test);
+    return Math.max(1, Math.floor(expected - 3 * Math.sqrt(expected)));
+  };
+  const set = Object.values(meta.quarantined).reduce((sum, count) => sum + count, 0);
+  const seen = meta.count + meta.duplicates + set;
+  const smallest = meta.perClass.reduce((least, count) => Math.min(least, count), Number.POSITIVE_INFINITY);
+  const largest = Math.max(0, ...meta.perClass);
+  const scarce = meta.classes[meta.perClass.indexOf(smallest)] ?? '–';
+  const imbalance = smallest > 0 ? largest / smallest : Number.POSITIVE_INFINITY;
+  const invalid = seen > 0 ? set / seen : 0;
+  const findings: GateLine[] = [
+    finding(
+      `at least ${need(rules.min_items)} items`,
+      meta.count >= need(rules.min_items),
+      `${meta.count} items`,
+    ),
+    finding(
+      `at least ${need(rules.min_per_class)} items of each class`,
+      smallest >= need(rules.min_per_class),
+      `the fewest are ${smallest} of ${scarce}`,
+    ),
+    finding(
+      `at most ${percent(rules.max_invalid)} set aside`,
+      invalid <= rules.max_invalid,
+      `${set} of ${seen} (${percent(invalid)})`,
+    ),
+  ];
+  if (rules.max_imbalance !== undefined) {
+    findings.push(
+      finding(
+        `largest class at most ${rules.max_imbalance} times the smallest`,
+        imbalance <= rules.max_imbalance,
+        `${largest} to ${smallest}, ${Number.isFinite(imbalance) ? imbalance.toFixed(2) : '∞'} times`,
+      ),
+    );
+  }
+  const broken = findings.filter((one) => one.status === 'fail');
+  const summary =
+    broken.length === 0
+      ? `${meta.count} items in ${meta.classes.length} classes meet all rules.`
+      : `${broken.length} of ${findings.length} rules broken: ${broken.map((one) => `${one.name}, but ${one.explanation}`).join('; ')}.`;
+  return {
+    verdict: broken.length === 0 ? 'pass' : 'fail',
+    summary,
+    findings,
+    blocks: blocksOf(meta, findings),
+  };
+}
+
+function finding(name: string, passes: boolean, explanation: string): GateLine {
+  return { name, status: passes ? 'pass' : 'fail', explanation };
+}
+
+function blocksOf(meta: DatasetMeta, findings: GateLine[]): Block[] {
+  const reasons = Object.entries(meta.quarantined).sort(([a], [b]) => (a < b ? -1 : 1));
+  return [
+    { kind: 'gates', gates: findings },
+    {
+      kind: 'facts',
+      facts: [
+        ['Side', meta.side === 'train' ? 'training' : 'test (withheld)'],
+        ['Items', `${meta.count} of shape ${meta.shape.join(' × ')}`],
+        ['Copies left out', String(meta.duplicates)],
+        ['Source', meta.source.names.join(', ')],
+        ['Split', `by keyed hash, ${percent(meta.split.test)} withheld`],
+      ],
+    },
+    {
+      kind: 'chart',
+      chart: {
+        kind: 'bars',
+        title: `Items of each class (${meta.side})`,
+        x: 'class',
+        y: 'items',
+        bars: meta.classes.map((name, index) => ({ name, value: meta.perClass[index] ?? 0 })),
+      },
+    },
+    ...(reasons.length === 0
+      ? []
+      : [
+          {
+            kind: 'table' as const,
+            head: ['set aside because', 'items'],
+            align: ['left' as const, 'right' as const],
+            rows: reasons.map(([reason, count]) => [reason, String(count)]),
+          },
+        ]),
+  ];
+}
