@@ -35,9 +35,9 @@ export async function listTree(root: string, ref: string | null): Promise<TreeFi
       .split('\0')
       .filter(Boolean)
       .map((line) => {
-        const [info, path] = line.split('\t') as [string, string];
-        const [mode, , oid] = info.split(' ') as [string, string, string];
-        return { path, mode, oid };
+        const tab = line.indexOf('\t');
+        const [mode, , oid] = line.slice(0, tab).split(' ') as [string, string, string];
+        return { path: line.slice(tab + 1), mode, oid };
       });
   }
   const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '--full-name'];
@@ -66,7 +66,7 @@ export async function selectCode(
   ref: string | null,
   globs: readonly string[],
 ): Promise<SelectedFile[]> {
-  const matchers = globs.map((glob) => ({ glob, matches: picomatch(glob, { dot: true }), hit: false }));
+  const matchers = globs.map((glob) => ({ glob, matches: picomatch(glob, { dot: true, flags: 's' }), hit: false }));
   const chosen: TreeFile[] = [];
   for (const file of await listTree(root, ref)) {
     if (file.path === 'cdl.lock') continue;
