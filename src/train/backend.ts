@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { UserError } from '../core/error.ts';
 import { registerChainedOperations } from './chained.ts';
-import { registerKernels } from './kernels/index.ts';
+import { registerKernels, unregisterKernels } from './kernels/index.ts';
 import { registerLayerNormalization } from './kernels/layer-normalization.ts';
 import type { Tf } from './types.ts';
 
@@ -25,8 +25,7 @@ export interface OpenedTf {
  * (optional peers), else WebAssembly with our kernels, else plain JavaScript.
  *
  * TensorFlow.js has one engine a process, so opening again with another `prefer` switches it for everybody.
- * `stockKernels` leaves the wasm backend as shipped, for measuring against it; it has no effect on a process in which
- * our kernels are already registered. Throws a UserError (not-available) when `prefer` cannot be had.
+ * `stockKernels` makes the wasm backend as shipped, for measuring against it. Throws a UserError (not-available) when `prefer` cannot be had.
  */
 export async function openTf(
   options: { prefer?: BackendName; stockKernels?: boolean } = {},
@@ -60,7 +59,8 @@ async function open(backend: BackendName, stockKernels: boolean): Promise<Tf> {
     if (!core.findBackend('wasm')) {
       wasm.setWasmPaths(join(root, 'dist', '/'));
     }
-    if (!stockKernels) registerKernels(tf);
+    if (stockKernels) unregisterKernels(tf);
+    else registerKernels(tf);
   } else {
     await import('@tensorflow/tfjs-backend-cpu');
   }
@@ -81,16 +81,27 @@ function exportsOf<T extends object>(module: T & { default?: unknown }): T {
   return (module.default ?? module) as T;
 }
 
-/** The plain backend advertises the native ones on first use unless it believes to be under test. */
+const processEvents = ['uncaughtException', 'unhandledRejection'] as const;
+
+/**
+ * Starts a backend without its side effects: the plain one advertises the native ones on first use unless it believes
+ * to be under test, and the wasm module adds listeners that turn every unhandled error of the process into its own.
+ */
 async function quietly<T>(tf: Tf, work: () => Promise<T>): Promise<T> {
   const flag = tf.env().getBool('IS_TEST');
   tf.env().set('IS_TEST', true);
+  const before = processEvents.map((event) => process.rawListeners(event));
   try {
     const result = await work();
     tf.tidy(() => tf.add(tf.scalar(1), 1).dataSync());
     return result;
   } finally {
     tf.env().set('IS_TEST', flag);
+    processEvents.forEach((event, index) => {
+      for (const listener of process.rawListeners(event)) {
+        if (!before[index]!.includes(listener)) process.off(event, listener as () => void);
+      }
+    });
   }
 }
 

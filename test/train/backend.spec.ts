@@ -4,8 +4,12 @@ import { registerKernels } from '../../src/train/kernels/index.ts';
 import { permutation, seededRandom, withRandom } from '../../src/train/random.ts';
 
 describe('opening TensorFlow.js', () => {
-  it('says of every candidate before the one it takes why not', async () => {
+  it('says of every candidate before the one it takes why not, and leaves no listeners on the process', async () => {
+    const listeners = () =>
+      ['uncaughtException', 'unhandledRejection'].map((name) => process.listenerCount(name));
+    const before = listeners();
     const { backend, why, tf } = await openTf();
+    expect(listeners()).toEqual(before);
     expect(why.at(-1)).toMatch(new RegExp(`^${backend}: taken`));
     expect(why.map((line) => line.split(':')[0])).toEqual(
       ['tfjs-node-gpu', 'tfjs-node', 'wasm', 'cpu'].slice(0, why.length),
@@ -36,6 +40,11 @@ describe('opening TensorFlow.js', () => {
     const before = tf.getKernel('BatchMatMul', 'wasm').kernelFunc;
     expect(registerKernels(tf)).toContain('MaxPoolGrad');
     expect(tf.getKernel('BatchMatMul', 'wasm').kernelFunc).toBe(before);
+    await openTf({ prefer: 'wasm', stockKernels: true });
+    expect(tf.getKernel('BatchMatMul', 'wasm').kernelFunc).not.toBe(before);
+    expect(tf.getKernel('Conv2DBackpropFilter', 'wasm')).toBeUndefined();
+    await openTf({ prefer: 'wasm' });
+    expect(tf.getKernel('Conv2DBackpropFilter', 'wasm')).toBeDefined();
   });
 
   it('gives tensors their operations as methods', async () => {

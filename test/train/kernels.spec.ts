@@ -79,16 +79,18 @@ describe('kernels of ours agree with plain JavaScript on signed inputs', () => {
       runs,
     ));
 
-  it('convolution with explicit padding', () =>
-    // A square filter: with another, the shape TensorFlow.js computes for numeric padding is wrong on every backend.
+  // Square filters: with others, the shape TensorFlow.js computes for numeric padding is wrong on every backend.
+  // A padding of 3 is wider than the filter.
+  it.each([0, 1, 3])('convolution with an explicit padding of %i', (pad) =>
     expectSame(() => {
       const x = tf.tensor4d(signed(1, [2, 5, 6, 3]), [2, 5, 6, 3]);
       const w = tf.tensor4d(signed(2, [3, 3, 3, 4]), [3, 3, 3, 4]);
       const convolve = (a: Tensor, b: Tensor) =>
-        tf.conv2d(a as typeof x, b as typeof w, 1, 1, 'NHWC', 1, 'floor');
+        tf.conv2d(a as typeof x, b as typeof w, 1, pad, 'NHWC', 1, 'floor');
       const dyShape = convolve(x, w).shape;
       return tf.grads(convolve)([x, w], tf.tensor(signed(3, dyShape), dyShape));
-    }));
+    }),
+  );
 
   it('depthwise convolution: gradients for filter and input', () =>
     fc.assert(

@@ -38,7 +38,7 @@ export function registerKernels(tf: Tf): string[] {
       kernelName,
       backendName: 'wasm',
       kernelFunc: kernelFunction(tf, make(stock)),
-      [ours]: true,
+      [ours]: stock ?? null,
     };
     tf.registerKernel(config);
   };
@@ -50,4 +50,14 @@ export function registerKernels(tf: Tf): string[] {
     });
   }
   return [...Object.keys(kernels), ...Object.keys(faster)];
+}
+
+/** Undoes {@link registerKernels}: the wasm backend is as shipped again, to measure against. */
+export function unregisterKernels(tf: Tf): void {
+  for (const name of [...Object.keys(kernels), ...Object.keys(faster)]) {
+    const current: (KernelConfig & { [ours]?: KernelConfig | null }) | undefined = tf.getKernel(name, 'wasm');
+    if (!current || !(ours in current)) continue;
+    tf.unregisterKernel(name, 'wasm');
+    if (current[ours]) tf.registerKernel(current[ours]);
+  }
 }
