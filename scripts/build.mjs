@@ -8,6 +8,7 @@ const entries = {
   index: 'src/index.ts',
   'cli/main': 'src/cli/main.ts',
   'bot/main': 'bot/main.ts',
+  'steps/train-child': 'src/steps/train-child.ts',
   'model/child': 'src/model/child.ts',
   'serve/main': 'src/serve/main.ts',
   'serve/gateway-main': 'src/serve/gateway-main.ts',

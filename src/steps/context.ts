@@ -66,6 +66,24 @@ export function targetFolder(env: Environment): string {
   return env.CDL_LOCAL_TARGET ?? join(state, 'cdl', 'target');
 }
 
+/** The npm registry of this machine: `CDL_NPM_REGISTRY`, npm's own variable, or what npm's configuration says. */
+export async function npmRegistry(env: Environment): Promise<string | null> {
+  const given = env.CDL_NPM_REGISTRY ?? env.npm_config_registry ?? env.NPM_CONFIG_REGISTRY;
+  if (given) return given;
+  const asked = await run('npm', ['config', 'get', 'registry'], {}).catch(() => null);
+  const url = asked?.code === 0 ? asked.stdout.toString().trim() : '';
+  return url.startsWith('http') ? url : null;
+}
+
+/** What a process that runs model code gets to see of an environment. */
+export function childEnvironment(env: Environment): Record<string, string> {
+  return Object.fromEntries(
+    childVariables.flatMap((name): [string, string][] =>
+      env[name] === undefined ? [] : [[name, env[name]]],
+    ),
+  );
+}
+
 /** A function that masks every secret of the environment in a text. */
 export function environmentRedactor(env: Environment): (text: string) => string {
   return createRedactor(
@@ -142,10 +160,8 @@ export async function createContext(cwd: string, env: Environment, console: Cons
     trustedKeys: () => trusted,
     cacheFolder: cacheFolder(env),
     targetFolder: resolve(targetFolder(env)),
-    npmRegistry: env.npm_config_registry ?? env.NPM_CONFIG_REGISTRY ?? null,
-    childEnvironment: Object.fromEntries(
-      childVariables.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
-    ),
+    npmRegistry: () => npmRegistry(env),
+    childEnvironment: childEnvironment(env),
     handover: openHandover(join(root, '.cdl')),
     log: (line) => console.log(redact(line)),
     progress: console.progress,

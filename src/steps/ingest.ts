@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
-import { ingestDataset } from '../data/ingest.ts';
+import { buildDataset } from '../data/dataset.ts';
+import { readItems } from '../data/read.ts';
+import { fetchFirst, sourceNames } from '../data/sources.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -34,29 +36,33 @@ export const ingest: Step<typeof params> = {
   async run(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const zone = await ctx.zone(given.side === 'test' ? 'trusted' : 'work');
-    const result = await ingestDataset({
-      name: dataset,
-      config,
-      side: given.side,
-      zone,
+    const npmRegistry = await ctx.npmRegistry();
+    const fetched = await fetchFirst(config.sources, {
       cacheFolder: ctx.cacheFolder,
-      npmRegistry: ctx.npmRegistry,
+      root: ctx.root,
+      ...(npmRegistry && { npmRegistry }),
       signal: ctx.signal,
-      onProgress: ctx.progress,
+      onProgress: ({ what, bytes, total }) => ctx.progress(`downloading ${what}`, total ? bytes / total : 0),
     });
+    const items = await readItems(config, fetched, (done, total) =>
+      ctx.progress(`reading ${dataset}`, done / total),
+    );
+    const { digest, meta } = await buildDataset(dataset, config, fetched.source, items, given.side, zone);
+    const source = sourceNames(fetched.source).join(', ');
     return {
-      outputs: { dataset: result.digest, items: String(result.count) },
+      outputs: { dataset: digest, items: String(meta.count) },
       report: {
         key: `ingest:${dataset}`,
-        title: `${dataset}: data version ${shortDigest(result.digest)}`,
+        title: `${dataset}: data version ${shortDigest(digest)}`,
         verdict: 'pass',
-        summary: `${result.count} items of the ${given.side} side from ${result.source}.`,
+        summary: `${meta.count} items of the ${given.side} side from ${source}.`,
         blocks: [
           {
             kind: 'facts',
             facts: [
-              ['source', result.source],
-              ...Object.entries(result.quarantined).map(([reason, count]): [string, string] => [
+              ['source', source],
+              ['exact duplicates left out', String(meta.duplicates)],
+              ...Object.entries(meta.quarantined).map(([reason, count]): [string, string] => [
                 `quarantined: ${reason}`,
                 String(count),
               ]),

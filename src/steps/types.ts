@@ -25,7 +25,8 @@ export interface Ctx {
   cacheFolder: string;
   /** Folder of the `local` target on this machine. */
   targetFolder: string;
-  npmRegistry: string | null;
+  /** Base URL of the npm registry this machine is configured for. */
+  npmRegistry(): Promise<string | null>;
   /** All that processes running model code get to see of the environment. */
   childEnvironment: Record<string, string>;
   /** Where steps of one pipeline leave what they made for those after them: `.cdl/` of the repository. */

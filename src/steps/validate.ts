@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
+import { datasetMetaSchema } from '../data/dataset.ts';
 import { validateDataset } from '../data/validate.ts';
 import { datasetNamed, datasetParameter, handedOn } from './subject.ts';
 import type { Step } from './types.ts';
@@ -29,14 +30,14 @@ export const validate: Step<typeof params> = {
     const digest = await handedOn(ctx, 'ingest', dataset, 'dataset');
     const zone = await ctx.zone('work');
     const manifest = await zone.getArtifact(digest);
-    const found = validateDataset(manifest.meta, config.rules);
+    const found = validateDataset(datasetMetaSchema.parse(manifest.meta), config.rules);
     return {
       outputs: { dataset: digest, verdict: found.verdict },
       report: {
         key: `validate:${dataset}`,
         title: `${dataset}: checks of data version ${shortDigest(digest)}`,
         verdict: found.verdict,
-        summary: found.findings.length > 0 ? found.findings.join(' ') : 'All rules are met.',
+        summary: found.summary,
         blocks: found.blocks,
       },
     };

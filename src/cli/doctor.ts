@@ -1,0 +1,134 @@
+import { access, constants, mkdir, readFile } from 'node:fs/promises';
+import { describeError, UserError } from '../core/error.ts';
+import { parseLock } from '../core/lock.ts';
+import { run } from '../exec/run.ts';
+import { cacheFolder, findRoot, openZone, readProject, readTrustedKeys } from '../steps/context.ts';
+import type { CommandInput } from './program.ts';
+
+interface Check {
+  name: string;
+  state: 'ok' | 'note' | 'problem';
+  text: string;
+}
+
+type Look = () => Promise<Omit<Check, 'name'>>;
+
+const ok = (text: string): Omit<Check, 'name'> => ({ state: 'ok', text });
+const note = (text: string): Omit<Check, 'name'> => ({ state: 'note', text });
+
+function looks(input: CommandInput): [string, Look][] {
+  const { env } = input;
+  let root: string | null = null;
+  return [
+    ['node', async () => ok(`${process.version} on ${process.platform}-${process.arch}`)],
+    [
+      'git',
+      async () => {
+        const text = (await run('git', ['--version'], {})).stdout.toString().trim();
+        const [major = 0, minor = 0] = (/(\d+)\.(\d+)/.exec(text)?.slice(1) ?? []).map(Number);
+        if (major > 2 || (major === 2 && minor >= 38)) return ok(text);
+        return { state: 'problem', text: `${text}; 2.38 or newer is needed (git merge-tree --write-tree)` };
+      },
+    ],
+    [
+      'project',
+      async () => {
+        root = await findRoot(input.cwd);
+        const project = await readProject(root);
+        return ok(`${project.project} in ${root}: models ${Object.keys(project.models).join(', ')}`);
+      },
+    ],
+    [
+      'lock',
+      async () => {
+        const text = root && (await readFile(`${root}/cdl.lock`, 'utf8').catch(() => null));
+        if (!text) return note('no cdl.lock yet; the bot writes it with the first good evaluation');
+        return ok(
+          `${Object.keys(parseLock(text).models).length} model(s), every entry the digest of its lines`,
+        );
+      },
+    ],
+    [
+      'engine',
+      async () => {
+        const { openTf } = await import('../train/backend.ts');
+        const { backend, why } = await openTf();
+        return {
+          state: backend === 'cpu' ? 'note' : 'ok',
+          text: [backend, ...why.map((line) => `  ${line}`)].join('\n'),
+        };
+      },
+    ],
+    ...(['work', 'trusted'] as const).map((name): [string, Look] => [
+      `store ${name}`,
+      async () => {
+        const zone = await openZone(env, name, root);
+        const text = `${zone.store.url}, conditional writes work`;
+        return zone.store.url.startsWith('file:')
+          ? note(`${text}; a folder isolates nothing: whoever can start a process here can write both zones`)
+          : ok(text);
+      },
+    ]),
+    [
+      'cache',
+      async () => {
+        const folder = cacheFolder(env);
+        await mkdir(folder, { recursive: true });
+        await access(folder, constants.W_OK);
+        return ok(folder);
+      },
+    ],
+    [
+      'database',
+      async () => {
+        if (env.CDL_DATABASE) {
+          const { openDatabase } = await import('../db/index.ts');
+          const database = await openDatabase({ url: env.CDL_DATABASE, folder: cacheFolder(env) });
+          try {
+            const rows = await database.query<{ version: string }>('select version()', []);
+            return ok(String(rows[0]?.version));
+          } finally {
+            await database.close();
+          }
+        }
+        return note('CDL_DATABASE is not set: bot and sandbox use the embedded PostgreSQL');
+      },
+    ],
+    [
+      'decisions',
+      async () => {
+        const keys = await readTrustedKeys(env);
+        return keys.size > 0
+          ? ok(`${keys.size} trusted key(s): ${[...keys.keys()].map((id) => id.slice(0, 12)).join(', ')}`)
+          : note('CDL_TRUSTED_KEYS is not set: cdl deploy will refuse every decision');
+      },
+    ],
+  ];
+}
+
+/** `cdl doctor`: looks at everything the product uses here, and says what was found and why. */
+export async function doctor(input: CommandInput): Promise<number> {
+  const checks: Check[] = [];
+  for (const [name, look] of looks(input)) {
+    try {
+      checks.push({ name, ...(await look()) });
+    } catch (error) {
+      const { message, hint, code } = describeError(error);
+      const outside = error instanceof UserError && (code === 'file-missing' || code === 'store-denied');
+      checks.push({
+        name,
+        state: outside ? 'note' : 'problem',
+        text: `${message}${hint ? `\n→ ${hint}` : ''}`,
+      });
+    }
+  }
+  const marks = { ok: '✓', note: '·', problem: '✗' };
+  const lines = checks.map(
+    (check) =>
+      `${marks[check.state]} ${check.name.padEnd(14)} ${check.text.replaceAll('\n', `\n${' '.repeat(17)}`)}`,
+  );
+  const problems = checks.filter((check) => check.state === 'problem').length;
+  lines.push('', problems === 0 ? 'Everything needed is here.' : `${problems} problem(s), marked ✗.`);
+  input.console.print(lines.join('\n'), { checks });
+  return problems === 0 ? 0 : 69;
+}
