@@ -22,7 +22,8 @@ function between(text: string, marker: string, content: string): string {
 
 const files = new Map<string, string>();
 const loaded = await Promise.all(steps.map((step) => step.load()));
-for (const step of loaded) files.set(`ci-components/templates/${step.name}.yml`, renderComponent(step, version));
+for (const step of loaded)
+  files.set(`ci-components/templates/${step.name}.yml`, renderComponent(step, version));
 files.set('ci-components/cdl.schema.json', `${JSON.stringify(projectJsonSchema(), null, 2)}\n`);
 const components = await readFile(join(root, 'ci-components/README.md'), 'utf8');
 files.set(
@@ -30,7 +31,9 @@ files.set(
   between(
     components,
     'inputs',
-    loaded.map((step) => `### \`${step.name}\`\n\n${step.summary}.\n\n${renderInputTable(step, version)}`).join('\n'),
+    loaded
+      .map((step) => `### \`${step.name}\`\n\n${step.summary}.\n\n${renderInputTable(step, version)}`)
+      .join('\n'),
   ),
 );
 const readme = await readFile(join(root, 'README.md'), 'utf8');
@@ -64,7 +67,8 @@ for (const [path, content] of files) {
     throw new Error(`${path}: the inputs ${lost.join(', ')} are gone; that needs a new major version`);
   }
   different++;
-  if (process.argv.includes('--check')) console.error(`${path} is not what the sources make: run npm run generate`);
+  if (process.argv.includes('--check'))
+    console.error(`${path} is not what the sources make: run npm run generate`);
   else {
     await writeFile(join(root, path), content);
     console.log(`wrote ${path}`);
