@@ -38,6 +38,7 @@ export type PipelineStatus =
   | 'canceled'
   | 'skipped'
   | 'manual';
+/** Jobs have the states of pipelines. */
 export type JobStatus = PipelineStatus;
 
 /** One entry of a compiled job: already interpolated, rules evaluated, parallel expanded. */
@@ -198,6 +199,7 @@ export interface Environment {
   externalUrl: string | null;
   state: 'available' | 'stopped';
 }
+/** One deployment to an environment, as a job with `environment:` makes it. */
 export interface Deployment {
   id: number;
   iid: number;
