@@ -47,7 +47,7 @@ export async function addProject(world: World, namespace: string, name: string):
   const id = world.nextId('project');
   const project: Project = {
     id,
-    path: `${namespace}/${name}`,
+    path: name,
     namespace,
     name,
     defaultBranch: 'main',

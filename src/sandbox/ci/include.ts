@@ -1,8 +1,9 @@
 import picomatch from 'picomatch';
+import { findProject, fullPath } from '../access.ts';
 import type { Project, World } from '../state.ts';
 import { expandText } from './expand-variables.ts';
 import { interpolateSource, readInputSpecs, resolveInputs } from './interpolate.ts';
-import { fullPath, serverFqdn } from './names.ts';
+import { serverFqdn } from './names.ts';
 import type { Repository } from './repository.ts';
 import { firstMatchingRule, type RuleContext } from './rules.ts';
 import { checkIncludeRules } from './strict.ts';
@@ -177,11 +178,7 @@ async function componentFile(
 }
 
 function projectAt(context: IncludeContext, path: string): Project | null {
-  const wanted = path.replace(/^\/+|\/+$/g, '').toLowerCase();
-  for (const project of context.world.projects.values()) {
-    if (fullPath(project).toLowerCase() === wanted) return project;
-  }
-  return null;
+  return findProject(context.world, path.replace(/^\/+|\/+$/g, ''));
 }
 
 async function commitOf(repository: Repository, revision: string): Promise<string | null> {

@@ -1,10 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Project, World } from '../state.ts';
-
-/** `group/project`, as in URLs. */
-export function fullPath(project: Project): string {
-  return project.path.includes('/') ? project.path : `${project.namespace}/${project.path}`;
-}
+import type { World } from '../state.ts';
 
 /** Host and port as components are addressed (CI_SERVER_FQDN). */
 export function serverFqdn(world: World): string {
@@ -29,12 +24,4 @@ export function environmentSlug(name: string): string {
     .toString(36)
     .slice(-6);
   return `${text.slice(0, 17).replace(/-$/, '')}-${hash}`;
-}
-
-/** Whether pushes and jobs on a branch are protected; `*` in a rule stands for anything. */
-export function isProtectedBranch(project: Project, branch: string): boolean {
-  return project.protectedBranches.some(({ name }) => {
-    const pattern = name.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
-    return new RegExp(`^${pattern.join('.*')}$`).test(branch);
-  });
 }

@@ -1,6 +1,7 @@
+import { fullPath, protectionOf } from '../access.ts';
 import type { PipelineRequest } from '../ci-port.ts';
 import type { Job, Pipeline, Project, World } from '../state.ts';
-import { environmentSlug, fullPath, isProtectedBranch, serverFqdn, slug } from './names.ts';
+import { environmentSlug, serverFqdn, slug } from './names.ts';
 import type { Repository } from './repository.ts';
 
 const zeros = '0'.repeat(40);
@@ -10,7 +11,7 @@ export function isProtectedRef(
   project: Project,
   request: Pick<PipelineRequest, 'ref' | 'tag' | 'mergeRequestIid'>,
 ): boolean {
-  return request.mergeRequestIid === null && !request.tag && isProtectedBranch(project, request.ref);
+  return request.mergeRequestIid === null && !request.tag && protectionOf(project, request.ref) !== null;
 }
 
 /** The predefined variables known before a pipeline exists; rules and includes see these (doc: ci/variables/predefined_variables). */
@@ -115,9 +116,9 @@ function mergeRequestVariables(
     CI_MERGE_REQUEST_SOURCE_PROJECT_PATH: path,
     CI_MERGE_REQUEST_SOURCE_PROJECT_URL: `${origin}/${path}`,
     CI_MERGE_REQUEST_SOURCE_BRANCH_NAME: mr.sourceBranch,
-    CI_MERGE_REQUEST_SOURCE_BRANCH_PROTECTED: String(isProtectedBranch(project, mr.sourceBranch)),
+    CI_MERGE_REQUEST_SOURCE_BRANCH_PROTECTED: String(protectionOf(project, mr.sourceBranch) !== null),
     CI_MERGE_REQUEST_TARGET_BRANCH_NAME: mr.targetBranch,
-    CI_MERGE_REQUEST_TARGET_BRANCH_PROTECTED: String(isProtectedBranch(project, mr.targetBranch)),
+    CI_MERGE_REQUEST_TARGET_BRANCH_PROTECTED: String(protectionOf(project, mr.targetBranch) !== null),
     CI_MERGE_REQUEST_TITLE: mr.title,
     CI_MERGE_REQUEST_DESCRIPTION: mr.description,
     CI_MERGE_REQUEST_LABELS: mr.labels.join(','),
