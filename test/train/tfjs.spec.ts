@@ -65,6 +65,69 @@ describe('training with wasm', () => {
       expect(digests[2]).not.toBe(digests[0]);
     }));
 
+  it('gives every step random numbers of its own, the same ones when run again', () =>
+    inFolder(async (output) => {
+      const draws = async () => {
+        const drawn: number[] = [];
+        const job = smallJob(output, {
+          preprocess: (tf, raw) => {
+            drawn.push(Math.random());
+            return scaled(tf, raw);
+          },
+        });
+        const before = opened.tf.memory().numTensors;
+        const events = await finish(trainer, job);
+        expect(opened.tf.memory().numTensors).toBe(before);
+        expect(last(events).step).toBe(21);
+        // Per epoch 7 steps and 1 validation batch, which draws from outside; before all, building.
+        return drawn.slice(1).filter((_, index) => index % 8 !== 7);
+      };
+      const first = await draws();
+      expect(new Set(first).size).toBe(21);
+      expect(await draws()).toEqual(first);
+    }));
+
+  it('keeps what is no trainable weight, such as the moving averages of batch normalisation', () =>
+    inFolder(async (folder) => {
+      const build: TrainJob['build'] = (tf) =>
+        tf.sequential({
+          layers: [
+            tf.layers.flatten({ inputShape: [6, 6, 1] }),
+            tf.layers.dense({ units: 8, kernelRegularizer: tf.regularizers.l2({ l2: 0.01 }) }),
+            tf.layers.batchNormalization(),
+            tf.layers.layerNormalization(),
+            tf.layers.dense({ units: 3 }),
+          ],
+        });
+      const stop = new AbortController();
+      stop.abort();
+      const [whole, parts] = [join(folder, 'whole'), join(folder, 'parts')];
+      await finish(trainer, smallJob(whole, { build }));
+      // Stopped before the first step, then for good after every epoch.
+      expect(await finish(trainer, smallJob(parts, { build }), stop.signal)).toMatchObject([
+        { kind: 'stopped', step: 0, epoch: 1 },
+      ]);
+      for (let epoch = 1; epoch <= 3; epoch++) {
+        const job = smallJob(parts, { build, resume: await latestCheckpoint(parts) });
+        const abort = new AbortController();
+        for await (const event of trainer.train(job, abort.signal)) {
+          if (event.kind === 'epoch' && epoch < 3) abort.abort();
+        }
+      }
+      expect(await modelDigest(parts)).toBe(await modelDigest(whole));
+      const model = await loadModel(opened.tf, join(whole, 'model'));
+      const moving = model.weights.filter((weight) => weight.originalName.includes('moving'));
+      expect(
+        moving.map((weight) =>
+          weight
+            .read()
+            .dataSync()
+            .some((v) => v !== 0 && v !== 1),
+        ),
+      ).toEqual([true, true]);
+      model.dispose();
+    }));
+
   it.each(['adam', 'sgd', 'momentum', 'rmsprop'] as const)(
     'goes on bit by bit from a checkpoint in the middle of an epoch (%s)',
     (optimizer) =>
