@@ -106,6 +106,7 @@ export async function refsMoved(
   project: Project,
   user: User,
   commands: readonly RefCommand[],
+  options: { skipCi?: boolean } = {},
 ): Promise<void> {
   for (const command of commands) {
     const branch = /^refs\/heads\/(.+)$/.exec(command.ref)?.[1];
@@ -127,7 +128,7 @@ export async function refsMoved(
     if (command.new === zeroSha || quiet) continue;
     const sha = (await resolveRef(project.repository, command.ref)) === null ? null : command.new;
     const commit = sha === null ? null : await readCommit(project.repository, sha);
-    if (!commit || skipsCi(commit.message)) continue;
+    if (!commit || options.skipCi === true || skipsCi(commit.message)) continue;
     forge.later(project, async () => {
       await forge.engine.createPipeline(project, {
         ref: branch ?? tag ?? '',

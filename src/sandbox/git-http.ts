@@ -102,34 +102,40 @@ export function uploadPack(
   });
 }
 
-/** The ref commands at the start of a push, or null when more bytes are needed. */
-export function parseCommands(bytes: Buffer): RefCommand[] | null {
+/** The ref commands at the start of a push with its push options, or null when more bytes are needed. */
+export function parseCommands(bytes: Buffer): { commands: RefCommand[]; options: string[] } | null {
   const commands: RefCommand[] = [];
+  const options: string[] = [];
+  let inOptions = false;
+  let hasOptions = false;
   for (let at = 0; ; ) {
     if (bytes.length < at + 4) return null;
     const length = Number.parseInt(bytes.toString('latin1', at, at + 4), 16);
-    if (length === 0) return commands;
-    if (Number.isNaN(length) || length < 4) return commands;
+    if (Number.isNaN(length) || length < 4) {
+      if (length !== 0 || inOptions || !hasOptions) return { commands, options };
+      inOptions = true;
+      at += 4;
+      continue;
+    }
     if (bytes.length < at + length) return null;
-    const line =
-      bytes
-        .toString('utf8', at + 4, at + length)
-        .split('\0')[0]
-        ?.trimEnd() ?? '';
-    const match = /^([0-9a-f]{40}) ([0-9a-f]{40}) (.+)$/.exec(line);
-    if (match?.[1] && match[2] && match[3]) commands.push({ old: match[1], new: match[2], ref: match[3] });
+    const [line = '', capabilities = ''] = bytes.toString('utf8', at + 4, at + length).split('\0');
+    if (/(^| )push-options( |\n|$)/.test(capabilities)) hasOptions = true;
+    const match = /^([0-9a-f]{40}) ([0-9a-f]{40}) (.+)$/.exec(line.trimEnd());
+    if (inOptions) options.push(line.trimEnd());
+    else if (match?.[1] && match[2] && match[3])
+      commands.push({ old: match[1], new: match[2], ref: match[3] });
     at += length;
   }
 }
 
-async function readCommands(body: NodeJS.ReadableStream): Promise<{ commands: RefCommand[]; head: Buffer }> {
+async function readCommands(body: NodeJS.ReadableStream) {
   let head = Buffer.alloc(0);
   for (;;) {
     const chunk: unknown = body.read();
     if (Buffer.isBuffer(chunk)) {
       head = Buffer.concat([head, chunk]);
-      const commands = parseCommands(head);
-      if (commands) return { commands, head };
+      const parsed = parseCommands(head);
+      if (parsed) return { ...parsed, head };
       continue;
     }
     const more = await new Promise<boolean>((resolve, reject) => {
@@ -137,7 +143,7 @@ async function readCommands(body: NodeJS.ReadableStream): Promise<{ commands: Re
       body.once('end', () => resolve(false));
       body.once('error', reject);
     });
-    if (!more) return { commands: parseCommands(head) ?? [], head };
+    if (!more) return { commands: [], options: [], head };
   }
 }
 
@@ -151,10 +157,10 @@ export async function receivePack(
   request: IncomingMessage,
   response: ServerResponse,
   rule: (command: RefCommand) => RefRule,
-  moved: (commands: RefCommand[]) => Promise<void>,
+  moved: (commands: RefCommand[], options: string[]) => Promise<void>,
 ): Promise<void> {
   const body = bodyOf(request);
-  const { commands, head } = await readCommands(body);
+  const { commands, options, head } = await readCommands(body);
   const rules = commands.map((command) => ({ command, rule: rule(command) }));
   const lines = (kind: 'deny' | 'no-force') =>
     rules
@@ -183,7 +189,7 @@ export async function receivePack(
     if (!refused && (now ?? zeroSha) === command.new) happened.push(command);
   }
   try {
-    if (happened.length > 0) await moved(happened);
+    if (happened.length > 0) await moved(happened, options);
   } finally {
     response.end();
   }

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { CiEngine } from './ci-port.ts';
+import type { HookDelivery } from './hooks.ts';
 import type { Job, Project, Token, User, World } from './state.ts';
 
 /** A file of a multipart body, already written to a temporary place that is removed after the call. */
@@ -16,6 +17,7 @@ export interface UploadedFile {
 export interface Forge {
   world: World;
   engine: CiEngine;
+  hooks: HookDelivery;
   /** Work that follows an answer (pipelines after a push), one at a time per project; `close` waits for it. */
   later(project: Project, work: () => Promise<unknown>): void;
 }
