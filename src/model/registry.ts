@@ -1,0 +1,84 @@
+import { z } from 'zod';
+import { digestSchema } from '../core/artifact.ts';
+import { type Candidate, candidateDigest, candidateSchema } from '../core/candidate.ts';
+import { versionKey } from '../core/claim.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Zone } from '../store/types.ts';
+
+/** One version of a model: content and number in one record, so that neither can exist without the other. */
+export const versionSchema = z.strictObject({
+  v: z.literal(1),
+  project: z.string(),
+  model: z.string(),
+  version: z.int().positive(),
+  candidate: candidateSchema,
+  /** The run artifact whose training made it. */
+  run: digestSchema,
+});
+
+/** See {@link versionSchema}. */
+export type Version = z.infer<typeof versionSchema>;
+
+/**
+ * Gives a candidate its version: the next free number, or the one it already has (`existed`), whatever happened before or
+ * happens at the same time.
+ *
+ * The only side effect is one write-if-absent of the record under its number. Losing a race means that somebody took the
+ * number: if for the same candidate, that is the answer, otherwise the next number is tried. A process that is killed has
+ * either written the whole record or nothing.
+ */
+export async function registerVersion(
+  zone: Zone,
+  entry: { project: string; model: string; candidate: Candidate; run: Digest },
+): Promise<{ version: number; existed: boolean }> {
+  const { project, model, candidate, run } = entry;
+  const wanted = candidateDigest(candidate);
+  const taken = await takenNumbers(zone, project, model);
+  // Newest first: a job that runs again nearly always finds its candidate at once.
+  for (const number of [...taken].reverse()) {
+    const found = await readVersion(zone, project, model, number);
+    if (found && candidateDigest(found.candidate) === wanted) return { version: number, existed: true };
+  }
+  for (let version = (taken.at(-1) ?? 0) + 1; ; version++) {
+    const record: Version = { v: 1, project, model, version, candidate, run };
+    const written = await zone.writeRecord(versionKey(project, model, version), record, { ifAbsent: true });
+    if (written === 'stored') return { version, existed: false };
+    const winner = await readVersion(zone, project, model, version);
+    if (winner && candidateDigest(winner.candidate) === wanted) return { version, existed: true };
+  }
+}
+
+/** All versions of a model, oldest first. Records that are none (jobs of any branch may write here) are passed over. */
+export async function listVersions(zone: Zone, project: string, model: string): Promise<Version[]> {
+  const versions: Version[] = [];
+  for (const number of await takenNumbers(zone, project, model)) {
+    const version = await readVersion(zone, project, model, number);
+    if (version) versions.push(version);
+  }
+  return versions;
+}
+
+async function readVersion(
+  zone: Zone,
+  project: string,
+  model: string,
+  version: number,
+): Promise<Version | null> {
+  const record = await zone.readRecord(versionKey(project, model, version));
+  const parsed = versionSchema.safeParse(record?.value);
+  if (!parsed.success) return null;
+  const one = parsed.data;
+  const fits = one.version === version && one.model === model && one.project === project;
+  return fits && one.candidate.model === model ? one : null;
+}
+
+/** The numbers in use, ascending, whatever is stored under them. */
+async function takenNumbers(zone: Zone, project: string, model: string): Promise<number[]> {
+  const prefix = versionKey(project, model, 1).replace(/[^/]*$/, '');
+  const numbers: number[] = [];
+  for await (const { key } of zone.listRecords(prefix)) {
+    const number = /^(\d{8,12})\.json$/.exec(key.slice(prefix.length))?.[1];
+    if (number) numbers.push(Number(number));
+  }
+  return numbers.sort((a, b) => a - b);
+}
