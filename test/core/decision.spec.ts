@@ -182,6 +182,13 @@ describe('a chain of decisions', () => {
     expect(() => openChain([five[0], cut], trusted)).toThrow(/decision 2 does not follow/);
   });
 
+  it('takes no link whose number leaves a gap or comes again', () => {
+    for (const seq of [1, 3]) {
+      const odd = signDecision({ ...first, seq, prev: decisionDigest(five[0]!) }, key.signer);
+      expect(() => openChain([five[0], odd], trusted)).toThrow(/decision 2 does not follow/);
+    }
+  });
+
   it('takes no link rewritten by somebody whose key is not trusted', () => {
     const rewritten = [...five];
     rewritten[2] = chain(5, stranger.signer)[2]!;
