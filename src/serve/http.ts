@@ -8,7 +8,9 @@ export const defaultBodyLimit = 16 * 1024 * 1024;
 export function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
-    return Promise.reject(new RequestError(415, `content-encoding ${encoding} is not taken; send plain JSON`));
+    return Promise.reject(
+      new RequestError(415, `content-encoding ${encoding} is not taken; send plain JSON`),
+    );
   }
   const tooLarge = new RequestError(413, `the body is larger than ${limit} bytes`, { connection: 'close' });
   if (Number(request.headers['content-length'] ?? 0) > limit) return Promise.reject(tooLarge);

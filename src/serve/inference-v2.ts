@@ -1,5 +1,14 @@
 import { badRequest, shown } from './request-error.ts';
-import { checkShape, dataJson, datatypes, fits, isDatatype, maxElements, elements, readData } from './tensor.ts';
+import {
+  checkShape,
+  dataJson,
+  datatypes,
+  elements,
+  fits,
+  isDatatype,
+  maxElements,
+  readData,
+} from './tensor.ts';
 import type { Servable, Signature, Tensor } from './types.ts';
 
 /** A checked inference request. `outputs` are the names asked for, null for all. */
@@ -76,7 +85,9 @@ function readOutputs(value: unknown, signature: Signature): string[] | null {
     const name = isRecord(output) ? output.name : undefined;
     if (typeof name !== 'string' || !signature.outputs.some((known) => known.name === name)) {
       const known = signature.outputs.map((one) => `"${one.name}"`).join(', ');
-      throw badRequest(`outputs[${index}].name ${shown(name)} is not an output of this model; it has ${known}`);
+      throw badRequest(
+        `outputs[${index}].name ${shown(name)} is not an output of this model; it has ${known}`,
+      );
     }
     return name;
   });

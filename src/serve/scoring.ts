@@ -9,7 +9,10 @@ export interface ScoredTensor {
   name: string;
   datatype: Datatype;
   shape: number[];
-  content: { kind: 'bytes'; bytes: string } | { kind: 'strings'; strings: string[] } | { kind: 'digest'; digest: Digest };
+  content:
+    | { kind: 'bytes'; bytes: string }
+    | { kind: 'strings'; strings: string[] }
+    | { kind: 'digest'; digest: Digest };
 }
 
 /** What a server tells about an answer it gave, or about a truth it was told. Times are ISO 8601. */

@@ -35,7 +35,9 @@ export function readSeldonRequest(body: unknown, signature: Signature): SeldonRe
   if (!isRecord(body)) throw badRequest(`the message must be an object, not ${shown(body)}`);
   const { data } = body;
   if (!isRecord(data)) {
-    throw badRequest('the message needs "data" with ndarray or tensor; strData, binData and jsonData are not taken');
+    throw badRequest(
+      'the message needs "data" with ndarray or tensor; strData, binData and jsonData are not taken',
+    );
   }
   const puid = puidOf(body.meta);
   if (data.ndarray !== undefined) {

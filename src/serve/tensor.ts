@@ -32,7 +32,10 @@ export function checkShape(value: unknown, where: string): number[] {
   }
   const count = elements(value);
   if (count > maxElements) {
-    throw new RequestError(413, `${where}.shape asks for ${count} elements; at most ${maxElements} are taken`);
+    throw new RequestError(
+      413,
+      `${where}.shape asks for ${count} elements; at most ${maxElements} are taken`,
+    );
   }
   return value as number[];
 }
@@ -79,7 +82,12 @@ function numberOf(datatype: Datatype, value: unknown): number {
  * Reads the JSON form of a tensor's data, flat or nested as the shape says (Open Inference Protocol v2, "Tensor Data").
  * Throws RequestError naming the first element that does not fit.
  */
-export function readData(value: unknown, datatype: Datatype, shape: readonly number[], where: string): Tensor['data'] {
+export function readData(
+  value: unknown,
+  datatype: Datatype,
+  shape: readonly number[],
+  where: string,
+): Tensor['data'] {
   if (!Array.isArray(value)) throw badRequest(`${where}.data must be an array, not ${shown(value)}`);
   const count = elements(shape);
   const out = storage(datatype, count);
@@ -93,18 +101,22 @@ export function readData(value: unknown, datatype: Datatype, shape: readonly num
       return;
     }
     const number = numberOf(datatype, element);
-    if (Number.isNaN(number)) throw badRequest(`${where}.data[${at}] is ${shown(element)}, not a ${datatype}`);
+    if (Number.isNaN(number))
+      throw badRequest(`${where}.data[${at}] is ${shown(element)}, not a ${datatype}`);
     out[at++] = number;
   };
   const walk = (array: readonly unknown[], depth: number): void => {
     const size = shape[depth]!;
     if (array.length !== size) {
-      throw badRequest(`${where}.data has ${array.length} elements in dimension ${depth}; the shape says ${size}`);
+      throw badRequest(
+        `${where}.data has ${array.length} elements in dimension ${depth}; the shape says ${size}`,
+      );
     }
     for (const element of array) {
       if (depth === shape.length - 1) put(element);
       else if (Array.isArray(element)) walk(element, depth + 1);
-      else throw badRequest(`${where}.data holds ${shown(element)} where dimension ${depth + 1} should begin`);
+      else
+        throw badRequest(`${where}.data holds ${shown(element)} where dimension ${depth + 1} should begin`);
     }
   };
   const nested = shape.length > 1 && value.length > 0 && Array.isArray(value[0]);

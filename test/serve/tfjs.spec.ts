@@ -24,11 +24,7 @@ afterAll(async () => {
 function items(count: number, datatype: 'UINT8' | 'FP32' | 'FP64' = 'UINT8'): Tensor {
   const bytes = Uint8Array.from({ length: count * 4 }, (_, index) => (index * 37) % 256);
   const data =
-    datatype === 'UINT8'
-      ? bytes
-      : datatype === 'FP32'
-        ? Float32Array.from(bytes)
-        : Float64Array.from(bytes);
+    datatype === 'UINT8' ? bytes : datatype === 'FP32' ? Float32Array.from(bytes) : Float64Array.from(bytes);
   return { name: 'input', datatype, shape: [count, 2, 2], data };
 }
 

@@ -12,8 +12,11 @@ export interface TinyPackage {
   bytes: number;
 }
 
-/** How the tiny package misbehaves: `crash` when its code is loaded, `shape` by answering rows of the wrong width. */
-export type Fault = 'none' | 'crash' | 'shape';
+/**
+ * How the tiny package misbehaves: `crash` when its code is loaded, `shape` by answering rows of another width than it
+ * says, `nan` as a model that diverged, `flaky` by failing every second request after the first few.
+ */
+export type Fault = 'none' | 'crash' | 'shape' | 'nan' | 'flaky';
 
 /**
  * Writes a real tfjs package: items of 2 × 2 bytes, three classes, a dense layer whose weights depend on `bias` so that
@@ -35,23 +38,26 @@ export async function writeTinyPackage(
     Array.from({ length: 12 }, (_, index) => Math.sin(index + 1)),
     [4, 3],
   );
-  built.setWeights([kernel, tf.tensor1d([bias, 0, -bias])]);
+  built.setWeights([kernel, tf.tensor1d(fault === 'nan' ? [Number.NaN, 0, 0] : [bias, 0, -bias])]);
+  const signature = classifierSignature('UINT8', [2, 2], ['a', 'b', 'c']);
+  const wider = classifierSignature('UINT8', [2, 2], ['a', 'b', 'c', 'd']);
   const files: Record<string, string | Uint8Array> = {
     ...encodeModel(built),
     'signature.json': JSON.stringify({
       v: 1,
       model,
       runtime: 'tfjs',
-      signature: classifierSignature(
-        'UINT8',
-        [2, 2],
-        fault === 'shape' ? ['a', 'b', 'c', 'd'] : ['a', 'b', 'c'],
-      ),
+      signature: fault === 'shape' ? { ...signature, outputs: wider.outputs } : signature,
     }),
     'code.mjs': [
       fault === 'crash' ? "throw new Error('this package does not start');" : '',
       'export const build = () => null;',
-      "export const preprocess = (tf, raw) => tf.div(tf.cast(raw, 'float32'), 255);",
+      'let calls = 0;',
+      'export function preprocess(tf, raw) {',
+      // The warm-up and the smoke requests get their answers.
+      fault === 'flaky' ? "  if (++calls > 4 && calls % 2 === 0) throw new Error('flaky');" : '',
+      "  return tf.div(tf.cast(raw, 'float32'), 255);",
+      '}',
     ].join('\n'),
   };
   built.dispose();
