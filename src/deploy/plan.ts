@@ -83,7 +83,7 @@ function localManifest(input: PlanInput, traffic: readonly number[], resources: 
         },
         ...(input.from === null
           ? []
-          : [{ candidate: input.from, traffic: traffic.map((share) => `${100 - share}%`), then: 'stopped' }]),
+          : [{ candidate: input.from, traffic: traffic.map((share) => `${100 - share}%`), at_the_end: 'stopped' }]),
       ],
       canary: { max_error_rate: environmentConfig.max_error_rate, smoke: 'before any traffic' },
     },
