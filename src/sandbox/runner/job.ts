@@ -130,6 +130,7 @@ async function execute(place: Workplace, job: JobPayload, build: Build): Promise
   const after = job.steps.find((step) => step.name === 'after_script');
   const result: ScriptResult = await runScript(main?.script ?? [], {
     ...common,
+    file: join(build.folder, 'script.sh'),
     env,
     signal,
     timeoutMs: job.runner_info.timeout * 1000,
@@ -139,6 +140,7 @@ async function execute(place: Workplace, job: JobPayload, build: Build): Promise
     trace.line('Running after_script');
     await runScript(after.script, {
       ...common,
+      file: join(build.folder, 'after-script.sh'),
       env: { ...env, CI_JOB_STATUS: status },
       signal,
       timeoutMs: after.timeout * 1000,

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import type { Trace } from './trace.ts';
 
 /** How a script ended. `stopped` says that we ended it. */
@@ -11,6 +12,8 @@ export interface ScriptResult {
 /** What a script needs. */
 export interface ScriptOptions {
   shell: { program: string; pipefail: boolean };
+  /** Where the script is written; an argument could be too long. */
+  file: string;
   cwd: string;
   env: Record<string, string>;
   timeoutMs: number;
@@ -36,8 +39,9 @@ export function renderScript(commands: readonly string[], pipefail: boolean): st
  * it; a process that made its own session goes on.
  */
 export async function runScript(commands: readonly string[], options: ScriptOptions): Promise<ScriptResult> {
-  const { shell, cwd, env, trace, signal } = options;
-  const child = spawn(shell.program, ['-c', renderScript(commands, shell.pipefail)], {
+  const { shell, file, cwd, env, trace, signal } = options;
+  await writeFile(file, renderScript(commands, shell.pipefail));
+  const child = spawn(shell.program, [file], {
     cwd,
     env,
     detached: true,
