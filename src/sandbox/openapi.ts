@@ -13,6 +13,20 @@ export interface Operation {
 /** Operations by operationId. */
 export type GitlabApi = Record<string, Operation>;
 
+/** Operations of the runner's side, whose routes come with the engine. */
+export const coordinatorOperations: readonly string[] = [
+  'postApiV4Runners',
+  'deleteApiV4Runners',
+  'postApiV4RunnersVerify',
+  'postApiV4JobsRequest',
+  'putApiV4JobsId',
+  'patchApiV4JobsIdTrace',
+  'postApiV4JobsIdArtifactsAuthorize',
+  'postApiV4JobsIdArtifacts',
+  'getApiV4JobsIdArtifacts',
+  'getApiV4Job',
+];
+
 const schema = z.object({
   type: z.string().optional(),
   properties: z.record(z.string(), z.object({ type: z.string().optional() })).optional(),
