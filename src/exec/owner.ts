@@ -24,6 +24,11 @@ export function isOwnerGone(name: string, since: number): boolean {
   return now === null || String(now) !== start;
 }
 
+/** Whether a process runs here under this id; one that only waits to be reaped by its parent does not. */
+export function isProcessAlive(pid: number): boolean {
+  return startOf(pid) !== null;
+}
+
 /** One value per running kernel and process-id namespace. */
 function machine(): string {
   const parts = [

@@ -1,0 +1,124 @@
+import { EventEmitter } from 'node:events';
+import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
+import type { Database } from './types.ts';
+import { openWorkerLease } from './worker-lease.ts';
+
+/** Does one job. Throwing puts it back for later; a job may be done twice (a killed process, a lost connection). */
+export type JobHandler = (payload: unknown, signal: AbortSignal) => Promise<void>;
+
+/** How a job waits. */
+export interface JobOptions {
+  /** Jobs with the same name run one after the other. */
+  queue?: string;
+  /** A waiting job with this key is replaced instead of a second one added. */
+  key?: string;
+  runAt?: Date;
+  /** Tries before the job counts as dead; 25 unless told, which with the growing pauses is about three days. */
+  attempts?: number;
+}
+
+/** A job that failed as often as it may. */
+export interface DeadJob {
+  id: string;
+  task: string;
+  attempts: number;
+  error: string;
+}
+
+/** A durable queue in the database. Jobs that were added are done even if every process is killed in between. */
+export interface Queue {
+  add(task: string, payload: unknown, options?: JobOptions): Promise<void>;
+  /** Does jobs until {@link stop}; the promise is for the whole time, and rejects when that is no longer possible. */
+  run(): Promise<void>;
+  /** Takes no more jobs and waits for those under way (after 5 s their signal is aborted). */
+  stop(): Promise<void>;
+  deadJobs(): Promise<DeadJob[]>;
+  /** Gives a dead or waiting job all its tries again, from now. */
+  retry(id: string): Promise<void>;
+}
+
+/**
+ * Opens the queue (graphile-worker, tables in the schema `graphile_worker`). A failed job is tried again after
+ * exp(min(10, tries)) seconds; one whose process was killed as soon as another process runs the queue, within seconds.
+ */
+export async function openQueue(
+  database: Database,
+  handlers: Readonly<Record<string, JobHandler>>,
+  options: { concurrency: number; onFailure?: (task: string, error: unknown) => void },
+): Promise<Queue> {
+  const { Logger, makeWorkerUtils, run } = await import('graphile-worker');
+  const logger = new Logger(() => () => undefined);
+  const shared = { pgPool: database.pool, logger };
+  const utils = await makeWorkerUtils(shared);
+  await utils.migrate();
+  let running: Promise<{ runner: Runner; lease: { close(): Promise<void> } }> | null = null;
+
+  const taskList: TaskList = Object.fromEntries(
+    Object.entries(handlers).map(([task, handle]) => [
+      task,
+      async (payload, { abortSignal }) => {
+        await handle(payload, abortSignal ?? new AbortController().signal);
+      },
+    ]),
+  );
+
+  async function start(): Promise<{ runner: Runner; lease: { close(): Promise<void> } }> {
+    const events: WorkerEvents = new EventEmitter();
+    const workers = new Set<string>();
+    events.on('worker:create', ({ worker }) => workers.add(worker.workerId));
+    events.on('job:error', ({ job, error }) => options.onFailure?.(job.task_identifier, error));
+    const runner = await run({
+      ...shared,
+      events,
+      taskList,
+      concurrency: options.concurrency,
+      noHandleSignals: true,
+      // Workers that look at one serial queue at the same moment turn each other away until they look again.
+      pollInterval: 200,
+      crontab: '',
+    });
+    const lease = await openWorkerLease(database, workers, (gone) => utils.forceUnlockWorkers(gone));
+    return { runner, lease };
+  }
+
+  return {
+    async add(task, payload, { queue, key, runAt, attempts } = {}) {
+      await utils.addJob(task, payload, {
+        ...(queue !== undefined && { queueName: queue }),
+        ...(key !== undefined && { jobKey: key }),
+        ...(runAt && { runAt }),
+        ...(attempts !== undefined && { maxAttempts: attempts }),
+      });
+    },
+
+    async run() {
+      running ??= start();
+      const { runner, lease } = await running;
+      try {
+        await runner.promise;
+      } finally {
+        await lease.close();
+      }
+    },
+
+    async stop() {
+      const started = await running;
+      await started?.runner.stop();
+      await started?.lease.close();
+      await utils.release();
+    },
+
+    deadJobs: () =>
+      database.query<DeadJob>(
+        `select id::text, task_identifier as task, attempts, coalesce(last_error, '') as error
+           from graphile_worker.jobs where attempts >= max_attempts and locked_at is null order by jobs.id`,
+      ),
+
+    async retry(id) {
+      await database.query(
+        `select 1 from graphile_worker.reschedule_jobs(array[$1::bigint], run_at := now(), attempts := 0)`,
+        [id],
+      );
+    },
+  };
+}
