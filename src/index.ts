@@ -1,0 +1,24 @@
+// What `bot/` and other programs may use. Only re-exports, sorted by file; heavy libraries load when they are used.
+export * from './core/artifact.ts';
+export * from './core/candidate.ts';
+export * from './core/claim.ts';
+export * from './core/decision.ts';
+export * from './core/digest.ts';
+export * from './core/error.ts';
+export * from './core/evaluation.ts';
+export * from './core/live.ts';
+export * from './core/lock.ts';
+export * from './core/project.ts';
+export * from './core/redact.ts';
+export * from './core/report.ts';
+export * from './core/suggest.ts';
+export { type Database, openDatabase, openQueue, type Queryable, type Queue } from './db/index.ts';
+export { planDeployment } from './deploy/plan.ts';
+export type { Plan } from './deploy/types.ts';
+export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
+export * from './forge/index.ts';
+export { drawChart } from './report/chart.ts';
+export { chartKey, chartsOf } from './report/chart-key.ts';
+export { renderMarkdown } from './report/markdown.ts';
+export { createZone, openStore, type StoreCredentials, type Zone } from './store/index.ts';
+export type { Hyperparameters, LayersModel, ModelCode, Tensor, Tf } from './train/types.ts';
