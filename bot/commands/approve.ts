@@ -1,0 +1,121 @@
+import { shortDigest } from '../../src/index.ts';
+import type { Facts } from '../types.ts';
+import { approveLine } from './line.ts';
+import { permit } from './permission.ts';
+import type { Answer, Call, Command, Tools } from './types.ts';
+
+const shortest = 6;
+
+type Reviewable = { facts: Facts; review: NonNullable<Facts['review']> };
+
+function reviewable(call: Call): Reviewable[] {
+  return call.models.flatMap(({ facts, plan }) =>
+    facts.review && plan.standing.kind === 'judged' ? [{ facts, review: facts.review }] : [],
+  );
+}
+
+const isFailed = (facts: Facts): boolean => facts.answer?.evaluation.verdict === 'fail';
+
+function lines(all: Reviewable[]): string {
+  return all.map(({ facts, review }) => `\`\`\`\n${approveLine(review, isFailed(facts))}\n\`\`\``).join('\n');
+}
+
+function unknownDigest(call: Call, prefix: string, all: Reviewable[]): Answer {
+  const older = call.models
+    .flatMap(({ facts }) => facts.voided)
+    .some((one) => one.review.slice(7).startsWith(prefix));
+  const what = older
+    ? `\`${prefix}\` was the report of an earlier state, which you can no longer approve.`
+    : `\`${prefix}\` is not the current report of this change (perhaps of an earlier state).`;
+  return {
+    emoji: 'confused',
+    text: `${what} Please look at the current report and, if you agree, answer:\n\n${lines(all)}`,
+  };
+}
+
+function whyNothing(call: Call): string {
+  if (call.change.state !== 'open') return 'This change is not open any more.';
+  if (call.models.length === 0) return 'This change has no model of `cdl.yaml` to approve.';
+  const states = call.models.map(({ facts, plan }) => `${facts.model}: ${plan.status.description}`);
+  return `There is nothing to approve yet (${states.join('; ')}). The report will end with the line to copy.`;
+}
+
+/** Approves exactly what a report showed. */
+export const approve: Command<
+  Pick<Tools, 'member' | 'wroteCommits' | 'addApproval' | 'liftRejection' | 'now'>
+> = {
+  name: 'approve',
+  usage: '/approve <digest> [--override "why"]',
+  summary: 'Approve the candidate, evaluation and plan of the report with this digest.',
+  role: 'approver',
+  async handle(call, tools) {
+    const all = reviewable(call);
+    if (call.change.state !== 'open' || all.length === 0) {
+      return { emoji: 'confused', text: whyNothing(call) };
+    }
+    const prefix = (call.args[0] ?? '').toLowerCase().replace(/^sha256:/, '');
+    if (!/^[0-9a-f]+$/.test(prefix) || prefix.length < shortest) {
+      return {
+        emoji: 'confused',
+        text: `Please say what you have seen, with at least ${shortest} digits of the report’s digest:\n\n${lines(all)}`,
+      };
+    }
+    const permission = await permit(call, tools);
+    if ('refused' in permission) return permission.refused;
+    const { person, role } = permission;
+    const hits = all.filter(({ review }) => review.slice(7).startsWith(prefix));
+    const [hit] = hits;
+    if (!hit) return unknownDigest(call, prefix, all);
+    if (hits.length > 1) {
+      return {
+        emoji: 'confused',
+        text: `\`${prefix}\` names two reports. Please copy one of:\n\n${lines(hits)}`,
+      };
+    }
+    const { facts, review } = hit;
+    const rules = facts.rules!.project.approvals;
+    if (!rules.self_approval) {
+      const isAuthor =
+        call.change.author.id === person.id || (await tools.wroteCommits(call.change.id, person));
+      if (isAuthor) {
+        return {
+          emoji: 'no_entry',
+          text: `You are an author of this change; somebody else with the role **${role}** has to approve it.`,
+        };
+      }
+    }
+    const reason = call.options.override?.trim() ?? '';
+    if (isFailed(facts) && reason === '') {
+      return {
+        emoji: 'no_entry',
+        text: `A gate failed. If it is still acceptable, say why; the reason is signed and kept:\n\n${lines([hit])}`,
+      };
+    }
+    await tools.addApproval({
+      change: call.change.id,
+      model: facts.model,
+      environment: facts.environment,
+      review,
+      userId: person.id,
+      username: person.username,
+      role,
+      override: isFailed(facts) ? reason : null,
+      comment: call.comment.id,
+      at: tools.now().toISOString(),
+    });
+    await tools.liftRejection(call.change.id, person.id);
+    const others = facts.approvals.filter((one) => one.userId !== person.id);
+    const left = Math.max(0, rules.required - others.length - 1);
+    const next =
+      left > 0
+        ? `${left} more approval${left === 1 ? ' is' : 's are'} needed.`
+        : facts.change.draft
+          ? 'Mark the change as ready, then merge it to deploy.'
+          : 'Merge the change to deploy it.';
+    return {
+      emoji: 'thumbsup',
+      text: `Approved ${facts.model} for ${facts.environment} as \`${shortDigest(review)}\`, by \`${person.username}\` (${role}). ${next}`,
+      converge: true,
+    };
+  },
+};

@@ -1,0 +1,91 @@
+import { emptyLock, lockFile, type Report } from '../src/index.ts';
+import { botEmail } from './effects.ts';
+import { type ChangePlan, planChange } from './plan.ts';
+import { type ReadChange, readChange } from './read.ts';
+import { buildReport } from './report.ts';
+import type { BotContext, Facts } from './types.ts';
+
+/** What was done for one model, for the log and for tests. */
+export interface Converged {
+  model: string;
+  standing: ChangePlan['standing']['kind'];
+}
+
+async function unreadable(
+  context: BotContext,
+  read: Extract<ReadChange, { kind: 'unreadable' }>,
+): Promise<void> {
+  const { change, problem } = read;
+  const isFork = problem === 'fork';
+  const report: Report = {
+    key: 'report',
+    title: isFork ? 'A branch of a fork' : 'cdl.yaml',
+    verdict: isFork ? 'warn' : 'fail',
+    summary: isFork
+      ? 'The branch is in a fork: nothing is run or evaluated for it here. A member can bring it into this project.'
+      : 'cdl.yaml cannot be read, so nothing else was looked at.',
+    blocks: isFork ? [] : [{ kind: 'code', language: 'text', text: problem }],
+  };
+  await context.effects.comment(change.id, 'report', report);
+  if (isFork) return;
+  await context.effects.status(change.head, {
+    name: 'cdl',
+    state: 'failed',
+    description: 'cdl.yaml cannot be read',
+    url: null,
+    pipeline: null,
+  });
+}
+
+async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promise<void> {
+  const { effects } = context;
+  const { change, claim, model } = facts;
+  if (plan.record && claim.kind === 'verified') await effects.recordCandidate(claim.digest, claim.claim);
+  if (plan.evaluate) {
+    await effects.startEvaluation({ ...plan.evaluate, head: change.head });
+  }
+  // First the decision, then the words about it: nobody reads "approved" before it is.
+  if (plan.decision) await effects.appendDecision(plan.decision);
+  await effects.comment(change.id, `report:${model}`, buildReport(facts, plan));
+  if (change.state === 'open') await effects.status(change.head, plan.status);
+  if (plan.lock) {
+    const self = await context.forge.self();
+    const result = await effects.commitLock({
+      branch: change.sourceBranch,
+      parent: change.head,
+      files: { [lockFile]: plan.lock.text },
+      message: `chore(lock): ${model} version ${plan.lock.entry.info.version}\n\nCandidate ${plan.lock.entry.candidate}\n`,
+      author: { name: self.name, email: botEmail(self.username) },
+    });
+    // Somebody pushed meanwhile, or the new head wants its status: look again.
+    if (result !== 'same') await effects.enqueue({ kind: 'change', change: change.id });
+  }
+}
+
+/**
+ * Brings a change to where it should be: record, evaluation, decision, report, status and lock. Reads everything fresh,
+ * plans purely and may be killed and run again at any point. Throws UpstreamError (try again later) and UserError.
+ */
+export async function convergeChange(
+  context: BotContext,
+  id: number,
+  isolated: boolean,
+): Promise<Converged[]> {
+  const read = await readChange(context, id, isolated);
+  if (read.kind === 'ignored') return [];
+  if (read.kind === 'unreadable') {
+    await unreadable(context, read);
+    return [];
+  }
+  const done: Converged[] = [];
+  let committed = false;
+  for (const facts of read.models) {
+    const plan = planChange(facts, read.base ?? emptyLock);
+    // One lock commit at a time: the next model's would not be on top of the head that was read.
+    const now: ChangePlan = committed ? { ...plan, lock: null } : plan;
+    await apply(context, facts, now);
+    committed ||= now.lock !== null;
+    done.push({ model: facts.model, standing: plan.standing.kind });
+  }
+  return done;
+}

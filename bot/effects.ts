@@ -1,0 +1,109 @@
+import {
+  candidateKey,
+  chartsOf,
+  type Decision,
+  decisionDigest,
+  decisionKey,
+  drawChart,
+  type Envelope,
+  lockFile,
+  renderMarkdown,
+  signDecision,
+  UpstreamError,
+} from '../src/index.ts';
+import { readDecisions } from './read.ts';
+import type { BotContext, Effects, Task } from './types.ts';
+
+/** Whether two decisions say the same about the same thing. */
+function saysTheSame(a: Omit<Decision, 'seq' | 'prev' | 'time'>, b: Decision): boolean {
+  return (
+    a.decision === b.decision &&
+    a.candidate === b.candidate &&
+    a.evaluation === b.evaluation &&
+    a.plan === b.plan &&
+    a.baseline === b.baseline &&
+    a.change === b.change
+  );
+}
+
+/** How often two writers may meet at the same number before one gives up for now. */
+const tries = 5;
+
+/** The side effects as they really are. `enqueue` hands a task to the queue. */
+export function createEffects(
+  context: Omit<BotContext, 'effects'>,
+  enqueue: (task: Task) => Promise<void>,
+): Effects {
+  const { forge, mirror, trusted, state } = context;
+  return {
+    enqueue,
+    setCursor: (name, value) => state.setCursor(name, value),
+    async comment(change, key, report) {
+      const pictures = new Map<string, string>();
+      for (const [id, chart] of chartsOf(report.blocks)) {
+        let markdown = await state.picture(id);
+        if (markdown === null) {
+          markdown = await forge.upload(`${chart.kind}-${id.slice(7, 19)}.png`, await drawChart(chart));
+          await state.setPicture(id, markdown);
+        }
+        pictures.set(id, markdown);
+      }
+      await forge.ensureComment(change, key, renderMarkdown(report, pictures));
+    },
+    status: (sha, status) => forge.setStatus(sha, status),
+    async recordCandidate(candidate, claim) {
+      await trusted.writeRecord(candidateKey(candidate), claim, { ifAbsent: true });
+    },
+    async startEvaluation({ ref, question, head, inputs }) {
+      const pipeline = await forge.runPipeline(ref, inputs);
+      await state.setEvaluationRun({ question, pipeline: pipeline.id, head });
+    },
+    commitLock: (commit) => mirror.fastForward(commit),
+    async appendDecision(decision) {
+      for (let attempt = 0; attempt < tries; attempt++) {
+        const { project, model, environment } = decision;
+        const { decisions, envelopes } = await readDecisions(context, project, model, environment);
+        const last = decisions.at(-1);
+        // Somebody (or this very job before it was killed) was first.
+        if (last && saysTheSame(decision, last)) return;
+        const seq = decisions.length + 1;
+        const before = envelopes.at(-1) as Envelope | undefined;
+        const envelope = signDecision(
+          {
+            ...decision,
+            seq,
+            prev: before ? decisionDigest(before) : null,
+            time: context.now().toISOString(),
+          },
+          context.signer,
+        );
+        const key = decisionKey(project, model, environment, seq);
+        if ((await trusted.writeRecord(key, envelope, { ifAbsent: true })) === 'stored') return;
+      }
+      throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
+    },
+    async openRevert(revert) {
+      await mirror.ensureBranch(revert.branch, revert.from);
+      const self = await forge.self();
+      const pushed = await mirror.fastForward({
+        branch: revert.branch,
+        parent: revert.from,
+        files: { [lockFile]: revert.lock },
+        message: `${revert.title}\n`,
+        author: { name: self.name, email: botEmail(self.username) },
+      });
+      if (pushed === 'moved') return;
+      await forge.ensureChange({
+        source: revert.branch,
+        target: revert.target,
+        title: revert.title,
+        description: revert.description,
+      });
+    },
+  };
+}
+
+/** The address of the bot's commits: of no mailbox. */
+export function botEmail(username: string): string {
+  return `${username}@noreply.invalid`;
+}

@@ -1,0 +1,94 @@
+import type { Person } from '../src/index.ts';
+import { commandNames, commands } from './commands/index.ts';
+import type { Answer, Tools } from './commands/types.ts';
+import { parseComment, type Spoken } from './parse.ts';
+import { planChange } from './plan.ts';
+import { readChange } from './read.ts';
+import type { BotContext } from './types.ts';
+
+/** Whether a commit's author is this person, as far as names and addresses tell. Errs on the side of yes. */
+export function isSamePerson(author: { name: string; email: string }, person: Person): boolean {
+  const fold = (text: string): string => text.trim().toLowerCase();
+  const local = fold(author.email).split('@')[0] ?? '';
+  const username = fold(person.username);
+  return (
+    fold(author.name) === fold(person.name) ||
+    fold(author.name) === username ||
+    local === username ||
+    // Forges' private addresses: `12-name@users.noreply.…`, `12+name@…`.
+    (/^\d+[-+]/.test(local) && local.replace(/^\d+[-+]/, '') === username)
+  );
+}
+
+function createTools(context: BotContext): Tools {
+  const { forge, state } = context;
+  return {
+    member: async (userId) => (await forge.member(userId))?.person ?? null,
+    async wroteCommits(change, person) {
+      return (await forge.commitAuthors(change)).some((author) => isSamePerson(author, person));
+    },
+    addApproval: (approval) => state.addApproval(approval),
+    setRejection: (rejection) => state.setRejection(rejection),
+    liftRejection: (change, userId) => state.liftRejection(change, userId),
+    now: () => context.now(),
+  };
+}
+
+const strongest = ['no_entry', 'confused', 'thumbsup', 'eyes'] as const;
+
+async function answerOne(
+  context: BotContext,
+  spoken: Spoken,
+  call: Omit<Parameters<(typeof commands)[number]['handle']>[0], 'args' | 'options'>,
+): Promise<Answer> {
+  if (spoken.kind === 'typo') {
+    return {
+      emoji: 'confused',
+      text: `I do not know \`/${spoken.name}\`. Did you mean \`/${spoken.suggestion}\`?`,
+    };
+  }
+  const command = commands.find((one) => one.name === spoken.name)!;
+  return command.handle({ ...call, args: spoken.args, options: spoken.options }, createTools(context));
+}
+
+/**
+ * Acts on a comment once: the commands in it, one reaction and one answer in its thread. Comments of the bot itself and of
+ * the forge are left alone. Throws UpstreamError (try again later) and UserError.
+ */
+export async function handleComment(
+  context: BotContext,
+  changeId: number,
+  commentId: string,
+  isolated: boolean,
+): Promise<void> {
+  const { forge, state, effects } = context;
+  if (await state.isHandled(commentId)) return;
+  const [comment, self] = await Promise.all([forge.getComment(changeId, commentId), forge.self()]);
+  const spoken =
+    comment && !comment.system && comment.author.id !== self.id
+      ? parseComment(comment.body, commandNames)
+      : [];
+  if (comment && spoken.length > 0) {
+    let converge = false;
+    const answers: Answer[] = [];
+    for (const one of spoken) {
+      // Read again for each: the second command of a comment sees what the first did.
+      const read = await readChange(context, changeId, isolated);
+      const change = read.kind === 'ignored' ? await forge.getChange(changeId) : read.change;
+      if (!change) break;
+      const models =
+        read.kind === 'read'
+          ? read.models.map((facts) => ({ facts, plan: planChange(facts, read.base) }))
+          : [];
+      const answer = await answerOne(context, one, { comment, change, models });
+      answers.push(answer);
+      converge ||= answer.converge === true;
+    }
+    const emoji = strongest.find((name) => answers.some((answer) => answer.emoji === name)) ?? 'eyes';
+    if (converge) await effects.enqueue({ kind: 'change', change: changeId });
+    await forge.react(changeId, commentId, emoji);
+    const text = [...new Set(answers.map((answer) => answer.text))].join('\n\n');
+    await forge.ensureReply(changeId, comment, `reply:${commentId}`, text);
+  }
+  await state.setHandled(commentId);
+}

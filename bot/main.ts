@@ -1,0 +1,361 @@
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { readFile, realpath } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Logger, pino } from 'pino';
+import {
+  createRedactor,
+  createZone,
+  describeError,
+  keyId,
+  openDatabase,
+  openForge,
+  openMirror,
+  openQueue,
+  openStore,
+  type Queue,
+  type SigningKey,
+  type StoreCredentials,
+  UpstreamError,
+  UserError,
+  type Zone,
+} from '../src/index.ts';
+import { createApp, createMetrics, type Receiver } from './app.ts';
+import { convergeChange } from './converge.ts';
+import { createEffects } from './effects.ts';
+import { handleComment } from './handle.ts';
+import { convergeBranch } from './promote.ts';
+import { reconcile } from './reconcile.ts';
+import { createBotState } from './state.ts';
+import type { BotContext, Effects, Task } from './types.ts';
+
+/** What a bot needs. Paths are absolute; times in seconds. */
+export interface BotConfig {
+  gitlabUrl: string;
+  /** Full paths, `group/project`. */
+  projects: string[];
+  token: string;
+  /** Starts evaluations; of another identity than `token`. */
+  evaluationToken: string | null;
+  /** For GitLab before 19.0, which does not sign; null refuses what is not signed. */
+  webhookSecret: string | null;
+  /** `whsec_…`; two, separated by a space, while one is replaced. */
+  signingToken: string;
+  /** Ed25519 private key, PEM. */
+  signingKey: string;
+  /** Further public keys whose decisions count. */
+  trustedKeys: ReadonlyMap<string, KeyObject>;
+  stores: { work: StoreConfig; trusted: StoreConfig };
+  /** URL of a PostgreSQL, or null for one of our own below `folder`. */
+  database: string | null;
+  /** Mirrors of the repositories, and the embedded database. */
+  folder: string;
+  host: string;
+  port: number;
+  /** How the forge reaches the bot; null installs no webhook. */
+  publicUrl: string | null;
+  reconcileSeconds: number;
+  /** PATH on which git is. */
+  path: string;
+  ca: string | null;
+  log: 'silent' | 'info' | 'debug';
+}
+
+/** One zone's URL and credentials. */
+export interface StoreConfig {
+  url: string;
+  credentials: StoreCredentials | null;
+}
+
+/** A bot that runs. */
+export interface RunningBot {
+  /** `http://host:port`. */
+  url: string;
+  /** Looks for what webhooks did not tell, now. */
+  reconcile(): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function openZoneOf(name: Zone['name'], config: StoreConfig): Promise<Zone> {
+  return createZone(name, await openStore(config.url, config.credentials));
+}
+
+function readSigningKey(pem: string): SigningKey {
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(pem);
+  } catch (cause) {
+    throw new UserError('config-invalid', 'CDL_SIGNING_KEY is not a private key in PEM', undefined, {
+      cause,
+    });
+  }
+  if (key.asymmetricKeyType !== 'ed25519') {
+    throw new UserError('config-invalid', `CDL_SIGNING_KEY is ${key.asymmetricKeyType}, not Ed25519`);
+  }
+  return { id: keyId(key), key };
+}
+
+/** Jobs of one change wait for each other; a waiting job that says the same is replaced. */
+function jobOf(project: string, task: Task): { queue: string; key: string } {
+  switch (task.kind) {
+    case 'change':
+      return { queue: `${project} change:${task.change}`, key: `${project} change:${task.change}` };
+    case 'comment':
+      return { queue: `${project} change:${task.change}`, key: `${project} comment:${task.comment}` };
+    case 'branch':
+      return { queue: `${project} branch`, key: `${project} branch` };
+  }
+}
+
+async function runTask(context: BotContext, task: Task, isolated: boolean, log: Logger): Promise<void> {
+  switch (task.kind) {
+    case 'change': {
+      const models = await convergeChange(context, task.change, isolated);
+      log.info({ task, models }, 'converged');
+      return;
+    }
+    case 'comment':
+      return handleComment(context, task.change, task.comment, isolated);
+    case 'branch': {
+      await convergeBranch(context);
+      // An evaluation may have ended: its change waits for it.
+      for (const change of await context.forge.listChanges({ state: 'open' })) {
+        await context.effects.enqueue({ kind: 'change', change: change.id });
+      }
+    }
+  }
+}
+
+/**
+ * Starts the bot: HTTP, queue and reconcile loop. It may be killed at any time and started again, also twice on one database.
+ * Throws UserError config-invalid, forge-denied, store-denied; UpstreamError.
+ */
+export async function startBot(config: BotConfig): Promise<RunningBot> {
+  const mask = createRedactor([
+    config.token,
+    config.evaluationToken ?? undefined,
+    config.webhookSecret ?? undefined,
+    ...config.signingToken.split(' '),
+    config.signingKey,
+    config.stores.work.credentials?.secretKey,
+    config.stores.trusted.credentials?.secretKey,
+  ]);
+  const log = pino(
+    { level: config.log, base: null },
+    { write: (line: string) => process.stdout.write(mask(line)) },
+  );
+  const signer = readSigningKey(config.signingKey);
+  const keys = new Map([...config.trustedKeys, [signer.id, createPublicKey(signer.key)] as const]);
+  const [work, trusted, database] = await Promise.all([
+    openZoneOf('work', config.stores.work),
+    openZoneOf('trusted', config.stores.trusted),
+    openDatabase({ url: config.database, folder: join(config.folder, 'database') }),
+  ]);
+  const isolated = !config.stores.trusted.url.startsWith('file:');
+  const metrics = createMetrics();
+  const contexts = new Map<string, BotContext>();
+  let queue: Queue | null = null;
+
+  const enqueueFor = (project: string) => async (task: Task) => {
+    await queue!.add('task', { project, task }, jobOf(project, task));
+  };
+  for (const project of config.projects) {
+    const forge = await openForge({
+      kind: 'gitlab',
+      url: config.gitlabUrl,
+      project,
+      token: config.token,
+      evaluationToken: config.evaluationToken ?? undefined,
+      ca: config.ca ?? undefined,
+    });
+    const mirror = await openMirror({
+      folder: join(config.folder, 'mirrors', encodeURIComponent(project)),
+      access: forge.git(),
+      path: config.path,
+    });
+    const state = createBotState(database, project);
+    const base = { forge, mirror, work, trusted, state, keys, signer, now: () => new Date() };
+    const effects: Effects = createEffects(base, enqueueFor(project));
+    contexts.set(project, { ...base, effects });
+  }
+
+  queue = await openQueue(
+    database,
+    {
+      async task(payload) {
+        const { project, task } = payload as { project: string; task: Task };
+        const context = contexts.get(project);
+        if (!context) return;
+        try {
+          await runTask(context, task, isolated, log);
+          metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
+        } catch (error) {
+          const { code, message } = describeError(error);
+          // What another service could not do now is tried again; anything else would only fail the same way.
+          const again = error instanceof UpstreamError && error.retryable;
+          metrics.tasks.inc({ kind: task.kind, outcome: again ? 'retried' : 'failed' });
+          log[again ? 'warn' : 'error']({ project, task, code }, message);
+          if (again) throw error;
+        }
+      },
+    },
+    { concurrency: 4, onFailure: (name, error) => log.debug({ name }, String(error)) },
+  );
+
+  const receivers = new Map<string, Receiver>(
+    [...contexts].map(([project, context]) => [
+      project,
+      {
+        isKnownDelivery: (id) => context.state.isKnownDelivery(id),
+        rememberDelivery: (id) => context.state.rememberDelivery(id),
+        defaultBranch: () => context.forge.defaultBranch(),
+        enqueue: context.effects.enqueue,
+      },
+    ]),
+  );
+  const app = createApp({
+    receivers,
+    secrets: { signing: config.signingToken.split(' ').filter(Boolean), token: config.webhookSecret },
+    metrics,
+    now: () => Date.now(),
+    onError: (error) => log.error(describeError(error).message),
+  });
+  await app.listen({ host: config.host, port: config.port });
+  const { port } = app.server.address() as AddressInfo;
+  const url = `http://${config.host}:${port}`;
+
+  const running = queue.run();
+  running.catch((error: unknown) => log.fatal(describeError(error).message));
+  const look = async () => {
+    for (const [project, context] of contexts) {
+      await reconcile(context).catch((error: unknown) =>
+        log.warn({ project }, `reconcile: ${describeError(error).message}`),
+      );
+    }
+  };
+  for (const [project, context] of contexts) {
+    if (config.publicUrl === null) break;
+    const hook = {
+      url: `${config.publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
+      token: config.webhookSecret ?? '',
+      signingToken: config.signingToken.split(' ')[0] ?? '',
+    };
+    const { signed } = await context.forge.ensureHook(hook);
+    if (!signed && config.webhookSecret === null) {
+      log.warn(
+        { project },
+        'this GitLab does not sign webhooks: set CDL_WEBHOOK_SECRET, or rely on reconciling',
+      );
+    }
+  }
+  let looking = look();
+  const timer = setInterval(() => {
+    looking = looking.then(look);
+  }, config.reconcileSeconds * 1000);
+  log.info({ url, projects: config.projects, key: signer.id }, 'the bot listens');
+  return {
+    url,
+    async reconcile() {
+      looking = looking.then(look);
+      await looking;
+    },
+    async close() {
+      clearInterval(timer);
+      await app.close();
+      await looking;
+      await queue.stop();
+      await running.catch(() => {});
+      await database.close();
+    },
+  };
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function need(env: Environment, name: string, what: string): string {
+  const value = env[name];
+  if (value) return value;
+  throw new UserError('environment-missing', `${name} is not set: ${what}`, 'see bot/README.md');
+}
+
+async function textOrFile(value: string): Promise<string> {
+  return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
+}
+
+function credentialsOf(env: Environment, prefix: string): StoreCredentials | null {
+  const accessKey = env[`${prefix}_ACCESS_KEY`];
+  const secretKey = env[`${prefix}_SECRET_KEY`];
+  if (!accessKey || !secretKey) return null;
+  const ca = env.CDL_STORE_CA;
+  return { accessKey, secretKey, ...(ca ? { ca } : {}) };
+}
+
+/** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
+export async function readBotConfig(env: Environment): Promise<BotConfig> {
+  const number = (name: string, standard: number): number => {
+    const value = Number(env[name] ?? standard);
+    if (Number.isFinite(value) && value >= 0) return value;
+    throw new UserError('config-invalid', `${name} "${env[name]}" is not a number`);
+  };
+  const pems = env.CDL_TRUSTED_KEYS ? await textOrFile(env.CDL_TRUSTED_KEYS) : '';
+  const trustedKeys = new Map(
+    (pems.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? []).map((pem) => {
+      const key = createPublicKey(pem);
+      return [keyId(key), key] as const;
+    }),
+  );
+  const store = (zone: 'WORK' | 'TRUSTED', what: string): StoreConfig => ({
+    url: need(env, `CDL_${zone}_STORE`, what),
+    credentials: credentialsOf(env, `CDL_${zone}`),
+  });
+  const stores = {
+    work: store('WORK', 'URL of the zone that change pipelines write'),
+    trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
+  };
+  return {
+    gitlabUrl: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
+    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
+      .split(',')
+      .map((one) => one.trim())
+      .filter(Boolean),
+    token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
+    evaluationToken: env.CDL_EVALUATION_TOKEN || null,
+    webhookSecret: env.CDL_WEBHOOK_SECRET || null,
+    signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
+    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
+    trustedKeys,
+    stores,
+    database: env.CDL_DATABASE || null,
+    folder: need(env, 'CDL_BOT_FOLDER', 'a folder for mirrors and the embedded database'),
+    host: env.CDL_BOT_HOST || '127.0.0.1',
+    port: number('CDL_BOT_PORT', 8080),
+    publicUrl: env.CDL_BOT_URL || null,
+    reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
+    path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
+    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
+    log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',
+  };
+}
+
+/** Runs the bot until it is told to stop (SIGTERM, SIGINT); the exit code. */
+export async function main(env: Environment): Promise<number> {
+  try {
+    const bot = await startBot(await readBotConfig(env));
+    await new Promise<void>((resolve) => {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+    });
+    await bot.close();
+    return 0;
+  } catch (error) {
+    const { exit, message, hint } = describeError(error);
+    const mask = createRedactor([env.CDL_BOT_TOKEN, env.CDL_SIGNING_TOKEN, env.CDL_WEBHOOK_SECRET]);
+    process.stderr.write(`${mask(message)}\n${hint ? `→ ${hint}\n` : ''}`);
+    return exit;
+  }
+}
+
+const started = process.argv[1];
+if (started && (await realpath(started).catch(() => '')) === fileURLToPath(import.meta.url)) {
+  process.exitCode = await main(process.env);
+}

@@ -1,0 +1,82 @@
+import { nearest } from '../src/index.ts';
+
+/** One line of a comment that speaks to the bot. */
+export type Spoken =
+  | { kind: 'command'; name: string; args: string[]; options: Record<string, string>; line: string }
+  /** Begins like a command and is nearly one. */
+  | { kind: 'typo'; name: string; suggestion: string };
+
+/** More lines than this in one comment are no conversation. */
+const mostCommands = 10;
+
+/** The lines that a reader sees as plain text: no code blocks, no quotes, no HTML comments. */
+function plainLines(body: string): string[] {
+  const lines: string[] = [];
+  let fence: string | null = null;
+  const visible = body.slice(0, 100_000).replace(/<!--[\s\S]*?(-->|$)/g, '');
+  for (const line of visible.split(/\r\n|\r|\n/)) {
+    const mark = /^ {0,3}(`{3,}|~{3,})/.exec(line)?.[1] ?? null;
+    if (fence !== null) {
+      const closes = mark !== null && mark[0] === fence[0] && mark.length >= fence.length;
+      if (closes && line.trim() === mark) fence = null;
+      continue;
+    }
+    if (mark !== null) {
+      fence = mark;
+      continue;
+    }
+    // Four spaces or a tab make code, `>` makes a quote (CommonMark 0.31, 4.4 and 5.1).
+    if (/^( {4}|\t| {0,3}>)/.test(line)) continue;
+    lines.push(line);
+  }
+  return lines;
+}
+
+/** Words of a line: quoted ones may hold spaces, `--name value` and `--name=value` become options. */
+function words(text: string): { args: string[]; options: Record<string, string> } {
+  const tokens = [...text.matchAll(/"((?:[^"\\]|\\.)*)"|“([^”]*)”|(\S+)/g)].map((match) => ({
+    text: (match[1]?.replace(/\\(.)/g, '$1') ?? match[2] ?? match[3] ?? '').trim(),
+    bare: match[3] !== undefined,
+  }));
+  const args: string[] = [];
+  const options: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (let index = 0; index < tokens.length; index++) {
+    const token = tokens[index]!;
+    const option = token.bare ? /^--([a-z][a-z-]{0,30})(?:=(.*))?$/.exec(token.text) : null;
+    if (!option) {
+      args.push(token.text);
+      continue;
+    }
+    if (option[2] !== undefined) {
+      options[option[1]!] = option[2].replace(/^"|"$/g, '');
+      continue;
+    }
+    const next = tokens[index + 1];
+    const isValue = next && !(next.bare && next.text.startsWith('--'));
+    options[option[1]!] = isValue ? next.text : '';
+    if (isValue) index++;
+  }
+  return { args, options };
+}
+
+/**
+ * Finds the commands in a comment. Total: whatever the text, the answer is a list, empty when nobody spoke to the bot.
+ * `/cdl approve …` means the same as `/approve …`: GitLab takes some bare words for quick actions of its own.
+ */
+export function parseComment(body: string, commands: readonly string[]): Spoken[] {
+  const spoken: Spoken[] = [];
+  for (const line of plainLines(body)) {
+    const match = /^ {0,3}\/(?:cdl[ \t]+\/?)?([A-Za-z][A-Za-z-]{1,30})(?:[ \t]+(.*))?$/.exec(line.trimEnd());
+    if (!match) continue;
+    const name = match[1]!.toLowerCase();
+    if (commands.includes(name)) {
+      const { args, options } = words((match[2] ?? '').slice(0, 2000));
+      spoken.push({ kind: 'command', name, args, options, line: line.trim() });
+    } else {
+      const suggestion = nearest(name, commands);
+      if (suggestion) spoken.push({ kind: 'typo', name, suggestion });
+    }
+    if (spoken.length === mostCommands) break;
+  }
+  return spoken;
+}

@@ -1,0 +1,249 @@
+import {
+  type Change,
+  createEntry,
+  type Decision,
+  type Digest,
+  emptyLock,
+  type Lock,
+  type LockEntry,
+  parseLock,
+  policyDigest,
+  renderLock,
+  type Status,
+  withEntry,
+} from '../src/index.ts';
+import type { Approval, Facts } from './types.ts';
+
+/** Where one model of a change stands: the first that applies, in this order. */
+export type Standing =
+  | { kind: 'fork' }
+  | { kind: 'new-model' }
+  | { kind: 'waiting' }
+  | { kind: 'broken' }
+  | { kind: 'unclaimed' }
+  | { kind: 'wrong'; problems: string[] }
+  | { kind: 'unchanged' }
+  | { kind: 'evaluating' }
+  | { kind: 'unanswered' }
+  | { kind: 'judged'; gateOpen: boolean; approved: Decision | null; enough: boolean };
+
+/** What to do about it, besides the report. Data; `apply` carries it out in this order. */
+export interface ChangePlan {
+  standing: Standing;
+  status: Status;
+  /** Hand the verified candidate to the evaluator. */
+  record: boolean;
+  /** Start this pipeline to have the question answered. */
+  evaluate: { ref: string; question: Digest; inputs: Record<string, string> } | null;
+  /** The lock the branch shall hold; null when it holds it already, or none is due. */
+  lock: { text: string; entry: LockEntry } | null;
+  decision: Omit<Decision, 'seq' | 'prev' | 'time'> | null;
+}
+
+/** The decision that stands for what is reviewed now: approved for exactly this, and not revoked since. */
+export function standingApproval(facts: Facts): Decision | null {
+  const { answer, claim, plan } = facts;
+  if (claim.kind !== 'verified' || !answer || !plan) return null;
+  const about = facts.decisions.filter(
+    (one) => one.candidate === claim.digest && one.evaluation === answer.digest,
+  );
+  const last = about.findLast((one) => one.decision !== 'promoted');
+  return last?.decision === 'approved' && last.plan === plan.digest && last.baseline === plan.from
+    ? last
+    : null;
+}
+
+/** Approvals that count: with a failed gate only those that say why it is overruled. */
+export function countingApprovals(facts: Facts): Approval[] {
+  const failed = facts.answer?.evaluation.verdict === 'fail';
+  return facts.approvals.filter((approval) => !failed || approval.override !== null);
+}
+
+function judged(facts: Facts): Standing {
+  const required = facts.rules!.project.approvals.required;
+  const approved = standingApproval(facts);
+  const enough = approved !== null || countingApprovals(facts).length >= required;
+  const passed = facts.answer!.evaluation.verdict !== 'fail';
+  return { kind: 'judged', gateOpen: passed || enough, approved, enough };
+}
+
+/** Where a model of a change stands. Pure. */
+export function standingOf(facts: Facts): Standing {
+  const { claim, pipeline } = facts;
+  if (facts.change.fork) return { kind: 'fork' };
+  if (!facts.rules) return { kind: 'new-model' };
+  const failed = pipeline?.state === 'failed' || pipeline?.state === 'canceled';
+  if (failed && facts.change.state === 'open') return { kind: 'broken' };
+  if (claim.kind === 'none') {
+    return pipeline?.state === 'success' || pipeline?.state === 'skipped'
+      ? { kind: 'unclaimed' }
+      : { kind: 'waiting' };
+  }
+  if (claim.kind === 'wrong') return { kind: 'wrong', problems: claim.problems };
+  const isLive = facts.live?.current?.candidate === claim.digest;
+  if (isLive && facts.lock.base?.candidate === claim.digest && facts.change.state === 'open') {
+    return { kind: 'unchanged' };
+  }
+  if (facts.answer) return judged(facts);
+  const { run } = facts;
+  const over = run && run.state !== 'running' && run.state !== 'waiting';
+  // A finished run without an answer is not asked again until somebody pushes.
+  return over && run.head === facts.change.head ? { kind: 'unanswered' } : { kind: 'evaluating' };
+}
+
+const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
+
+/** Whether the head's lock says something else about this model than the default branch's, or cannot be read. */
+export function isLockEdited(facts: Facts): boolean {
+  const { problem, head, base } = facts.lock;
+  return problem !== null || head?.candidate !== base?.candidate || head?.evaluation !== base?.evaluation;
+}
+
+function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'description'> {
+  if (facts.rejection && facts.change.state === 'open') {
+    const { step, reason } = facts.rejection;
+    return { state: 'failed', description: `sent back to ${step}: ${reason}` };
+  }
+  const settled = standing.kind === 'new-model' || standing.kind === 'unchanged';
+  if (settled && isLockEdited(facts)) {
+    return {
+      state: 'failed',
+      description: 'cdl.lock was edited by hand: restore it from the default branch',
+    };
+  }
+  switch (standing.kind) {
+    case 'fork':
+      return { state: 'pending', description: 'from a fork: nothing is evaluated here' };
+    case 'new-model':
+      return { state: 'success', description: 'new model: merging defines it, nothing is deployed' };
+    case 'waiting':
+      return { state: 'pending', description: 'waiting for the pipeline' };
+    case 'broken':
+      return { state: 'failed', description: `failed: ${facts.pipeline?.failed[0]?.name ?? 'pipeline'}` };
+    case 'unclaimed':
+      return { state: 'failed', description: 'the pipeline registered no candidate' };
+    case 'wrong':
+      return { state: 'failed', description: 'the claim is not what the commit makes' };
+    case 'unchanged':
+      return { state: 'success', description: 'this candidate is live already' };
+    case 'evaluating':
+      return { state: 'pending', description: 'evaluation on the default branch is running' };
+    case 'unanswered':
+      return { state: 'failed', description: 'the evaluation pipeline failed' };
+    case 'judged': {
+      if (standing.approved) return { state: 'success', description: 'approved' };
+      const required = facts.rules!.project.approvals.required;
+      const have = countingApprovals(facts).length;
+      if (!standing.gateOpen) {
+        const gate = facts.answer!.evaluation.gates.find((one) => one.status === 'fail');
+        return { state: 'failed', description: `gate failed: ${gate?.name ?? 'see the report'}` };
+      }
+      if (standing.enough) {
+        return facts.change.draft
+          ? { state: 'pending', description: 'approved; waiting because the change is a draft' }
+          : { state: 'success', description: 'approved' };
+      }
+      return {
+        state: 'pending',
+        description: `waiting for approval (${have} of ${plural(required, 'approval')})`,
+      };
+    }
+  }
+}
+
+function readableLock(text: string): Lock {
+  try {
+    return parseLock(text);
+  } catch {
+    // Unreadable: the bot's entry replaces it whole. Other models' entries come back from the default branch on merge.
+    return emptyLock;
+  }
+}
+
+function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'] {
+  const { claim, answer, change } = facts;
+  const due = standing.kind === 'judged' && standing.gateOpen && !facts.rejection;
+  if (!due || claim.kind !== 'verified' || !answer || change.draft || change.state !== 'open') return null;
+  const { version, run, candidate } = claim.claim;
+  const entry = createEntry(candidate, answer.digest, { version, run });
+  const current = facts.lock.problem === null ? readableLock(facts.lock.text) : base;
+  const text = renderLock(withEntry(current, facts.model, facts.environment, entry));
+  return text === facts.lock.text ? null : { text, entry };
+}
+
+function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
+  const { claim, answer, plan, change, rules } = facts;
+  if (standing.kind !== 'judged' || standing.approved || !standing.enough || facts.rejection) return null;
+  if (claim.kind !== 'verified' || !answer || !plan || !rules || change.draft || change.state === 'closed') {
+    return null;
+  }
+  const counting = countingApprovals(facts);
+  const reasons = [...new Set(counting.flatMap((one) => (one.override ? [one.override] : [])))];
+  const overruled = answer.evaluation.verdict === 'fail';
+  return {
+    candidate: claim.digest,
+    evaluation: answer.digest,
+    project: facts.project,
+    model: facts.model,
+    environment: facts.environment,
+    baseline: plan.from,
+    plan: plan.digest,
+    decision: 'approved',
+    ...(overruled ? { override: { reason: reasons.join('; ') } } : {}),
+    approvers: counting.map(({ userId, username, role }) => ({ id: userId, name: username, role })),
+    policy: policyDigest(rules.project),
+    change: changeName(change),
+  };
+}
+
+/** How decisions name a change. */
+export function changeName(change: Pick<Change, 'id'>): string {
+  return `!${change.id}`;
+}
+
+/** The name of the status of a model. */
+export function statusName(model: string): string {
+  return `cdl/${model}`;
+}
+
+/** What to do about one model of a change. Pure: the same facts give the same plan, whatever was done before. */
+export function planChange(facts: Facts, base: Lock = emptyLock): ChangePlan {
+  const standing = standingOf(facts);
+  const { change, claim, question, run } = facts;
+  const isOpen = change.state === 'open';
+  const asks =
+    standing.kind === 'evaluating' &&
+    isOpen &&
+    claim.kind === 'verified' &&
+    question &&
+    run?.head !== change.head;
+  const stillRunning = run && (run.state === 'running' || run.state === 'waiting');
+  const where = facts.rules?.project.evaluate.where === 'branch' ? change.sourceBranch : facts.defaultBranch;
+  return {
+    standing,
+    status: {
+      name: statusName(facts.model),
+      ...statusOf(facts, standing),
+      url: null,
+      pipeline: facts.pipeline?.pipeline.id ?? null,
+    },
+    record: claim.kind === 'verified' && !claim.recorded,
+    evaluate:
+      asks && !stillRunning
+        ? {
+            ref: where,
+            question,
+            inputs: {
+              cdl_task: 'evaluate',
+              cdl_model: facts.model,
+              cdl_environment: facts.environment,
+              cdl_candidate: claim.digest,
+              cdl_change: String(change.id),
+              cdl_question: question,
+            },
+          }
+        : null,
+    lock: lockOf(facts, standing, base),
+    decision: decisionOf(facts, standing),
+  };
+}

@@ -1,0 +1,450 @@
+import {
+  type Artifact,
+  type Candidate,
+  type Change,
+  type Claim,
+  candidateDigest,
+  candidateKey,
+  claimPath,
+  claimSchema,
+  codeDigest,
+  configDigest,
+  type Decision,
+  type Digest,
+  decisionPrefix,
+  digestJson,
+  digestSchema,
+  type Evaluation,
+  emptyLock,
+  entryCandidate,
+  evaluationKey,
+  evaluationQuestion,
+  evaluationSchema,
+  type LiveState,
+  type Lock,
+  liveKey,
+  liveStateSchema,
+  lockEntry,
+  lockFile,
+  type ModelConfig,
+  openChain,
+  type PipelineState,
+  type Project,
+  parseLock,
+  parseProject,
+  planDeployment,
+  policyDigest,
+  projectFile,
+  reviewDigest,
+  UserError,
+  type Zone,
+} from '../src/index.ts';
+import { changeName } from './plan.ts';
+import type { CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
+
+/** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
+export type ReadProject = { project: Project } | { problem: string } | null;
+
+/** Reads cdl.yaml of a commit. */
+export async function projectAt(sources: Pick<Sources, 'mirror'>, commit: string): Promise<ReadProject> {
+  const text = await sources.mirror.readFile(commit, projectFile);
+  if (text === null) return null;
+  try {
+    return { project: parseProject(text) };
+  } catch (error) {
+    if (error instanceof UserError) return { problem: error.message };
+    throw error;
+  }
+}
+
+/** Reads cdl.lock of a commit; `problem` says why it is none. */
+export async function lockAt(
+  sources: Pick<Sources, 'mirror'>,
+  commit: string,
+): Promise<{ text: string; lock: Lock; problem: string | null }> {
+  const text = (await sources.mirror.readFile(commit, lockFile)) ?? '';
+  try {
+    return { text, lock: parseLock(text), problem: null };
+  } catch (error) {
+    if (error instanceof UserError) return { text, lock: emptyLock, problem: error.message };
+    throw error;
+  }
+}
+
+/** The environment a change proposes for: the first that cdl.yaml lists for the model. */
+export function firstEnvironment(config: ModelConfig): string {
+  return Object.keys(config.environments)[0] ?? 'production';
+}
+
+/** Reads the live record of an environment. Throws UserError artifact-corrupt for one that is none. */
+export async function readLive(
+  trusted: Zone,
+  project: string,
+  model: string,
+  environment: string,
+): Promise<LiveState | null> {
+  const key = liveKey(project, model, environment);
+  const record = await trusted.readRecord(key);
+  if (!record) return null;
+  const parsed = liveStateSchema.safeParse(record.value);
+  if (!parsed.success) throw new UserError('artifact-corrupt', `${key} is not the record of an environment`);
+  return parsed.data;
+}
+
+/** Every decision about an environment, oldest first, verified. Also gives the envelopes, to go on from. */
+export async function readDecisions(
+  sources: Pick<Sources, 'trusted' | 'keys'>,
+  project: string,
+  model: string,
+  environment: string,
+): Promise<{ decisions: Decision[]; envelopes: unknown[] }> {
+  const envelopes: unknown[] = [];
+  for await (const entry of sources.trusted.listRecords(decisionPrefix(project, model, environment))) {
+    envelopes.push((await sources.trusted.readRecord(entry.key))?.value);
+  }
+  return { decisions: openChain(envelopes, sources.keys, { project, model, environment }), envelopes };
+}
+
+/**
+ * The state of a commit's jobs. Derived from the jobs and not from the pipeline: a status that the bot sets counts into
+ * the pipeline, which then waits for the bot that waits for the pipeline.
+ */
+export async function readHeadPipeline(sources: Sources, change: Change): Promise<HeadPipeline | null> {
+  const pipelines = await sources.forge.changePipelines(change.id);
+  const pipeline = pipelines.find((one) => one.sha === change.head);
+  if (!pipeline) return null;
+  const jobs = await sources.forge.jobs(pipeline.id);
+  const counting = jobs.filter((job) => !job.optional);
+  const failed = counting.filter((job) => job.state === 'failed' || job.state === 'canceled');
+  const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
+  const state: PipelineState =
+    jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
+  return { pipeline, state, failed };
+}
+
+async function claimOf(sources: Sources, head: HeadPipeline | null, model: string): Promise<unknown> {
+  if (head?.state !== 'success') return null;
+  const jobs = (await sources.forge.jobs(head.pipeline.id)).filter((job) => job.state === 'success');
+  // The one that usually has it first: every job without it costs a request.
+  jobs.sort((a, b) => Number(b.name.includes('register')) - Number(a.name.includes('register')));
+  for (const job of jobs) {
+    const bytes = await sources.forge.artifact(job.id, claimPath(model));
+    if (!bytes) continue;
+    try {
+      return JSON.parse(bytes.toString('utf8'));
+    } catch {
+      return { unreadable: true };
+    }
+  }
+  return null;
+}
+
+async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> {
+  if (!(await work.hasArtifact(digest))) return null;
+  return work.getArtifact(digest);
+}
+
+/** What is wrong with a candidate's artifacts; empty when they are there and belong together. */
+async function artifactProblems(
+  work: Zone,
+  candidate: Candidate,
+): Promise<{ problems: string[]; bytes: number }> {
+  const problems: string[] = [];
+  const expect = async (digest: Digest, kind: Artifact['kind'], parent: Digest | null) => {
+    const artifact = await artifactOf(work, digest).catch((error: unknown) => {
+      if (error instanceof UserError) return null;
+      throw error;
+    });
+    if (!artifact) problems.push(`the ${kind} ${digest} is not in the store, or not whole`);
+    else if (artifact.kind !== kind) problems.push(`${digest} is a ${artifact.kind}, not a ${kind}`);
+    else if (parent && !artifact.parents.includes(parent)) {
+      problems.push(`the ${kind} ${digest} was not made from ${parent}`);
+    }
+    return artifact;
+  };
+  const packaged = await expect(candidate.package, 'package', candidate.checkpoint);
+  const checkpoint = await expect(candidate.checkpoint, 'checkpoint', candidate.dataset);
+  await expect(candidate.dataset, 'dataset', null);
+  for (const [name, wanted] of [
+    ['code', candidate.code],
+    ['config', candidate.config],
+  ] as const) {
+    const made = checkpoint?.meta[name];
+    if (typeof made === 'string' && made !== wanted)
+      problems.push(`the checkpoint was trained with other ${name}`);
+  }
+  return { problems, bytes: packaged?.files.reduce((sum, file) => sum + file.size, 0) ?? 0 };
+}
+
+/**
+ * The candidate of a head: what its pipeline claims, or while that pipeline still runs what its lock entry names, in
+ * both cases only if git and the store agree.
+ */
+async function checkClaim(
+  sources: Sources,
+  input: {
+    head: HeadPipeline | null;
+    commit: string;
+    model: string;
+    config: ModelConfig;
+    lock: Lock;
+    environment: string;
+  },
+): Promise<CheckedClaim> {
+  const { model, config } = input;
+  const [code, raw] = await Promise.all([
+    sources.mirror.codeFiles(input.commit, config.code).then(codeDigest),
+    claimOf(sources, input.head, model),
+  ]);
+  let claim: Claim;
+  let source: 'pipeline' | 'lock' = 'pipeline';
+  if (raw !== null) {
+    const parsed = claimSchema.safeParse(raw);
+    if (!parsed.success) return { kind: 'wrong', problems: [`${claimPath(model)} is not a claim`] };
+    claim = parsed.data;
+  } else {
+    // After the bot's own lock commit the content is known already; nobody has to wait for its (cached) pipeline.
+    const entry = lockEntry(input.lock, model, input.environment);
+    if (!entry || entry.code !== code || entry.config !== configDigest(config)) return { kind: 'none' };
+    const known = await sources.trusted.readRecord(candidateKey(entry.candidate));
+    if (!known || input.head?.state === 'success') return { kind: 'none' };
+    claim = { v: 1, candidate: entryCandidate(model, entry), ...entry.info };
+    source = 'lock';
+  }
+  const { candidate } = claim;
+  const problems: string[] = [];
+  if (candidate.model !== model) problems.push(`the claim is about ${candidate.model}, not ${model}`);
+  if (candidate.code !== code) problems.push('code: the claim names other files than the commit has');
+  if (candidate.config !== configDigest(config))
+    problems.push('config: the claim names another configuration');
+  const artifacts = await artifactProblems(sources.work, candidate);
+  problems.push(...artifacts.problems);
+  if (problems.length > 0) return { kind: 'wrong', problems };
+  const digest = candidateDigest(candidate);
+  const record = await sources.trusted.readRecord(candidateKey(digest));
+  // The first record wins, so that version and run in the lock do not depend on who asked last.
+  const kept = record ? claimSchema.safeParse(record.value) : null;
+  return {
+    kind: 'verified',
+    claim: kept?.success ? kept.data : claim,
+    digest,
+    source,
+    recorded: record !== null,
+    bytes: artifacts.bytes,
+  };
+}
+
+/** The answer to a question, from the trusted zone alone. */
+export async function readAnswer(
+  trusted: Zone,
+  question: Digest,
+): Promise<{ digest: Digest; evaluation: Evaluation } | null> {
+  const record = await trusted.readRecord(evaluationKey(question));
+  if (!record) return null;
+  const value = record.value;
+  const named = value && typeof value === 'object' && 'evaluation' in value ? value.evaluation : null;
+  const digest = digestSchema.safeParse(named);
+  if (!digest.success)
+    throw new UserError('artifact-corrupt', `${evaluationKey(question)} names no evaluation`);
+  const artifact = await trusted.getArtifact(digest.data);
+  const evaluation = evaluationSchema.safeParse(artifact.meta);
+  if (artifact.kind !== 'evaluation' || !evaluation.success) {
+    throw new UserError('artifact-corrupt', `${digest.data} is not an evaluation`);
+  }
+  return { digest: digest.data, evaluation: evaluation.data };
+}
+
+async function readLosses(work: Zone, run: Digest): Promise<Facts['losses']> {
+  try {
+    const { meta } = await work.getArtifact(run);
+    const epochs = Array.isArray(meta.epochs) ? meta.epochs : [];
+    const series = new Map<string, [number, number][]>();
+    for (const one of epochs) {
+      if (!one || typeof one !== 'object' || Array.isArray(one)) continue;
+      const { epoch, metrics } = one;
+      if (typeof epoch !== 'number' || !metrics || typeof metrics !== 'object' || Array.isArray(metrics))
+        continue;
+      for (const [name, value] of Object.entries(metrics)) {
+        if (typeof value !== 'number' || !/loss$/i.test(name)) continue;
+        series.set(name, [...(series.get(name) ?? []), [epoch, value]]);
+      }
+    }
+    return [...series].map(([name, points]) => ({ name, points }));
+  } catch (error) {
+    // Told by the change's own job: a curve that is not there stops nothing.
+    if (error instanceof UserError) return [];
+    throw error;
+  }
+}
+
+function changedRules(head: Project, base: Project, model: string): string[] {
+  const changed: string[] = [];
+  if (policyDigest(head) !== policyDigest(base)) changed.push('roles or approval rules');
+  if (digestJson(head.models[model]?.gates ?? []) !== digestJson(base.models[model]?.gates ?? [])) {
+    changed.push('gates');
+  }
+  if (digestJson(head.evaluate) !== digestJson(base.evaluate)) changed.push('where evaluations run');
+  const [headData, baseData] = [head, base].map((one) => one.datasets[one.models[model]?.data ?? '']);
+  if (digestJson(headData ?? null) !== digestJson(baseData ?? null)) changed.push('the data set');
+  return changed;
+}
+
+/** A change that cannot be read any further, and why; or the facts of each of its models. */
+export type ReadChange =
+  | { kind: 'ignored' }
+  | { kind: 'unreadable'; change: Change; problem: string }
+  | { kind: 'read'; change: Change; base: Lock; models: Facts[] };
+
+/** Reads everything about a change, fresh. */
+export async function readChange(sources: Sources, id: number, isolated: boolean): Promise<ReadChange> {
+  const { forge, mirror } = sources;
+  const change = await forge.getChange(id);
+  const defaultBranch = await forge.defaultBranch();
+  if (!change || change.head === '' || change.targetBranch !== defaultBranch) return { kind: 'ignored' };
+  if (change.state === 'closed') return { kind: 'ignored' };
+  const tip = await mirror.head(defaultBranch);
+  if (!tip) return { kind: 'ignored' };
+  if (change.fork) return { kind: 'unreadable', change, problem: 'fork' };
+  const [headProject, baseProject, headLock, baseLock, pipeline] = await Promise.all([
+    projectAt(sources, change.head),
+    projectAt(sources, tip),
+    lockAt(sources, change.head),
+    lockAt(sources, tip),
+    readHeadPipeline(sources, change),
+  ]);
+  if (headProject === null) return { kind: 'ignored' };
+  if ('problem' in headProject) return { kind: 'unreadable', change, problem: headProject.problem };
+  if (baseProject && 'problem' in baseProject) {
+    const problem = `cdl.yaml of ${defaultBranch} cannot be read:\n${baseProject.problem}`;
+    return { kind: 'unreadable', change, problem };
+  }
+  const [approvals, rejections] = await Promise.all([
+    sources.state.approvals(id),
+    sources.state.rejections(id),
+  ]);
+  const models: Facts[] = [];
+  for (const [model, config] of Object.entries(headProject.project.models)) {
+    const project = baseProject?.project ?? headProject.project;
+    const environment = firstEnvironment(config);
+    const baseModel = baseProject?.project.models[model];
+    const rules = baseProject && baseModel ? { project: baseProject.project, model: baseModel } : null;
+    const [claim, live, { decisions }] = await Promise.all([
+      checkClaim(sources, {
+        head: pipeline,
+        commit: change.head,
+        model,
+        config,
+        lock: headLock.lock,
+        environment,
+      }),
+      readLive(sources.trusted, project.project, model, environment),
+      readDecisions(sources, project.project, model, environment),
+    ]);
+    const baseline = baselineOf(live, claim, change, decisions);
+    const question =
+      claim.kind === 'verified' && rules
+        ? evaluationQuestion({
+            project: project.project,
+            model,
+            environment,
+            candidate: claim.digest,
+            baseline,
+            gates: rules.model.gates,
+            data: digestJson(rules.project.datasets[rules.model.data]),
+          })
+        : null;
+    const answer = question ? await readAnswer(sources.trusted, question) : null;
+    const started = question && !answer ? await sources.state.evaluationRun(question) : null;
+    const running = started ? await forge.getPipeline(started.pipeline) : null;
+    const plan =
+      claim.kind === 'verified'
+        ? planDeployment({
+            project: project.project,
+            model,
+            environment,
+            from: baseline,
+            fromPackage: baseline ? await packageOf(sources.trusted, live, baseline) : null,
+            to: claim.digest,
+            package: claim.claim.candidate.package,
+            version: claim.claim.version,
+            bytes: claim.bytes,
+            environmentConfig: config.environments[environment]!,
+            resources: config.resources.serve,
+          })
+        : null;
+    const review =
+      claim.kind === 'verified' && answer && plan
+        ? reviewDigest({ candidate: claim.digest, evaluation: answer.digest, plan: plan.digest })
+        : null;
+    const mine = approvals.filter((one) => one.model === model && one.environment === environment);
+    const role = project.approvals.role;
+    const mayApprove = (one: { username: string; userId: string }) =>
+      project.roles[role].includes(one.username) &&
+      (project.approvals.self_approval || one.userId !== change.author.id);
+    models.push({
+      project: project.project,
+      change,
+      model,
+      environment,
+      defaultBranch,
+      rules,
+      rulesChanged: rules ? changedRules(headProject.project, rules.project, model) : [],
+      headProject: headProject.project,
+      pipeline,
+      claim,
+      live,
+      lock: {
+        text: headLock.text,
+        problem: headLock.problem,
+        head: lockEntry(headLock.lock, model, environment),
+        base: lockEntry(baseLock.lock, model, environment),
+      },
+      question,
+      answer,
+      run: started
+        ? { ...started, state: running?.state ?? 'failed', url: running?.url ?? change.url }
+        : null,
+      plan,
+      review,
+      approvals: mine.filter((one) => one.review === review && mayApprove(one)),
+      voided: mine.filter((one) => one.review !== review),
+      rejection:
+        rejections.find(
+          (one) =>
+            one.head === change.head || (claim.kind === 'verified' && one.candidates.includes(claim.digest)),
+        ) ?? null,
+      decisions,
+      losses: claim.kind === 'verified' ? await readLosses(sources.work, claim.claim.run) : [],
+      isolated,
+    });
+  }
+  return { kind: 'read', change, base: baseLock.lock, models };
+}
+
+/**
+ * What the candidate is compared with: what is live. A merged change stays with the baseline it was approved against, so
+ * that its report keeps what people saw, also when it is live itself.
+ */
+function baselineOf(
+  live: LiveState | null,
+  claim: CheckedClaim,
+  change: Change,
+  decisions: readonly Decision[],
+): Digest | null {
+  if (change.state === 'merged' && claim.kind === 'verified') {
+    const approved = decisions.findLast(
+      (one) =>
+        one.decision === 'approved' && one.candidate === claim.digest && one.change === changeName(change),
+    );
+    if (approved) return approved.baseline;
+  }
+  return live?.current?.candidate ?? null;
+}
+
+/** The package of a candidate that is or was live; null when nothing tells. */
+async function packageOf(trusted: Zone, live: LiveState | null, candidate: Digest): Promise<Digest | null> {
+  if (live?.current?.candidate === candidate) return live.current.package;
+  const record = await trusted.readRecord(candidateKey(candidate));
+  const claim = record ? claimSchema.safeParse(record.value) : null;
+  return claim?.success ? claim.data.candidate.package : null;
+}

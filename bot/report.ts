@@ -1,0 +1,355 @@
+import {
+  type Block,
+  type Decision,
+  type Digest,
+  type Evaluation,
+  type Measure,
+  type Report,
+  shortDigest,
+  type Verdict,
+} from '../src/index.ts';
+import { approveLine } from './commands/line.ts';
+import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
+import type { Facts } from './types.ts';
+
+/** Key of the comment about one model. */
+export function reportKey(model: string): string {
+  return `report:${model}`;
+}
+
+const text = (value: string): Block => ({ kind: 'text', text: value });
+
+function number(value: number): string {
+  if (Number.isInteger(value)) return value.toLocaleString('en-US');
+  return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
+}
+
+function measure(one: Measure | undefined): string {
+  if (!one) return '–';
+  return one.low === one.high
+    ? number(one.value)
+    : `${number(one.value)} (${number(one.low)} … ${number(one.high)})`;
+}
+
+function metricsTable(evaluation: Evaluation, wanted: readonly string[]): Block {
+  const { scores, baselineScores, differences } = evaluation;
+  const known = Object.keys(scores.metrics);
+  const names = [
+    ...wanted.filter((name) => known.includes(name)),
+    ...known.filter((name) => !wanted.includes(name)),
+  ];
+  return {
+    kind: 'table',
+    head: ['metric (95 % interval)', 'this candidate', 'production', 'difference'],
+    align: ['left', 'right', 'right', 'right'],
+    rows: names.map((name) => [
+      name,
+      measure(scores.metrics[name]),
+      measure(baselineScores?.metrics[name]),
+      measure(differences[name]),
+    ]),
+  };
+}
+
+function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] {
+  const { scores } = evaluation;
+  const blocks: Block[] = [
+    { kind: 'gates', gates: evaluation.gates },
+    metricsTable(evaluation, facts.rules?.project.requirements.metrics ?? []),
+    {
+      kind: 'details',
+      summary: `Classes (${number(scores.count)} withheld test items)`,
+      blocks: [
+        {
+          kind: 'table',
+          head: ['class', 'precision', 'recall', 'f1', 'items'],
+          align: ['left', 'right', 'right', 'right', 'right'],
+          rows: scores.perClass.map((row) => [
+            row.name,
+            number(row.precision),
+            number(row.recall),
+            number(row.f1),
+            number(row.support),
+          ]),
+        },
+      ],
+    },
+  ];
+  if (scores.confusion.length > 0) {
+    blocks.push({
+      kind: 'chart',
+      chart: { kind: 'confusion', title: 'Confusion', classes: scores.classes, counts: scores.confusion },
+    });
+  }
+  if (facts.losses.length > 0) {
+    blocks.push({
+      kind: 'chart',
+      chart: { kind: 'lines', title: 'Loss', x: 'epoch', y: 'loss', series: facts.losses },
+    });
+  }
+  return blocks;
+}
+
+function planBlocks(facts: Facts): Block[] {
+  const { plan } = facts;
+  if (!plan) return [];
+  return [
+    { kind: 'heading', text: `Deployment to ${plan.environment}` },
+    {
+      kind: 'facts',
+      facts: [
+        ['replaces', plan.from ? shortDigest(plan.from) : 'nothing: the first version'],
+        ['target', `${plan.target}, ${plan.replicas} replica${plan.replicas === 1 ? '' : 's'}`],
+        ['traffic', plan.traffic.map((share) => `${share} %`).join(' → ')],
+        ['canary gate', `at most ${number(plan.maxErrorRate * 100)} % failed requests`],
+        ['package', `${number(plan.bytes)} bytes to move`],
+      ],
+    },
+    {
+      kind: 'details',
+      summary: 'Manifest',
+      blocks: [{ kind: 'code', language: 'yaml', text: plan.manifest }],
+    },
+  ];
+}
+
+/** Things a reviewer must know before trusting the numbers. */
+export function warningsOf(facts: Facts): string[] {
+  const warnings: string[] = [];
+  if (facts.rulesChanged.length > 0) {
+    warnings.push(
+      `This change alters ${facts.rulesChanged.join(', ')}. It is judged by those of ${facts.defaultBranch}; the new ones count once it is merged.`,
+    );
+  }
+  if (facts.answer?.evaluation.mode === 'self-reported') {
+    warnings.push('Self-reported: the change evaluated itself (evaluate.where is branch).');
+  }
+  if (!facts.isolated) {
+    warnings.push('The store does not keep the zones apart: whoever can write work/ can write trusted/ too.');
+  }
+  if (facts.lock.problem)
+    warnings.push(`cdl.lock cannot be read (${facts.lock.problem}); the bot writes it.`);
+  else if (facts.lock.head && facts.claim.kind === 'verified' && isLockEdited(facts)) {
+    const { head } = facts.lock;
+    const isBots = head.candidate === facts.claim.digest && head.evaluation === facts.answer?.digest;
+    if (!isBots) {
+      warnings.push(
+        'The entry in cdl.lock is not the one for this candidate (an earlier state, or a hand edit). Only the bot’s counts.',
+      );
+    }
+  }
+  const voided = new Map(facts.voided.map((one) => [`${one.review} ${one.username}`, one]));
+  for (const one of voided.values()) {
+    warnings.push(
+      `The approval of ${shortDigest(one.review)} by ${one.username} is void: ${whyVoid(facts)}.`,
+    );
+  }
+  return warnings;
+}
+
+function whyVoid(facts: Facts): string {
+  if (facts.review === null) return 'the change has no report at present';
+  return 'code, data, evaluation, baseline or deployment plan changed since';
+}
+
+function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): Block[] {
+  const { review, change } = facts;
+  const rules = facts.rules!.project.approvals;
+  if (!review) return [];
+  const people = facts.rules!.project.roles[rules.role];
+  const who =
+    people.length > 0
+      ? people.join(', ')
+      : `nobody: roles.${rules.role} in cdl.yaml of ${facts.defaultBranch} is empty`;
+  const counting = countingApprovals(facts);
+  const blocks: Block[] = [
+    { kind: 'heading', text: 'Approval' },
+    {
+      kind: 'facts',
+      facts: [
+        ['approvals', `${counting.length} of ${rules.required}`],
+        ['who may', `${rules.role}: ${who}${rules.self_approval ? '' : ' (not the author)'}`],
+        ...facts.approvals.map((one): [string, string] => [
+          'approved by',
+          `${one.username} (${one.role})${one.override ? `, overruling the gate: ${one.override}` : ''}`,
+        ]),
+      ],
+    },
+  ];
+  if (standing.approved || standing.enough || change.state !== 'open') return blocks;
+  const failed = facts.answer?.evaluation.verdict === 'fail';
+  blocks.push({
+    kind: 'command',
+    command: approveLine(review, failed),
+    why: failed
+      ? 'Overrule the failed gate, with the reason. It is signed and kept.'
+      : 'Approve exactly this: candidate, evaluation and deployment plan.',
+  });
+  blocks.push({ kind: 'command', command: '/reject train "why"', why: 'Send it back to a step.' });
+  return blocks;
+}
+
+/** What became of a merged change. */
+function outcome(facts: Facts): { verdict: Verdict; summary: string } {
+  const { claim, live, decisions } = facts;
+  if (claim.kind !== 'verified')
+    return { verdict: 'warn', summary: 'Merged without a verified candidate: nothing is deployed.' };
+  const about = decisions.filter((one: Decision) => one.candidate === claim.digest);
+  const last = about.at(-1);
+  const label = `${facts.model} version ${claim.claim.version}`;
+  if (last?.decision === 'promoted')
+    return { verdict: 'pass', summary: `Thank you! ${label} is promoted in ${facts.environment}.` };
+  if (live?.failed?.candidate === claim.digest || last?.decision === 'revoked') {
+    const reason = live?.failed?.reason ?? 'it was revoked';
+    return {
+      verdict: 'fail',
+      summary: `The deployment of ${label} was taken back: ${reason}. What was live before serves.`,
+    };
+  }
+  if (live?.current?.candidate === claim.digest)
+    return { verdict: 'pass', summary: `${label} is deployed to ${facts.environment}.` };
+  if (last?.decision === 'approved')
+    return { verdict: 'pass', summary: `Merged and approved: the deployment of ${label} is under way.` };
+  return { verdict: 'warn', summary: `Merged without approval: the deploy job will refuse ${label}.` };
+}
+
+function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary: string } {
+  if (facts.change.state === 'merged') return outcome(facts);
+  if (facts.rejection) {
+    const { step, username, reason } = facts.rejection;
+    return { verdict: 'fail', summary: `Sent back to ${step} by ${username}: ${reason}` };
+  }
+  switch (standing.kind) {
+    case 'fork':
+      return { verdict: 'warn', summary: 'The branch is in a fork: nothing is run for it here.' };
+    case 'new-model':
+      return isLockEdited(facts)
+        ? { verdict: 'fail', summary: 'cdl.lock was edited by hand; restore it from the default branch.' }
+        : {
+            verdict: 'warn',
+            summary: `${facts.defaultBranch} does not know ${facts.model} yet, so there are no gates and roles to judge it by. Merge its definition first, then propose a candidate.`,
+          };
+    case 'waiting':
+      return {
+        verdict: 'warn',
+        summary: 'The pipeline is running; the report follows when it has finished.',
+      };
+    case 'broken': {
+      const jobs = facts.pipeline?.failed.map((job) => job.name).join(', ');
+      return { verdict: 'fail', summary: jobs ? `The pipeline failed in ${jobs}.` : 'The pipeline failed.' };
+    }
+    case 'unclaimed':
+      return { verdict: 'fail', summary: `The pipeline registered no candidate of ${facts.model}.` };
+    case 'wrong':
+      return { verdict: 'fail', summary: 'The claim of the pipeline is not what the commit makes.' };
+    case 'unchanged':
+      return isLockEdited(facts)
+        ? { verdict: 'fail', summary: 'cdl.lock was edited by hand; restore it from the default branch.' }
+        : { verdict: 'pass', summary: `This change makes the same ${facts.model} that is live.` };
+    case 'evaluating':
+      return {
+        verdict: 'warn',
+        summary: `The evaluation on ${facts.defaultBranch} with the withheld test set is running.`,
+      };
+    case 'unanswered':
+      return {
+        verdict: 'fail',
+        summary: 'The evaluation pipeline ended without an answer. Push again to ask once more.',
+      };
+    case 'judged': {
+      const failed = facts.answer!.evaluation.gates.filter((gate) => gate.status === 'fail');
+      if (failed.length > 0) {
+        const why = failed.map((gate) => `${gate.name} (${gate.explanation})`).join('; ');
+        return standing.gateOpen
+          ? { verdict: 'warn', summary: `A gate failed and was overruled: ${why}.` }
+          : { verdict: 'fail', summary: `Refused by ${failed.length === 1 ? 'a gate' : 'gates'}: ${why}.` };
+      }
+      if (facts.answer!.evaluation.verdict === 'warn') {
+        return {
+          verdict: 'warn',
+          summary: 'No gate is defined, so nothing was judged but the people’s view.',
+        };
+      }
+      const next = standing.enough
+        ? facts.change.draft
+          ? 'approved; it goes on when the change is no draft any more'
+          : 'approved: merge to deploy'
+        : 'waiting for approval';
+      return { verdict: 'pass', summary: `Every gate passed; ${next}.` };
+    }
+  }
+}
+
+function lineage(facts: Facts): Record<string, Digest> {
+  const { claim, answer, plan, review } = facts;
+  if (claim.kind !== 'verified') return {};
+  const { code, config, dataset, transform, checkpoint, package: packaged } = claim.claim.candidate;
+  return {
+    candidate: claim.digest,
+    code,
+    config,
+    dataset,
+    ...(transform ? { transform } : {}),
+    run: claim.claim.run,
+    checkpoint,
+    package: packaged,
+    ...(answer ? { evaluation: answer.digest, testset: answer.evaluation.testset } : {}),
+    ...(plan ? { plan: plan.digest } : {}),
+    ...(review ? { review } : {}),
+  };
+}
+
+/** The report about one model of a change, as data. Pure. */
+export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): Report {
+  const { standing } = plan;
+  const { claim, answer, pipeline } = facts;
+  const { verdict, summary } = headline(facts, standing);
+  const version = claim.kind === 'verified' ? ` version ${claim.claim.version}` : '';
+  const blocks: Block[] = warningsOf(facts).map((one) => text(`⚠ ${one}`));
+  if (standing.kind === 'wrong') {
+    blocks.push({ kind: 'code', language: 'text', text: standing.problems.join('\n') });
+  }
+  if (standing.kind === 'broken' || standing.kind === 'waiting') {
+    const jobs = pipeline?.failed ?? [];
+    blocks.push({
+      kind: 'facts',
+      facts: [
+        ...(pipeline ? ([['pipeline', pipeline.pipeline.url]] as [string, string][]) : []),
+        ...jobs.map((job): [string, string] => [job.name, `${job.reason ?? job.state} ${job.url}`]),
+      ],
+    });
+  }
+  if (facts.run && (standing.kind === 'evaluating' || standing.kind === 'unanswered')) {
+    blocks.push({ kind: 'facts', facts: [['evaluation', facts.run.url]] });
+  }
+  if (standing.kind === 'judged' && answer) {
+    blocks.push(...approvalBlocks(facts, standing));
+    blocks.push({ kind: 'heading', text: 'Evaluation' }, ...evaluationBlocks(facts, answer.evaluation));
+    blocks.push(...planBlocks(facts));
+  }
+  const { requirements } = facts.headProject;
+  blocks.push({
+    kind: 'details',
+    summary: 'Requirements and origin',
+    blocks: [
+      {
+        kind: 'facts',
+        facts: [
+          ['problem', requirements.problem],
+          ['owner', requirements.owner],
+          ['metrics that matter', requirements.metrics.join(', ') || '–'],
+          ['constraints', requirements.constraints.join('; ') || '–'],
+          ['change', changeName(facts.change)],
+        ],
+      },
+    ],
+  });
+  return {
+    key: reportKey(facts.model),
+    title: `${facts.model}${version}`,
+    verdict,
+    summary,
+    blocks,
+    refs: lineage(facts),
+  };
+}

@@ -1,0 +1,131 @@
+import type { Digest, Queryable } from '../src/index.ts';
+import type { Approval, BotState, EvaluationRun, Rejection } from './types.ts';
+
+const iso = (at: Date | string): string => new Date(at).toISOString();
+
+/** The bot's memory of one project in PostgreSQL (tables `bot_*` and `deliveries`). */
+export function createBotState(database: Queryable, project: string): BotState {
+  const run = (sql: string, ...params: unknown[]) => database.query(sql, [project, ...params]);
+  return {
+    async isKnownDelivery(id) {
+      return (await database.query('select 1 from deliveries where id = $1', [id])).length === 1;
+    },
+    async rememberDelivery(id) {
+      await database.query('insert into deliveries (id) values ($1) on conflict (id) do nothing', [id]);
+    },
+    async addApproval(a) {
+      await run(
+        `insert into bot_approvals
+           (project, change, model, environment, review, user_id, username, role, override, comment, at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         on conflict (project, change, model, environment, review, user_id)
+         do update set override = coalesce(excluded.override, bot_approvals.override)`,
+        a.change,
+        a.model,
+        a.environment,
+        a.review,
+        a.userId,
+        a.username,
+        a.role,
+        a.override,
+        a.comment,
+        a.at,
+      );
+    },
+    async approvals(change) {
+      const rows = await database.query<Approval & { at: Date | string }>(
+        `select change::int, model, environment, review, user_id as "userId", username, role, override, comment, at
+         from bot_approvals where project = $1 and change = $2 order by at, user_id`,
+        [project, change],
+      );
+      return rows.map((row) => ({ ...row, at: iso(row.at) }));
+    },
+    async setRejection(r) {
+      await run(
+        `insert into bot_rejections (project, change, user_id, username, head, candidates, step, reason, at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (project, change, user_id) do update set username = excluded.username, head = excluded.head,
+           candidates = excluded.candidates, step = excluded.step, reason = excluded.reason, at = excluded.at`,
+        r.change,
+        r.userId,
+        r.username,
+        r.head,
+        r.candidates,
+        r.step,
+        r.reason,
+        r.at,
+      );
+    },
+    async liftRejection(change, userId) {
+      await run(
+        'delete from bot_rejections where project = $1 and change = $2 and user_id = $3',
+        change,
+        userId,
+      );
+    },
+    async rejections(change) {
+      const rows = await database.query<Rejection & { at: Date | string }>(
+        `select change::int, user_id as "userId", username, head, candidates, step, reason, at
+         from bot_rejections where project = $1 and change = $2 order by at desc`,
+        [project, change],
+      );
+      return rows.map((row) => ({ ...row, at: iso(row.at) }));
+    },
+    async evaluationRun(question) {
+      const [row] = await database.query<EvaluationRun>(
+        'select question, pipeline, head from bot_evaluations where project = $1 and question = $2',
+        [project, question],
+      );
+      return row ?? null;
+    },
+    async setEvaluationRun({ question, pipeline, head }) {
+      await run(
+        `insert into bot_evaluations (project, question, pipeline, head) values ($1, $2, $3, $4)
+         on conflict (project, question) do update set pipeline = excluded.pipeline, head = excluded.head`,
+        question,
+        pipeline,
+        head,
+      );
+    },
+    async picture(key: Digest) {
+      const [row] = await database.query<{ markdown: string }>(
+        'select markdown from bot_pictures where project = $1 and key = $2',
+        [project, key],
+      );
+      return row?.markdown ?? null;
+    },
+    async setPicture(key, markdown) {
+      await run(
+        `insert into bot_pictures (project, key, markdown) values ($1, $2, $3)
+         on conflict (project, key) do update set markdown = excluded.markdown`,
+        key,
+        markdown,
+      );
+    },
+    async isHandled(comment) {
+      const sql = 'select 1 from bot_comments where project = $1 and comment = $2';
+      return (await database.query(sql, [project, comment])).length === 1;
+    },
+    async setHandled(comment) {
+      await run(
+        'insert into bot_comments (project, comment) values ($1, $2) on conflict (project, comment) do nothing',
+        comment,
+      );
+    },
+    async cursor(name) {
+      const [row] = await database.query<{ value: string }>(
+        'select value from bot_cursors where project = $1 and name = $2',
+        [project, name],
+      );
+      return row?.value ?? null;
+    },
+    async setCursor(name, value) {
+      await run(
+        `insert into bot_cursors (project, name, value) values ($1, $2, $3)
+         on conflict (project, name) do update set value = excluded.value`,
+        name,
+        value,
+      );
+    },
+  };
+}

@@ -1,0 +1,190 @@
+import type { KeyObject } from 'node:crypto';
+import type {
+  Change,
+  Claim,
+  Decision,
+  Digest,
+  Evaluation,
+  FastForward,
+  Forge,
+  Job,
+  LiveState,
+  LockEntry,
+  Mirror,
+  ModelConfig,
+  Pipeline,
+  PipelineState,
+  Plan,
+  Project,
+  Report,
+  SigningKey,
+  Status,
+  Zone,
+} from '../src/index.ts';
+
+/** Something to converge. Carries names only: what is true is read when it runs. */
+export type Task =
+  | { kind: 'change'; change: number }
+  | { kind: 'comment'; change: number; comment: string }
+  /** Live state, decisions and releases of the default branch. */
+  | { kind: 'branch' };
+
+/** One approval by a person. It counts for the one `review` it names. */
+export interface Approval {
+  change: number;
+  model: string;
+  environment: string;
+  review: Digest;
+  userId: string;
+  username: string;
+  role: string;
+  /** Why a failed gate is overruled; null for a plain approval. */
+  override: string | null;
+  comment: string;
+  /** ISO 8601. */
+  at: string;
+}
+
+/** A change sent back to a step; void when its content changes. */
+export interface Rejection {
+  change: number;
+  /** Head commit it was said about. */
+  head: string;
+  /** Candidates it was said about, so that the bot's own lock commit does not lift it. */
+  candidates: Digest[];
+  step: string;
+  reason: string;
+  userId: string;
+  username: string;
+  at: string;
+}
+
+/** A pipeline started to answer a question; `head` is the commit it was started for. */
+export interface EvaluationRun {
+  question: Digest;
+  pipeline: string;
+  head: string;
+}
+
+/** What the bot remembers. Everything else it reads from forge, git and store. */
+export interface BotState {
+  /** Whether a webhook delivery was acted on. */
+  isKnownDelivery(id: string): Promise<boolean>;
+  rememberDelivery(id: string): Promise<void>;
+  addApproval(approval: Approval): Promise<void>;
+  approvals(change: number): Promise<Approval[]>;
+  setRejection(rejection: Rejection): Promise<void>;
+  liftRejection(change: number, userId: string): Promise<void>;
+  rejections(change: number): Promise<Rejection[]>;
+  evaluationRun(question: Digest): Promise<EvaluationRun | null>;
+  setEvaluationRun(run: EvaluationRun): Promise<void>;
+  picture(key: Digest): Promise<string | null>;
+  setPicture(key: Digest, markdown: string): Promise<void>;
+  isHandled(comment: string): Promise<boolean>;
+  setHandled(comment: string): Promise<void>;
+  cursor(name: string): Promise<string | null>;
+  setCursor(name: string, value: string): Promise<void>;
+}
+
+/** What reading needs. */
+export interface Sources {
+  forge: Forge;
+  mirror: Mirror;
+  work: Zone;
+  trusted: Zone;
+  state: BotState;
+  /** Keys whose decisions count; the bot's own among them. */
+  keys: ReadonlyMap<string, KeyObject>;
+}
+
+/** Sources and what the bot adds of its own. */
+export interface BotContext extends Sources {
+  effects: Effects;
+  signer: SigningKey;
+  now(): Date;
+}
+
+/** Every side effect of converging, each idempotent: a run that was killed anywhere may be run again. */
+export interface Effects {
+  comment(change: number, key: string, report: Report): Promise<void>;
+  status(sha: string, status: Status): Promise<void>;
+  recordCandidate(candidate: Digest, claim: Claim): Promise<void>;
+  startEvaluation(request: {
+    ref: string;
+    question: Digest;
+    head: string;
+    inputs: Record<string, string>;
+  }): Promise<void>;
+  commitLock(commit: FastForward): Promise<'pushed' | 'same' | 'moved'>;
+  appendDecision(decision: Omit<Decision, 'seq' | 'prev' | 'time'>): Promise<void>;
+  openRevert(revert: {
+    branch: string;
+    from: string;
+    target: string;
+    lock: string;
+    title: string;
+    description: string;
+  }): Promise<void>;
+  enqueue(task: Task): Promise<void>;
+  setCursor(name: string, value: string): Promise<void>;
+}
+
+/** The state of the jobs at a change's head. */
+export interface HeadPipeline {
+  pipeline: Pipeline;
+  state: PipelineState;
+  failed: Job[];
+}
+
+/** A claim after it was checked against git and the store. `source` says where it was found. */
+export type CheckedClaim =
+  | { kind: 'none' }
+  | { kind: 'wrong'; problems: string[] }
+  | {
+      kind: 'verified';
+      claim: Claim;
+      digest: Digest;
+      source: 'pipeline' | 'lock';
+      recorded: boolean;
+      bytes: number;
+    };
+
+/** Everything the bot knows about one model of one change. Plain data: the plan is made of it alone. */
+export interface Facts {
+  project: string;
+  change: Change;
+  model: string;
+  environment: string;
+  defaultBranch: string;
+  /** The default branch's rules; null when its cdl.yaml does not know the model (or there is none). */
+  rules: { project: Project; model: ModelConfig } | null;
+  /** cdl.yaml of the head has other gates, roles or approval rules than the default branch. */
+  rulesChanged: string[];
+  headProject: Project;
+  pipeline: HeadPipeline | null;
+  claim: CheckedClaim;
+  live: LiveState | null;
+  lock: {
+    /** Text at the head; '' when there is none. */
+    text: string;
+    /** Why the head's lock cannot be read. */
+    problem: string | null;
+    head: LockEntry | null;
+    base: LockEntry | null;
+  };
+  question: Digest | null;
+  answer: { digest: Digest; evaluation: Evaluation } | null;
+  run: (EvaluationRun & { state: PipelineState; url: string }) | null;
+  plan: Plan | null;
+  review: Digest | null;
+  /** For the current review, by people who still have the role and are not the author. */
+  approvals: Approval[];
+  /** Approvals of earlier states of this change. */
+  voided: Approval[];
+  rejection: Rejection | null;
+  decisions: Decision[];
+  /** Loss by epoch, as the run recorded it; empty when it did not. */
+  losses: { name: string; points: [number, number][] }[];
+  /** The store keeps writers of the work zone out of the trusted one. */
+  isolated: boolean;
+}

@@ -1,0 +1,165 @@
+import { describe, expect, it } from 'vitest';
+import { UserError } from '../../src/core/error.ts';
+import type { Forge, Person } from '../../src/forge/types.ts';
+
+/** A forge with one open change, and what people other than the bot can do there. */
+export interface ForgeBench {
+  /** The project as the bot sees it. */
+  forge: Forge;
+  /** The same project with a token nobody knows. */
+  stranger: Forge;
+  change: number;
+  branch: string;
+  head: string;
+  author: Person;
+  /** Writes a comment as the author. */
+  say(body: string): Promise<string>;
+  /** Bodies of all comments, in order. */
+  bodies(): string[];
+  /** Writes a comment as the bot, past the driver. */
+  double(body: string): Promise<void>;
+}
+
+/** What every forge driver must do. */
+export function forgeContract(name: string, bench: () => ForgeBench): void {
+  describe(`the forge ${name}`, () => {
+    it('knows itself, the project and its members', async () => {
+      const { forge, author } = bench();
+      expect((await forge.self()).username).toBe('cdl-bot');
+      expect(await forge.defaultBranch()).toBe('main');
+      expect(await forge.member(author.id)).toEqual({ person: author, level: 30 });
+      expect(await forge.member('999999')).toBeNull();
+      expect(await forge.member('../1')).toBeNull();
+    });
+
+    it('reads a change, its files and the authors of its commits', async () => {
+      const { forge, change, branch, head, author } = bench();
+      const read = await forge.getChange(change);
+      expect(read).toMatchObject({
+        id: change,
+        state: 'open',
+        draft: false,
+        fork: false,
+        sourceBranch: branch,
+        targetBranch: 'main',
+        head,
+        author,
+        mergeCommit: null,
+      });
+      expect(await forge.getChange(4711)).toBeNull();
+      expect(await forge.changedFiles(change)).toEqual(['model.ts']);
+      expect(await forge.commitAuthors(change)).toEqual([{ name: 'Ada', email: 'ada@example.com' }]);
+      expect(await forge.readFile('model.ts', head)).toBe('better\n');
+      expect(await forge.readFile('absent.ts', head)).toBeNull();
+      expect((await forge.listChanges({ state: 'open' })).map((one) => one.id)).toEqual([change]);
+      expect(
+        (await forge.listChanges({ updatedSince: '2020-01-01T00:00:00Z' })).map((one) => one.id),
+      ).toEqual([change]);
+    });
+
+    it('keeps exactly one comment per key, found among many, and leaves an unchanged one alone', async () => {
+      const { forge, change, say, bodies } = bench();
+      const first = await forge.ensureComment(change, 'report:a', 'one');
+      for (let i = 0; i < 120; i++) await say(`talk ${i}`);
+      const other = await forge.ensureComment(change, 'report:ab', 'other');
+      const second = await forge.ensureComment(change, 'report:a', 'two');
+      expect(second).toMatchObject({ id: first.id, changed: true });
+      expect(await forge.ensureComment(change, 'report:a', 'two')).toMatchObject({ changed: false });
+      expect(other.id).not.toBe(first.id);
+      expect(bodies().filter((body) => body.includes('cdl:report:a '))).toHaveLength(1);
+    });
+
+    it('never takes somebody else’s comment for its own, and heals doubles', async () => {
+      const { forge, change, say, bodies, double } = bench();
+      const mine = await forge.ensureComment(change, 'report:forged', 'mine');
+      const body = bodies().at(-1)!;
+      await say(body);
+      await double(body);
+      await forge.ensureComment(change, 'report:forged', 'mine, newer');
+      const now = bodies().filter((one) => one.includes('cdl:report:forged '));
+      expect(now).toHaveLength(2);
+      expect(now[0]).toContain('mine, newer');
+      expect(now[1]).toBe(body);
+      expect((await forge.ensureComment(change, 'report:forged', 'mine, newer')).id).toBe(mine.id);
+    });
+
+    it('writes one of two comments that are asked for at once', async () => {
+      const { forge, change, bodies } = bench();
+      const texts = ['x', 'y', 'z'];
+      await Promise.all(texts.map((text) => forge.ensureComment(change, 'report:race', text)));
+      expect(bodies().filter((body) => body.includes('cdl:report:race '))).toHaveLength(1);
+    });
+
+    it('answers a comment once in its thread and reacts once', async () => {
+      const { forge, change, say, author } = bench();
+      const id = await say('/status');
+      const comment = (await forge.getComment(change, id))!;
+      expect(comment).toMatchObject({ author, body: '/status', system: false });
+      for (let i = 0; i < 2; i++) {
+        await forge.ensureReply(change, comment, `reply:${id}`, 'fine');
+        await forge.react(change, id, 'thumbsup');
+      }
+      const replies = (await forge.listComments(change)).filter((one) => one.thread === comment.thread);
+      expect(replies).toHaveLength(2);
+      expect(replies[1]!.body).toContain('fine');
+      expect(await forge.getComment(change, '4711')).toBeNull();
+    });
+
+    it('shortens what is too long for a comment', async () => {
+      const { forge, change, bodies } = bench();
+      await forge.ensureComment(change, 'report:long', 'x'.repeat(1_200_000));
+      const body = bodies().find((one) => one.includes('cdl:report:long '))!;
+      expect(body.length).toBeLessThanOrEqual(1_000_000);
+    });
+
+    it('sets a status again without an error', async () => {
+      const { forge, head } = bench();
+      const status = {
+        name: 'cdl/a',
+        state: 'pending',
+        description: 'x'.repeat(400),
+        url: null,
+        pipeline: null,
+      } as const;
+      await forge.setStatus(head, status);
+      await forge.setStatus(head, status);
+      await forge.setStatus(head, { ...status, state: 'success' });
+    });
+
+    it('uploads a picture and gives the markdown that shows it', async () => {
+      expect(await bench().forge.upload('chart.png', new Uint8Array([1, 2, 3]))).toMatch(
+        /^!\[chart\]\(\/uploads\/.+\)/,
+      );
+    });
+
+    it('opens one change and one issue for one purpose', async () => {
+      const { forge, branch, change } = bench();
+      const wanted = { source: branch, target: 'main', title: 'again', description: '' };
+      expect((await forge.ensureChange(wanted)).id).toBe(change);
+      const issue = { title: 'Drift', description: 'in production', labels: ['cdl'] };
+      const first = await forge.ensureIssue('drift:a', issue);
+      expect(await forge.ensureIssue('drift:a', issue)).toEqual(first);
+      expect(await forge.ensureIssue('drift:b', issue)).not.toEqual(first);
+    });
+
+    it('installs its webhook once', async () => {
+      const { forge } = bench();
+      const hook = {
+        url: 'http://127.0.0.1:9/webhooks/gitlab',
+        token: 'a-secret-token',
+        signingToken: 'whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=',
+      };
+      const first = await forge.ensureHook(hook);
+      expect(await forge.ensureHook(hook)).toEqual(first);
+    });
+
+    it('says that a token is refused, and never which', async () => {
+      const error: unknown = await bench()
+        .stranger.getChange(1)
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(UserError);
+      expect(error).toMatchObject({ code: 'forge-denied' });
+      expect(String(error)).not.toContain('glpat-nobody');
+    });
+  });
+}

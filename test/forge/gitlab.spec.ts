@@ -1,0 +1,168 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UpstreamError } from '../../src/core/error.ts';
+import { openGitlab } from '../../src/forge/gitlab.ts';
+import { backoff, mayRepeat, send } from '../../src/forge/http.ts';
+import { addMember, createProject, createToken, createUser } from '../../src/sandbox/seed.ts';
+import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
+import { type ForgeBench, forgeContract } from '../contract/forge.ts';
+
+let folder: string;
+let sandbox: Sandbox;
+let bench: ForgeBench;
+
+const git = (cwd: string, ...args: string[]): string =>
+  execFileSync('git', ['-c', 'user.name=Ada', '-c', 'user.email=ada@example.com', ...args], {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).trim();
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'cdl-forge-'));
+  const work = join(folder, 'work');
+  mkdirSync(work);
+  git(work, 'init', '-q', '-b', 'main');
+  writeFileSync(join(work, 'model.ts'), 'good\n');
+  git(work, 'add', '.');
+  git(work, 'commit', '-qm', 'first');
+  sandbox = await startSandbox({ folder: join(folder, 'sandbox'), path: '/gitlab' });
+  const { world } = sandbox;
+  const owner = createUser(world, { username: 'olga', name: 'Olga' });
+  const ada = createUser(world, { username: 'ada', name: 'Ada' });
+  const bot = createUser(world, { username: 'cdl-bot', name: 'CDL', bot: true });
+  const project = await createProject(world, { namespace: 'acme', path: 'fashion', owner, from: work });
+  addMember(project, ada, 30);
+  addMember(project, bot, 40);
+  const [adasToken, botsToken] = [createToken(world, ada).token, createToken(world, bot).token];
+  git(work, 'checkout', '-qb', 'exp/lr');
+  writeFileSync(join(work, 'model.ts'), 'better\n');
+  git(work, 'commit', '-qam', 'better');
+  const basic = Buffer.from(`oauth2:${adasToken}`).toString('base64');
+  await new Promise<void>((resolve, reject) => {
+    import('node:child_process').then(({ execFile }) =>
+      execFile(
+        'git',
+        [
+          '-c',
+          `http.extraHeader=Authorization: Basic ${basic}`,
+          'push',
+          '-q',
+          `${sandbox.url}/acme/fashion.git`,
+          'exp/lr',
+        ],
+        { cwd: work },
+        (error) => (error ? reject(error) : resolve()),
+      ),
+    );
+  });
+  const api = async (token: string, path: string, body: object): Promise<{ iid: number; id: number }> => {
+    const answer = await fetch(`${sandbox.url}/api/v4/projects/acme%2Ffashion/${path}`, {
+      method: 'POST',
+      headers: { 'private-token': token, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+    expect(answer.status).toBe(201);
+    return (await answer.json()) as { iid: number; id: number };
+  };
+  const mr = await api(adasToken, 'merge_requests', {
+    source_branch: 'exp/lr',
+    target_branch: 'main',
+    title: 'Better',
+  });
+  const open = (token: string) => openGitlab({ url: sandbox.url, project: 'acme/fashion', token });
+  const notes = `merge_requests/${mr.iid}/notes`;
+  bench = {
+    forge: await open(botsToken),
+    stranger: await open('glpat-nobody-knows-this'),
+    change: mr.iid,
+    branch: 'exp/lr',
+    head: git(work, 'rev-parse', 'HEAD'),
+    author: { id: String(ada.id), username: 'ada', name: 'Ada' },
+    say: async (body) => String((await api(adasToken, notes, { body })).id),
+    bodies: () =>
+      project.mergeRequests
+        .get(mr.iid)!
+        .notes.filter((n) => !n.system)
+        .map((n) => n.body),
+    double: async (body) => {
+      await api(botsToken, notes, { body });
+    },
+  };
+});
+afterAll(async () => {
+  await sandbox?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+forgeContract('gitlab', () => bench);
+
+describe('what the driver sends', () => {
+  it('is in GitLab’s API description, or a listed exception', () => {
+    expect(sandbox.violations).toEqual([]);
+    expect(sandbox.problems).toEqual([]);
+  });
+});
+
+describe('the HTTP below it', () => {
+  let server: Server;
+  let url: URL;
+  let answers: { status: number; headers?: Record<string, string> }[];
+  let got: string[];
+  beforeAll(async () => {
+    server = createServer((request, response) => {
+      got.push(request.method ?? '');
+      const { status, headers } = answers.shift() ?? { status: 200 };
+      response.writeHead(status, headers).end('{"message":"so"}');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/x`);
+  });
+  afterAll(() => new Promise((resolve) => server.close(resolve)));
+
+  const call = async (method: string, given: typeof answers) => {
+    answers = given;
+    got = [];
+    const waits: number[] = [];
+    const result = await send({ method, url, headers: {}, body: null }, async (ms) => waits.push(ms)).catch(
+      (error: unknown) => error,
+    );
+    return { result, waits, calls: got.length };
+  };
+
+  it('repeats what can be repeated, waiting as long as it is told', async () => {
+    const limited = { status: 429, headers: { 'retry-after': '7' } };
+    expect(await call('POST', [limited])).toMatchObject({ calls: 2, waits: [7000], result: { status: 200 } });
+    expect(await call('GET', [{ status: 502 }, { status: 503 }])).toMatchObject({ calls: 3 });
+  });
+
+  it('never repeats a POST that may have been carried out', async () => {
+    const { result, calls } = await call('POST', [{ status: 502 }]);
+    expect(calls).toBe(1);
+    expect(result).toBeInstanceOf(UpstreamError);
+    expect(result).toMatchObject({ retryable: true, status: 502 });
+  });
+
+  it('gives up after some attempts, and at once when it should wait for minutes', async () => {
+    const down = Array.from({ length: 9 }, () => ({ status: 503 }));
+    expect(await call('GET', down)).toMatchObject({ calls: 5 });
+    expect(await call('GET', [{ status: 429, headers: { 'retry-after': '600' } }])).toMatchObject({
+      calls: 1,
+    });
+  });
+
+  it('knows which failures are safe to repeat', () => {
+    expect(mayRepeat('POST', { status: 429 })).toBe(true);
+    expect(mayRepeat('POST', { code: 'ECONNREFUSED' })).toBe(true);
+    expect(mayRepeat('POST', { code: 'ECONNRESET' })).toBe(false);
+    expect(mayRepeat('PUT', { code: 'ECONNRESET' })).toBe(true);
+    expect(mayRepeat('GET', { status: 400 })).toBe(false);
+    expect(backoff(1, new Date(5000).toUTCString(), 1000, 0)).toBe(4000);
+    expect(backoff(3, undefined, 0, 1)).toBe(1000);
+  });
+});
