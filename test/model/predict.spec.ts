@@ -145,9 +145,9 @@ const LABELS = '${join(folder, 'labels.idx')}'; const OUT = JSON.parse(process.a
     const top = `import { connect } from 'node:net';
 const reason = await new Promise((resolve) => connect(${port}, '127.0.0.1').on('connect', () => resolve('CONNECTED')).on('error', (e) => resolve(e.code)));
 let signal; try { process.kill(${process.pid}, 0); signal = 'ALIVE'; } catch (e) { signal = e.code; }`;
-    const failure = await predictWith(withBody('throw new Error(`NET ${reason} PID ${signal}`)', top)).catch(
-      (e: unknown) => String(e),
-    );
+    const failure = await predictWith(
+      withBody('throw new Error("NET " + reason + " PID " + signal)', top),
+    ).catch((e: unknown) => String(e));
     server.close();
     expect(failure).toMatch(/NET (ENETUNREACH|ECONNREFUSED) PID ESRCH/);
     expect(connections).toBe(0);
