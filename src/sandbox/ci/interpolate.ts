@@ -1,4 +1,4 @@
-import { isScalar, type Node, visit } from 'yaml';
+import { isPair, isScalar, isSeq, visit } from 'yaml';
 import { expandText } from './expand-variables.ts';
 import { CiConfigError, isObject, type YamlSource } from './yaml-source.ts';
 
@@ -200,13 +200,18 @@ export function interpolateSource(
   if (source.header === null) return;
   const document = source.body;
   visit(document, {
-    Scalar(position, node): Node | undefined {
+    Scalar(position, node, ancestors): symbol | undefined {
       if (typeof node.value !== 'string' || !node.value.includes('$[[')) return undefined;
       try {
         const value = interpolateText(node.value, inputs, context);
         if (typeof value === 'object' && value !== null) {
-          if (position !== 'key') return document.createNode(value) as Node;
-          throw new CiConfigError('a list cannot be a key');
+          const parent = ancestors.at(-1);
+          const list = document.createNode(value);
+          // Put in by hand and skipped: what an input holds is not interpolated again.
+          if (isPair(parent) && position !== 'key') parent.value = list;
+          else if (isSeq(parent) && typeof position === 'number') parent.items[position] = list;
+          else throw new CiConfigError('a list cannot be a key');
+          return visit.SKIP;
         }
         node.value = value;
         // A plain `123` or `true` from a string must stay a string.

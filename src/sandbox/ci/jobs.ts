@@ -23,13 +23,15 @@ export function parseDuration(text: string | number): number | null {
   if (typeof text === 'number') return text > 0 ? Math.round(text) : null;
   const units: Record<string, number> = { s: 1, m: 60, h: hour, d: 24 * hour, w: 7 * 24 * hour };
   let seconds = 0;
-  const rest = text.replace(
-    /(\d+(?:\.\d+)?)\s*(seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|[smhdw])?(?:\s+|,|and|(?=\d)|$)/g,
-    (_, amount: string, unit: string | undefined) => {
-      seconds += Number(amount) * (units[unit?.[0] ?? 's'] ?? 1);
-      return '';
-    },
-  );
+  const rest = text
+    .replace(/\band\b|,/g, ' ')
+    .replace(
+      /(\d+(?:\.\d+)?)\s*(seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|[smhdw])?(?:\s+|(?=\d)|$)/g,
+      (_, amount: string, unit: string | undefined) => {
+        seconds += Number(amount) * (units[unit?.[0] ?? 's'] ?? 1);
+        return '';
+      },
+    );
   return rest.trim() === '' && seconds > 0 ? Math.round(seconds) : null;
 }
 
