@@ -128,6 +128,33 @@ describe('kernels of ours agree with plain JavaScript on signed inputs', () => {
       runs,
     ));
 
+  it('convolution and max pooling in 3-D: values and gradients, strided and of several items', () =>
+    fc.assert(
+      fc.asyncProperty(image, fc.constantFrom(0, -2), (spec, shift) => {
+        const shape: [number, number, number, number, number] = [spec.batch, 4, 3, 5, spec.channels];
+        const filterShape: typeof shape = [2, ...spec.filter, spec.channels, 2];
+        return expectSame(() => {
+          const x = tf.tensor5d(
+            signed(spec.seed, shape).map((value) => value + shift),
+            shape,
+          );
+          const w = tf.tensor5d(signed(spec.seed + 1, filterShape), filterShape);
+          const convolve = (a: Tensor, b: Tensor) =>
+            tf.conv3d(a as typeof x, b as typeof w, [1, ...spec.strides], spec.pad);
+          const pool = (a: Tensor) => tf.maxPool3d(a as typeof x, 2, [1, ...spec.strides], spec.pad);
+          const [convolved, pooled] = [convolve(x, w), pool(x)];
+          const dy = (like: Tensor) => tf.tensor(signed(spec.seed + 2, like.shape), like.shape);
+          return [
+            convolved,
+            pooled,
+            ...tf.grads(convolve)([x, w], dy(convolved)),
+            tf.grad(pool)(x, dy(pooled)),
+          ];
+        });
+      }),
+      runs,
+    ));
+
   it('matrix product with every pair of transpose flags and a batch', () =>
     fc.assert(
       fc.asyncProperty(

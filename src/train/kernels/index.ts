@@ -6,18 +6,23 @@ import { type HeapKernel, kernelFunction } from './heap.ts';
 import { transposingMatMul } from './mat-mul.ts';
 import { maxPoolGradient } from './pooling.ts';
 import { unsortedSegmentSum } from './segment-sum.ts';
+import { conv3dFilterGradient, conv3dInputGradient, maxPool3d, maxPool3dGradient } from './volume.ts';
 
 /** Kernels that the wasm backend lacks or has wrong. */
 const kernels: Record<string, HeapKernel> = {
   Conv2DBackpropFilter: conv2dFilterGradient,
+  Conv3DBackpropFilterV2: conv3dFilterGradient,
+  Conv3DBackpropInputV2: conv3dInputGradient,
   DepthwiseConv2dNativeBackpropFilter: depthwiseFilterGradient,
   DepthwiseConv2dNativeBackpropInput: depthwiseInputGradient,
+  MaxPool3D: maxPool3d,
+  MaxPool3DGrad: maxPool3dGradient,
   MaxPoolGrad: maxPoolGradient,
   UnsortedSegmentSum: unsortedSegmentSum,
 };
 
-/** Kernels that are faster than those of the wasm backend and fall back on them. */
-const faster: Record<string, (plain: KernelFunc) => HeapKernel> = {
+/** Kernels around those of the wasm backend: faster, falling back on them. */
+const around: Record<string, (plain: KernelFunc) => HeapKernel> = {
   BatchMatMul: transposingMatMul,
   Conv2DBackpropInput: conv2dInputGradient,
 };
@@ -43,18 +48,18 @@ export function registerKernels(tf: Tf): string[] {
     tf.registerKernel(config);
   };
   for (const [name, kernel] of Object.entries(kernels)) replace(name, () => kernel);
-  for (const [name, wrap] of Object.entries(faster)) {
+  for (const [name, wrap] of Object.entries(around)) {
     replace(name, (stock) => {
       if (!stock) throw new Error(`the wasm backend has no ${name}; load it first`);
       return wrap(stock.kernelFunc);
     });
   }
-  return [...Object.keys(kernels), ...Object.keys(faster)];
+  return [...Object.keys(kernels), ...Object.keys(around)];
 }
 
 /** Undoes {@link registerKernels}: the wasm backend is as shipped again, to measure against. */
 export function unregisterKernels(tf: Tf): void {
-  for (const name of [...Object.keys(kernels), ...Object.keys(faster)]) {
+  for (const name of [...Object.keys(kernels), ...Object.keys(around)]) {
     const current: (KernelConfig & { [ours]?: KernelConfig | null }) | undefined = tf.getKernel(name, 'wasm');
     if (!current || !(ours in current)) continue;
     tf.unregisterKernel(name, 'wasm');
