@@ -9,6 +9,7 @@ import {
   mergeBase,
   type Signature,
   withTemporaryFolder,
+  zeroSha,
 } from './git.ts';
 
 /** The tree of merging two commits (`git merge-tree --write-tree`, git ≥ 2.38); null when they conflict. */
@@ -102,7 +103,9 @@ export async function applyActions(
         throw new ActionError('A file path is invalid');
       }
     };
-    const drop = (path: string) => git(repository, ['update-index', '--force-remove', '--', path], { env });
+    // `--force-remove` wants a work tree, which a bare repository has not; mode 0 removes as well.
+    const drop = (path: string) =>
+      git(repository, ['update-index', '-z', '--index-info'], { env, input: `0 ${zeroSha}\t${path}\0` });
     const store = (content: Buffer) =>
       gitText(repository, ['hash-object', '-w', '--stdin'], { input: content });
     for (const action of actions) {

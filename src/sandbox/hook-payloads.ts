@@ -444,7 +444,7 @@ async function pipelinePayload(world: World, event: Extract<Snapshot, { kind: 'p
     object_attributes: {
       id: pipeline.id,
       iid: pipeline.iid,
-      name: null,
+      name: pipeline.name,
       ref: pipeline.ref,
       tag: pipeline.tag,
       sha: pipeline.sha,

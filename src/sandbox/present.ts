@@ -210,7 +210,7 @@ export function presentPipelineBasic(world: World, project: Project, pipeline: P
     created_at: pipeline.createdAt,
     updated_at: pipeline.finishedAt ?? pipeline.startedAt ?? pipeline.createdAt,
     web_url: `${projectUrl(world, project)}/-/pipelines/${pipeline.id}`,
-    name: null,
+    name: pipeline.name,
   };
 }
 

@@ -244,7 +244,7 @@ export const forgeRoutes: readonly Route[] = [
   op('POST', `${project}/trigger/pipeline`, pipelines.triggerPipeline, 'bot: evaluation project', {
     operationId: 'postApiV4ProjectsId(refRef)triggerPipeline',
     auth: 'none',
-    extra: ['inputs'],
+    extra: ['ref'],
     extraDoc: 'https://docs.gitlab.com/api/pipeline_triggers/#trigger-a-pipeline-with-a-token',
   }),
   op('GET', `${project}/triggers`, pipelines.listTriggers, 'cli init'),

@@ -29,6 +29,7 @@ export function recordingEngine(asked: PipelineRequest[]): (world: World) => CiE
         iid: world.nextId(`pipeline:${project.id}`),
         projectId: project.id,
         status: 'success',
+        name: null,
         yamlErrors: [],
         createdAt: new Date().toISOString(),
         startedAt: null,

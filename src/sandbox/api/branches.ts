@@ -92,7 +92,9 @@ async function tagEntity(call: Call, project: Project, name: string) {
   const message =
     target === commit.id
       ? ''
-      : await gitText(project.repository, ['for-each-ref', '--format=%(contents)', `refs/tags/${name}`]);
+      : (
+          await gitText(project.repository, ['for-each-ref', '--format=%(contents)', `refs/tags/${name}`])
+        ).trimEnd();
   return {
     name,
     message,
