@@ -1,4 +1,4 @@
-import { Document, isAlias, isMap, isScalar, LineCounter, parseDocument, visit } from 'yaml';
+import { type Document, isMap, LineCounter, parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Candidate, candidateDigest } from './candidate.ts';
@@ -52,8 +52,8 @@ export function createEntry(candidate: Candidate, evaluation: Digest, info: Lock
 
 /**
  * Reads `cdl.lock`. Throws UserError lock-conflict for git's conflict markers, lock-invalid for anything that is not
- * exactly a lock, including an entry whose `candidate` is not the digest of its own lines (a hand edit, or a merge that
- * mixed two entries).
+ * exactly a lock as {@link renderLock} writes it (line ends aside; an empty file is an empty lock), including an entry
+ * whose `candidate` is not the digest of its own lines (a hand edit, or a merge that mixed two entries).
  */
 export function parseLock(text: string, where: string = lockFile): Lock {
   if (/^(<{7}|={7}|>{7})/m.test(text)) {
@@ -63,20 +63,7 @@ export function parseLock(text: string, where: string = lockFile): Lock {
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, merge: false });
   const problem = document.errors[0] ?? document.warnings[0];
   if (problem) throw new UserError('lock-invalid', `${where}: ${problem.message.split('\n')[0]}`);
-  visit(document, {
-    Node: (_key, node) => {
-      const at = lines.linePos(node.range?.[0] ?? 0);
-      if (isScalar(node) && node.value === '__proto__') {
-        throw new UserError('lock-invalid', `${where}:${at.line}:${at.col}  __proto__ is not a name`);
-      }
-      if (!isAlias(node) && !node.anchor && !node.tag) return;
-      throw new UserError(
-        'lock-invalid',
-        `${where}:${at.line}:${at.col}  anchors, aliases and tags are refused`,
-      );
-    },
-  });
-  const parsed = lockSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? emptyLock);
+  const parsed = lockSchema.safeParse(readValue(document, where));
   if (!parsed.success) throw new UserError('lock-invalid', `${where}: ${z.prettifyError(parsed.error)}`);
   for (const [model, environments] of Object.entries(parsed.data.models)) {
     for (const [environment, entry] of Object.entries(environments)) {
@@ -90,44 +77,64 @@ export function parseLock(text: string, where: string = lockFile): Lock {
       );
     }
   }
+  const expected = renderLock(parsed.data).split('\n');
+  const actual = text.split(/\r?\n/);
+  const line = expected.findIndex((wanted, index) => wanted !== actual[index]);
+  if (document.contents !== null && (line >= 0 || actual.length !== expected.length)) {
+    const at = line >= 0 ? line : expected.length;
+    throw new UserError(
+      'lock-invalid',
+      `${where}:${at + 1}:1  is not as the bot writes it: ${JSON.stringify(actual[at] ?? '')} stands for ${JSON.stringify(expected[at] ?? '')}`,
+    );
+  }
   return parsed.data;
 }
 
+/** A document's value. Aliases are refused: an entry stands there whole. */
+function readValue(document: Document, where: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 }) ?? emptyLock;
+  } catch (cause) {
+    throw new UserError('lock-invalid', `${where} holds aliases`, undefined, { cause });
+  }
+}
+
 /**
- * The one text of a lock: names sorted, `candidate`, `evaluation` and `info` first in each entry, one line each. They touch
- * because git joins changes that an unchanged line keeps apart: what the candidate's digest does not cover must stand
- * where two changes collide. Ends with a newline.
+ * The one text of a lock: names sorted, `candidate`, `evaluation` and `info` first in each entry, one line each, with its
+ * place behind. They touch because git joins changes that an unchanged line keeps apart: what the candidate's digest does
+ * not cover must stand where two changes collide. They name their place because a promotion copies an entry, and git
+ * would take the copy for the original and put the other side's change there. Ends with a newline.
  */
 export function renderLock(lock: Lock): string {
-  const models: Record<string, Record<string, LockEntry>> = {};
-  for (const model of Object.keys(lock.models).sort()) {
-    const environments = lock.models[model] ?? {};
-    if (Object.keys(environments).length === 0) continue;
-    models[model] = {};
-    for (const environment of Object.keys(environments).sort()) {
-      const entry = environments[environment]!;
-      models[model][environment] = {
-        candidate: entry.candidate,
-        evaluation: entry.evaluation,
-        info: { version: entry.info.version, run: entry.info.run },
-        code: entry.code,
-        config: entry.config,
-        dataset: entry.dataset,
-        transform: entry.transform,
-        checkpoint: entry.checkpoint,
-        package: entry.package,
-      };
+  const out = ['# Written by the CDL bot; a hand edit is refused. See cdl lock --help.', 'version: 1'];
+  const models = Object.keys(lock.models)
+    .filter((model) => Object.keys(lock.models[model]!).length > 0)
+    .sort();
+  out.push(models.length === 0 ? 'models: {}' : 'models:');
+  for (const model of models) {
+    out.push(`  ${key(model)}:`);
+    for (const environment of Object.keys(lock.models[model]!).sort()) {
+      const entry = lock.models[model]![environment]!;
+      const place = `# ${model} ${environment}`;
+      out.push(
+        `    ${key(environment)}:`,
+        `      candidate: ${entry.candidate} ${place}`,
+        `      evaluation: ${entry.evaluation} ${place}`,
+        `      info: {version: ${entry.info.version}, run: ${entry.info.run}} ${place}`,
+        `      code: ${entry.code}`,
+        `      config: ${entry.config}`,
+        `      dataset: ${entry.dataset}`,
+        `      transform: ${entry.transform}`,
+        `      checkpoint: ${entry.checkpoint}`,
+        `      package: ${entry.package}`,
+      );
     }
   }
-  const document = new Document({ version: 1, models });
-  for (const [model, environments] of Object.entries(models)) {
-    for (const environment of Object.keys(environments)) {
-      const info = document.getIn(['models', model, environment, 'info'], true);
-      if (isMap(info)) info.flow = true;
-    }
-  }
-  return `# Written by the CDL bot; a hand edit is refused. See cdl lock --help.\n${document.toString({ lineWidth: 0 })}`;
+  return `${out.join('\n')}\n`;
 }
+
+/** A name as a YAML key: quoted where YAML would read something else than a string (`true`, `1e3`). */
+const key = (text: string): string => stringify(text).trimEnd();
 
 /** The entry of a model in an environment, or null. */
 export function lockEntry(lock: Lock, model: string, environment: string): LockEntry | null {
