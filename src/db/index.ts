@@ -16,7 +16,7 @@ export async function openDatabase(where: { url: string | null; folder: string }
   const database = await connect(
     where.url === null
       ? await (await import('./embedded.ts')).joinEmbedded(where.folder)
-      : { url: where.url, revive: async () => undefined, release: async () => undefined },
+      : { url: where.url, revive: null, release: async () => undefined },
   );
   try {
     await migrate(database, join(packageRoot(), 'src/db/migrations'));

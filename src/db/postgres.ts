@@ -3,10 +3,12 @@ import type { Client, PoolClient } from 'pg';
 import { UpstreamError, UserError } from '../core/error.ts';
 import type { Database, Queryable } from './types.ts';
 
-/** A server to connect to. `revive` is awaited before a lost one is tried again, `release` when the database is closed. */
+/**
+ * A server to connect to. `revive` brings a lost one back (null: it is not ours to bring back), `release` is for when
+ * the database is closed. */
 export interface Server {
   readonly url: string;
-  revive(): Promise<void>;
+  readonly revive: (() => Promise<void>) | null;
   release(): Promise<void>;
 }
 
@@ -129,7 +131,7 @@ async function inTransaction<T>(client: PoolClient, action: (inside: Queryable) 
   }
 }
 
-/** Takes a connection; a server that is away is revived and tried again for a while. */
+/** Takes a connection; a server of our own that is away is revived and tried again for a while. */
 async function takeConnection<C>(
   server: Server,
   take: () => Promise<C>,
@@ -141,7 +143,7 @@ async function takeConnection<C>(
       return await take();
     } catch (error) {
       const told = explain(error, server.url);
-      if (!(told instanceof UpstreamError) || isClosed() || Date.now() > until) throw told;
+      if (!server.revive || !(told instanceof UpstreamError) || isClosed() || Date.now() > until) throw told;
       await server.revive();
       await wait(50);
     }

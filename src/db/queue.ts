@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
 import type { Database } from './types.ts';
-import { openWorkerLease } from './worker-lease.ts';
+import { openWorkerLease, type WorkerLease } from './worker-lease.ts';
 
 /** Does one job. Throwing puts it back for later; a job may be done twice (a killed process, a lost connection). */
 export type JobHandler = (payload: unknown, signal: AbortSignal) => Promise<void>;
@@ -28,13 +29,20 @@ export interface DeadJob {
 /** A durable queue in the database. Jobs that were added are done even if every process is killed in between. */
 export interface Queue {
   add(task: string, payload: unknown, options?: JobOptions): Promise<void>;
-  /** Does jobs until {@link stop}; the promise is for the whole time, and rejects when that is no longer possible. */
+  /** Does jobs until {@link stop}, to whose end the promise lasts; begins anew when the database was away. */
   run(): Promise<void>;
   /** Takes no more jobs and waits for those under way (after 5 s their signal is aborted). */
   stop(): Promise<void>;
   deadJobs(): Promise<DeadJob[]>;
   /** Gives a dead or waiting job all its tries again, from now. */
   retry(id: string): Promise<void>;
+}
+
+/** What does the jobs: graphile-worker's runner, how it ended (undefined, or the error), and the sign that it lives. */
+interface Worker {
+  runner: Runner;
+  ended: Promise<unknown>;
+  lease: WorkerLease;
 }
 
 /**
@@ -51,7 +59,9 @@ export async function openQueue(
   const shared = { pgPool: database.pool, logger };
   const utils = await makeWorkerUtils(shared);
   await utils.migrate();
-  let running: Promise<{ runner: Runner; lease: { close(): Promise<void> } }> | null = null;
+  let running: Promise<void> | null = null;
+  let current: Promise<Worker> | null = null;
+  let stopped = false;
 
   const taskList: TaskList = Object.fromEntries(
     Object.entries(handlers).map(([task, handle]) => [
@@ -62,10 +72,11 @@ export async function openQueue(
     ]),
   );
 
-  async function start(): Promise<{ runner: Runner; lease: { close(): Promise<void> } }> {
+  async function start(): Promise<Worker> {
     const events: WorkerEvents = new EventEmitter();
-    const workers = new Set<string>();
-    events.on('worker:create', ({ worker }) => workers.add(worker.workerId));
+    const names = new Set<string>();
+    // Jobs are locked in the name of the pool.
+    events.on('pool:create', ({ workerPool }) => names.add(workerPool.id));
     events.on('job:error', ({ job, error }) => options.onFailure?.(job.task_identifier, error));
     const runner = await run({
       ...shared,
@@ -76,9 +87,34 @@ export async function openQueue(
       // Workers that look at one serial queue at the same moment turn each other away until they look again.
       pollInterval: 200,
       crontab: '',
+      // Unbatched, the end of a job is written without anybody waiting for it: stop() would return before, and a lost
+      // connection would end the process with an unhandled rejection.
+      preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
     });
-    const lease = await openWorkerLease(database, workers, (gone) => utils.forceUnlockWorkers(gone));
-    return { runner, lease };
+    const ended = runner.promise.catch((error: unknown) => error);
+    try {
+      const lease = await openWorkerLease(database, names, (gone) => utils.forceUnlockWorkers(gone));
+      return { runner, lease, ended };
+    } catch (error) {
+      await runner.stop();
+      throw error;
+    }
+  }
+
+  async function work(): Promise<void> {
+    while (!stopped) {
+      try {
+        current = start();
+        const worker = await current;
+        const error = await worker.ended;
+        await worker.lease.close();
+        if (error !== undefined) throw error;
+      } catch (error) {
+        if (stopped) return;
+        options.onFailure?.('the queue itself', error);
+        await wait(1000);
+      }
+    }
   }
 
   return {
@@ -91,20 +127,17 @@ export async function openQueue(
       });
     },
 
-    async run() {
-      running ??= start();
-      const { runner, lease } = await running;
-      try {
-        await runner.promise;
-      } finally {
-        await lease.close();
-      }
+    run() {
+      running ??= work();
+      return running;
     },
 
     async stop() {
-      const started = await running;
-      await started?.runner.stop();
-      await started?.lease.close();
+      stopped = true;
+      const worker = await current?.catch(() => null);
+      // It rejects when it already ended, which is what is wanted.
+      await worker?.runner.stop().catch(() => undefined);
+      await running;
       await utils.release();
     },
 

@@ -7,6 +7,11 @@ const space = 1_667_525_740;
 /** How often jobs of dead workers are looked for, in milliseconds. */
 const interval = 2_000;
 
+/** The sign that a worker lives. Closing it is like dying: jobs it still holds are freed by others. */
+export interface WorkerLease {
+  close(): Promise<void>;
+}
+
 /**
  * Lets other processes see that workers live, and frees the jobs of those that do not. A worker's life is a session
  * advisory lock, which PostgreSQL gives up the moment its process is gone; graphile-worker alone would wait four hours.
@@ -16,7 +21,7 @@ export async function openWorkerLease(
   database: Database,
   workers: ReadonlySet<string>,
   free: (workers: string[]) => Promise<void>,
-): Promise<{ close(): Promise<void> }> {
+): Promise<WorkerLease> {
   let client: PoolClient | null = await hold();
   let closed = false;
 

@@ -275,6 +275,52 @@ export function databaseContract(
       expect(await queue.deadJobs()).toEqual([]);
     });
 
+    it('leaves the job of a living worker alone, however long it takes', async () => {
+      const worker = others.start(under, 'work');
+      let taken = false;
+      const handler = async () => {
+        taken = true;
+      };
+      const queue = await openQueue(
+        database,
+        { stuck: handler, other: async () => wake() },
+        { concurrency: 1 },
+      );
+      let wake: () => void = () => undefined;
+      const looked = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      await queue.add('stuck', {});
+      await once(worker.stdout, 'data');
+      const old = `select 1 from graphile_worker.jobs where locked_at < now() - interval '2.1 seconds'`;
+      while ((await database.query(old)).length === 0) await database.query('select pg_sleep(0.1)');
+      const running = queue.run();
+      await queue.add('other', {});
+      await looked;
+      await queue.stop();
+      await running;
+      expect(taken).toBe(false);
+      expect(await database.query(old)).toHaveLength(1);
+      worker.kill('SIGKILL');
+      await once(worker, 'exit');
+    });
+
+    it('has written down the end of every job when it stopped', async () => {
+      for (let round = 0; round < 5; round++) {
+        let done: () => void = () => undefined;
+        const one = new Promise<void>((resolve) => {
+          done = resolve;
+        });
+        const queue = await openQueue(database, { step: async () => done() }, { concurrency: 2 });
+        await queue.add('step', {});
+        const running = queue.run();
+        await one;
+        await queue.stop();
+        await running;
+        expect(await database.query('select id from graphile_worker.jobs')).toEqual([]);
+      }
+    });
+
     it('hands the job of a killed worker to the next one', async () => {
       let taken: () => void = () => undefined;
       const again = new Promise<void>((resolve) => {
