@@ -84,6 +84,10 @@ export async function saveCheckpoint(
   const root = join(output, 'checkpoints');
   const folder = join(root, `step-${String(state.progress.step).padStart(9, '0')}`);
   await writeFolder(folder, { ...files, 'state.bin': bin, 'state.json': Buffer.from(canonicalJson(json)) });
+  // What a killed process left half written.
+  for (const name of await readdir(root)) {
+    if (/^\.step-.*\.new$/.test(name)) await rm(join(root, name), { recursive: true, force: true });
+  }
   const all = await listCheckpoints(output);
   for (const name of all.slice(0, -kept)) await rm(join(root, name), { recursive: true, force: true });
   return folder;

@@ -169,8 +169,9 @@ function open(tf: Tf, job: TrainJob): Session {
 }
 
 function forward(tf: Tf, model: LayersModel, input: Tensor, training: boolean): Tensor {
-  if (input.rank === 0 || !(input instanceof tf.Tensor))
-    throw new Error('preprocess() did not return a batch');
+  if (!(input instanceof tf.Tensor) || input.rank === 0) {
+    throw new Error('preprocess() did not return a batch as a tensor');
+  }
   const output = model.apply(input, { training });
   return (Array.isArray(output) ? output[0] : output) as Tensor;
 }

@@ -63,7 +63,10 @@ export interface TrainJob extends ModelCode {
   output: string;
 }
 
-/** Numbers by name: `loss` (nats), `accuracy` (0 to 1), with `validation` ones as `validationLoss`, `validationAccuracy`. */
+/**
+ * Numbers by name: `loss` (mean cross-entropy in nats, without penalties of regularisers) and `accuracy` (0 to 1) over
+ * the epoch so far, while the weights change; `validationLoss` and `validationAccuracy` at its end.
+ */
 export type Metrics = Record<string, number>;
 
 /**

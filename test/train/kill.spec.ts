@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, symlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -54,10 +54,13 @@ it('a training killed twice with SIGKILL ends with the bytes of one that was lef
     const second = await trainAndKill(script, parts, { epoch: 4, when: 'working' });
     expect(second.signal).toBe('SIGKILL');
     expect(second.epochs.slice(0, 2)).toEqual([3, 4]);
+    // As if the kill had come in the middle of writing.
+    await mkdir(join(parts, 'checkpoints', '.step-000000077.1.new'));
     const third = await trainAndKill(script, parts, null);
     expect(third).toMatchObject({ signal: null, last: { kind: 'done' } });
     expect(third.epochs[0]).toBeGreaterThan(4);
 
+    expect(await readdir(join(parts, 'checkpoints'))).toEqual(['step-000000065', 'step-000000078']);
     for (const path of ['model', 'checkpoints/step-000000078']) {
       const files = (await readdir(join(whole, path))).sort();
       expect((await readdir(join(parts, path))).sort()).toEqual(files);

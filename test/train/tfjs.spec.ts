@@ -204,6 +204,18 @@ describe('a training that cannot go on', () => {
       /no such layer/,
     ],
     [
+      'a preprocess that gives no tensor',
+      'code-invalid',
+      { preprocess: (() => undefined) as unknown as TrainJob['preprocess'] },
+      /preprocess\(\) did not return a batch/,
+    ],
+    [
+      'a build that is not synchronous',
+      'code-invalid',
+      { build: (async () => null) as unknown as TrainJob['build'] },
+      /did not return a tf.LayersModel/,
+    ],
+    [
       'a label beyond the classes',
       'data-invalid',
       {
