@@ -83,7 +83,13 @@ function localManifest(input: PlanInput, traffic: readonly number[], resources: 
         },
         ...(input.from === null
           ? []
-          : [{ candidate: input.from, traffic: traffic.map((share) => `${100 - share}%`), at_the_end: 'stopped' }]),
+          : [
+              {
+                candidate: input.from,
+                traffic: traffic.map((share) => `${100 - share}%`),
+                at_the_end: 'stopped',
+              },
+            ]),
       ],
       canary: { max_error_rate: environmentConfig.max_error_rate, smoke: 'before any traffic' },
     },
@@ -104,6 +110,7 @@ function seldonManifest(input: PlanInput, traffic: readonly number[], resources:
         to: { candidate: input.to, package: input.package },
         replicas: input.environmentConfig.replicas,
         traffic: share,
+        maxErrorRate: input.environmentConfig.max_error_rate,
         resources,
         image: input.image ?? serveImage,
         namespace: input.environmentConfig.namespace ?? null,

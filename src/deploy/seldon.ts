@@ -14,6 +14,8 @@ export interface SeldonInput {
   replicas: number;
   /** Share of requests for `to` in percent; `from` gets the rest and goes at 100. */
   traffic: number;
+  /** Largest share of failed requests the canary may show; told to whoever moves the traffic. */
+  maxErrorRate: number;
   resources: Resources;
   /** The image that runs `cdl serve`. */
   image: string;
@@ -45,6 +47,7 @@ export function renderSeldonDeployment(input: SeldonInput): string {
         annotations: {
           'cdl.dev/candidate': input.to.candidate,
           'cdl.dev/package': input.to.package,
+          'cdl.dev/max-error-rate': String(input.maxErrorRate),
         },
       },
       spec: {
@@ -54,7 +57,7 @@ export function renderSeldonDeployment(input: SeldonInput): string {
         predictors,
       },
     },
-    { lineWidth: 0 },
+    { lineWidth: 0, aliasDuplicateObjects: false },
   );
 }
 
