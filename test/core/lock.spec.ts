@@ -425,7 +425,9 @@ describe('git merge of two branches', () => {
   it('does not put a change into the copy when the other side copies the entry and changes the original', () => {
     const moved = withEntry(two, 'fashion', 'canary', sample('fashion', 'x'));
     const theirs = withEntry(moved, 'fashion', 'production', sample('fashion', 'theirs'));
-    const ours = withEntry(two, 'fashion', 'production', sample('fashion', 'ours'));
+    // The same candidate evaluated anew: the case in which line 1 stays and cannot collide.
+    const again = { ...sample('fashion', 'x'), evaluation: digestBytes('again') };
+    const ours = withEntry(two, 'fashion', 'production', again);
     expect(merge(two, ours, theirs)).toBeNull();
     expect(mergeLocks(two, ours, theirs)).toEqual({ kind: 'conflict', entries: [['fashion', 'production']] });
   });
