@@ -83,7 +83,7 @@ export function databaseContract(
       await database.query(
         'drop schema if exists graphile_worker cascade; drop schema public cascade; create schema public',
       );
-      await others.finish(under, 'open');
+      await (await openDatabase(under)).close();
     });
 
     const countRows = async () =>

@@ -153,6 +153,7 @@ describe('the embedded database', () => {
     await database.query(insert);
     await database.close();
     await stopped(long);
+    await rm(decodeURIComponent(new URL(database.url).hostname), { recursive: true });
     await rm(folder, { recursive: true, force: true });
     folder = '';
   });
