@@ -1,5 +1,6 @@
 import { createHmac, randomUUID } from 'node:crypto';
-import { payloadOf, type Snapshot, takeSnapshot } from './hook-payloads.ts';
+import { payloadOf } from './hook-payloads.ts';
+import { type Snapshot, takeSnapshot } from './hook-snapshot.ts';
 import type { Hook, Project, World, WorldEvent } from './state.ts';
 
 /** One attempt to deliver an event, as GitLab logs it (doc: api/project_webhooks, "List project webhook events"). */

@@ -235,7 +235,7 @@ async function answer(
   };
   const work = async (folder: string): Promise<Reply> => {
     try {
-      return await handle(forge, recorder, route, request, entry, folder);
+      return await handle(forge, recorder, route, request, reply.raw, entry, folder);
     } catch (error) {
       if (error instanceof ApiError) {
         if (error.status === 501) recorder.violation({ ...entry, status: 501 }, error.message);
@@ -259,6 +259,7 @@ async function handle(
   recorder: Recorder,
   route: Route,
   request: FastifyRequest,
+  reply: ServerResponse,
   entry: RecordedRequest,
   folder: string,
 ): Promise<Reply> {
@@ -277,7 +278,7 @@ async function handle(
   entry.user = caller.user?.username ?? null;
   checkScope(route, caller.token);
   const gone = new AbortController();
-  request.raw.once('aborted', () => gone.abort());
+  reply.once('close', () => gone.abort());
   const call: Call = {
     ...forge,
     ...caller,
