@@ -70,14 +70,15 @@ function parametersOf(
 }
 
 /**
- * Condenses GitLab's OpenAPI file (Swagger 2.0, in YAML) to the operations of the route table: the text of
+ * Condenses GitLab's OpenAPI file (Swagger 2.0, in YAML) to the operations of the route table and of the runner's side: the text of
  * `gitlab-api.generated.json`. Operations the file does not have are left out; {@link missingOperations} names them.
  */
 export function generateGitlabApi(openapiYaml: string, routes: readonly Route[]): string {
   const document = documentSchema.parse(parse(openapiYaml, { maxAliasCount: -1 }));
-  const wanted = new Set(
-    routes.flatMap((route) => ('operationId' in route.spec ? [route.spec.operationId] : [])),
-  );
+  const wanted = new Set([
+    ...coordinatorOperations,
+    ...routes.flatMap((route) => ('operationId' in route.spec ? [route.spec.operationId] : [])),
+  ]);
   const api: GitlabApi = {};
   for (const [path, methods] of Object.entries(document.paths)) {
     for (const [method, operation] of Object.entries(methods)) {

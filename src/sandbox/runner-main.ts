@@ -31,6 +31,7 @@ async function main(): Promise<void> {
     log: (line) => process.stderr.write(`${line}\n`),
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void runner.stop());
+  await runner.done;
 }
 
 main().catch((error: unknown) => {

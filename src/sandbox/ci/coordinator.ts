@@ -6,7 +6,7 @@ import { ApiError, type Call, type Reply, type Route } from '../route.ts';
 import { announce, type Job, type Pipeline, type Project, type World } from '../state.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { jobPayload } from './payload.ts';
-import type { JobQueue, RunnerRegistration } from './queue.ts';
+import type { JobQueue, RunnerRegistration, Waiting } from './queue.ts';
 
 /** What the runner's side of the API works on. */
 export interface Coordinator {
@@ -71,7 +71,7 @@ export function coordinatorRoutes(world: World, coordinator: Coordinator): Route
 
   const request = async (call: Call): Promise<Reply> => {
     const runner = requireRunner(call);
-    const waiting = await coordinator.queue.take(runner, coordinator.holdMs, call.signal);
+    const waiting = await takeWhileConnected(call, runner);
     if (waiting === null) return { status: 204, headers: { 'x-gitlab-last-update': String(Date.now()) } };
     const { job } = waiting;
     const project = world.projects.get(job.projectId);
@@ -81,6 +81,24 @@ export function coordinatorRoutes(world: World, coordinator: Coordinator): Route
     const { upstream, variables } = life.inputsOf(project, pipeline, job);
     const facts = life.record(pipeline);
     return { status: 201, body: jobPayload(world, project, pipeline, job, facts, variables, upstream) };
+  };
+
+  // A request whose body was read says nothing when its caller goes away; the connection does.
+  const takeWhileConnected = async (call: Call, runner: RunnerRegistration): Promise<Waiting | null> => {
+    const gone = new AbortController();
+    const leave = (): void => gone.abort();
+    const { socket } = call.request;
+    socket.once('close', leave);
+    try {
+      if (socket.destroyed) return null;
+      return await coordinator.queue.take(
+        runner,
+        coordinator.holdMs,
+        AbortSignal.any([call.signal, gone.signal]),
+      );
+    } finally {
+      socket.off('close', leave);
+    }
   };
 
   const update = (call: Call): Reply => {

@@ -1,7 +1,7 @@
 import { fullPath } from '../access.ts';
 import type { Job, Pipeline, Project, World } from '../state.ts';
 import { resolveVariables } from './expand-variables.ts';
-import { jobVariables } from './predefined.ts';
+import { jobVariables, repositoryUrl } from './predefined.ts';
 
 /** A variable as runners get it: `raw` is not expanded, `masked` is hidden in logs. */
 export interface PayloadVariable {
@@ -84,7 +84,6 @@ export function jobPayload(
   upstream: readonly Job[],
 ): object {
   const { spec } = job;
-  const { protocol, host } = new URL(world.url);
   const pipelineRef = `refs/pipelines/${pipeline.id}`;
   const step = { timeout: spec.timeout, when: 'on_success', allow_failure: false };
   return {
@@ -101,7 +100,7 @@ export function jobPayload(
       time_in_queue_seconds: 0,
     },
     git_info: {
-      repo_url: `${protocol}//gitlab-ci-token:${job.token}@${host}/${fullPath(project)}.git`,
+      repo_url: repositoryUrl(world, project, job.token),
       ref: pipeline.ref,
       ref_type: pipeline.tag ? 'tag' : 'branch',
       sha: pipeline.sha,

@@ -6,6 +6,18 @@ import type { Repository } from './repository.ts';
 
 const zeros = '0'.repeat(40);
 
+function address(world: World): string {
+  return world.url || 'http://sandbox.invalid';
+}
+
+/** Where a job clones from, with its token. */
+export function repositoryUrl(world: World, project: Project, token: string): string {
+  const url = new URL(`${address(world)}/${fullPath(project)}.git`);
+  url.username = 'gitlab-ci-token';
+  url.password = token;
+  return url.href;
+}
+
 /** Whether the pipeline's ref is protected: a protected branch, but never a merge request's head. */
 export function isProtectedRef(
   project: Project,
@@ -23,7 +35,8 @@ export async function pipelineVariables(
 ): Promise<Record<string, string>> {
   const path = fullPath(project);
   const namespace = path.slice(0, path.lastIndexOf('/'));
-  const server = new URL(world.url || 'http://sandbox.invalid');
+  const server = new URL(address(world));
+  const base = address(world);
   const commit = (await repository.commit(request.sha)) ?? { message: '', author: '', timestamp: '' };
   const [title = '', ...rest] = commit.message.split('\n');
   const user = world.users.get(request.userId);
@@ -34,7 +47,7 @@ export async function pipelineVariables(
     GITLAB_FEATURES: '',
     CI_SERVER: 'yes',
     CI_SERVER_NAME: 'GitLab',
-    CI_SERVER_URL: server.origin,
+    CI_SERVER_URL: base,
     CI_SERVER_HOST: server.hostname,
     CI_SERVER_PORT: server.port || (server.protocol === 'https:' ? '443' : '80'),
     CI_SERVER_PROTOCOL: server.protocol.replace(':', ''),
@@ -44,7 +57,7 @@ export async function pipelineVariables(
     CI_SERVER_VERSION_MINOR: '8',
     CI_SERVER_VERSION_PATCH: '0',
     CI_SERVER_REVISION: 'sandbox',
-    CI_API_V4_URL: `${server.origin}/api/v4`,
+    CI_API_V4_URL: `${base}/api/v4`,
     CI_CONFIG_PATH: project.settings.ciConfigPath ?? '.gitlab-ci.yml',
     CI_DEFAULT_BRANCH: project.defaultBranch,
     CI_PROJECT_ID: String(project.id),
@@ -56,7 +69,7 @@ export async function pipelineVariables(
     CI_PROJECT_NAMESPACE: namespace,
     CI_PROJECT_NAMESPACE_SLUG: slug(namespace),
     CI_PROJECT_ROOT_NAMESPACE: path.split('/')[0] ?? '',
-    CI_PROJECT_URL: `${server.origin}/${path}`,
+    CI_PROJECT_URL: `${base}/${path}`,
     CI_PROJECT_VISIBILITY: 'private',
     CI_PIPELINE_SOURCE: request.source,
     CI_PIPELINE_TRIGGERED: request.source === 'trigger' ? 'true' : '',
@@ -77,7 +90,7 @@ export async function pipelineVariables(
     GITLAB_USER_EMAIL: user === undefined ? '' : `${user.username}@sandbox.invalid`,
     ...(request.tag ? { CI_COMMIT_TAG: request.ref } : {}),
     ...(request.tag || isMerge ? {} : { CI_COMMIT_BRANCH: request.ref }),
-    ...mergeRequestVariables(project, request, server.origin),
+    ...mergeRequestVariables(project, request, base),
   };
   const open = [...project.mergeRequests.values()]
     .filter(
@@ -137,7 +150,7 @@ export function jobVariables(
   job: Job,
 ): Record<string, string> {
   const path = fullPath(project);
-  const { host, origin, protocol } = new URL(world.url || 'http://sandbox.invalid');
+  const origin = address(world);
   const environment = job.spec.environment;
   return {
     CI_PIPELINE_ID: String(pipeline.id),
@@ -155,7 +168,7 @@ export function jobVariables(
     CI_JOB_TIMEOUT: String(job.spec.timeout),
     ...(job.spec.image === null ? {} : { CI_JOB_IMAGE: job.spec.image }),
     ...(job.spec.when === 'manual' ? { CI_JOB_MANUAL: 'true' } : {}),
-    CI_REPOSITORY_URL: `${protocol}//gitlab-ci-token:${job.token}@${host}/${path}.git`,
+    CI_REPOSITORY_URL: repositoryUrl(world, project, job.token),
     ...(environment === null
       ? {}
       : {

@@ -23,6 +23,8 @@ export interface RunnerOptions {
 
 /** A working runner. */
 export interface Runner {
+  /** Resolves when the runner was stopped; rejects (UpstreamError) when the forge refuses it for good. */
+  done: Promise<void>;
   /** Takes no more jobs, ends running ones and waits until they are reported. */
   stop(): Promise<void>;
 }
@@ -63,13 +65,14 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
   };
 
   const workers = Array.from({ length: options.concurrency }, work);
-  const finished = Promise.allSettled(workers).then((results) => {
-    for (const result of results) if (result.status === 'rejected') log(String(result.reason));
-  });
+  // One worker that is refused ends the others too.
+  const done = Promise.all(workers.map((worker) => worker.finally(() => stopping.abort()))).then(() => {});
+  done.catch(() => {});
   return {
+    done,
     async stop() {
       stopping.abort();
-      await finished;
+      await Promise.allSettled(workers);
     },
   };
 }
