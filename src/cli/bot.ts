@@ -1,8 +1,7 @@
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 /** `cdl bot`: the one place where the command line reaches into `bot/`, and only when it is called. */
 export async function bot(input: CommandInput): Promise<number> {
-  const { runBot } = await import('../../bot/main.ts');
-  await runBot(input.env, input.console.signal);
-  return 0;
+  const { main } = await import('../../bot/main.ts');
+  return main(input.env);
 }

@@ -1,4 +1,4 @@
-import type { CommandEntry } from './program.ts';
+import type { CommandEntry } from './types.ts';
 
 /** Every command that is no step. A command whose work is not in this version is not listed. */
 export const commands: readonly CommandEntry[] = [

@@ -3,7 +3,7 @@ import { describeError, UserError } from '../core/error.ts';
 import { parseLock } from '../core/lock.ts';
 import { run } from '../exec/run.ts';
 import { cacheFolder, findRoot, openZone, readProject, readTrustedKeys } from '../steps/context.ts';
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 interface Check {
   name: string;

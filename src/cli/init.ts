@@ -6,7 +6,7 @@ import { parseProject, projectFile } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 async function git(cwd: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
   const result = await run('git', args, { cwd, env });

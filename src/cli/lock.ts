@@ -5,7 +5,7 @@ import { UserError } from '../core/error.ts';
 import { emptyLock, type Lock, lockFile, mergeLocks, parseLock, renderLock } from '../core/lock.ts';
 import { nearest } from '../core/suggest.ts';
 import { findRoot } from '../steps/context.ts';
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 const actions = ['show', 'verify', 'merge'];
 

@@ -5,28 +5,6 @@ import type { StepEntry } from '../steps/index.ts';
 import { commands } from './commands.ts';
 import type { CommandConsole } from './console.ts';
 
-/** What every command gets. */
-export interface CommandInput {
-  env: NodeJS.ProcessEnv;
-  console: CommandConsole;
-  version: string;
-  cwd: string;
-  /** Flags by camelCase name. */
-  options: Record<string, unknown>;
-  /** Positional arguments; absent ones are undefined. */
-  args: (string | undefined)[];
-}
-
-/** A command that is no step. Its code is loaded when it is called. */
-export interface CommandEntry {
-  name: string;
-  summary: string;
-  arguments: string[];
-  options: { flags: string; description: string; default?: string; choices?: string[] }[];
-  examples: string[];
-  load(): Promise<(input: CommandInput) => Promise<number>>;
-}
-
 /** Parses the command line and runs the command. Returns the exit code; throws UserError usage for what nobody meant. */
 export async function createProgram(setup: {
   argv: readonly string[];

@@ -11,7 +11,7 @@ import { lockEntry, lockFile, parseLock } from '../core/lock.ts';
 import { packageRoot } from '../exec/root.ts';
 import { childEnvironment, findRoot, openZone } from '../steps/context.ts';
 import { hashFile } from '../store/stream.ts';
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 interface Served {
   folder: string;

@@ -8,7 +8,7 @@ import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { createContext } from '../steps/context.ts';
 import { readLive } from '../steps/trusted.ts';
-import type { CommandInput } from './program.ts';
+import type { CommandInput } from './types.ts';
 
 interface Row {
   model: string;

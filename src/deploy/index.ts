@@ -19,3 +19,9 @@ export async function openTarget(config: TargetConfig): Promise<Target> {
 export function describeTraffic(plan: Pick<Plan, 'traffic'>): string {
   return plan.traffic.map((share) => `${share} %`).join(' → ');
 }
+
+/** Stops the gateway and every server of a `local` target; what was deployed comes back with the next deployment. */
+export async function stopLocalTarget(folder: string): Promise<void> {
+  const { openLocalTarget } = await import('./local.ts');
+  await openLocalTarget({ folder }).stop();
+}

@@ -61,18 +61,5 @@ export async function readDecisions(
   for await (const entry of zone.listRecords(decisionPrefix(ctx.project.project, model, environment))) {
     envelopes.push((await zone.readRecord(entry.key))?.value);
   }
-  const decisions = openChain(envelopes, ctx.trustedKeys());
-  for (const decision of decisions) {
-    const same =
-      decision.project === ctx.project.project &&
-      decision.model === model &&
-      decision.environment === environment;
-    if (!same) {
-      throw new UserError(
-        'decision-invalid',
-        `decision ${decision.seq} is about ${decision.project}/${decision.model}/${decision.environment}`,
-      );
-    }
-  }
-  return decisions;
+  return openChain(envelopes, ctx.trustedKeys(), { project: ctx.project.project, model, environment });
 }

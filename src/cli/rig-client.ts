@@ -1,0 +1,99 @@
+import { UserError } from '../core/error.ts';
+import type { Actor, Rig } from './rig.ts';
+
+/** A merge request as the forge's API answers; only what the demo looks at. */
+export interface ApiMergeRequest {
+  iid: number;
+  sha: string;
+  state: string;
+  web_url: string;
+  merge_commit_sha: string | null;
+  detailed_merge_status: string;
+}
+
+/** The forge's API as a person uses it from a script: their own token, GitLab's own routes. */
+export function openApi(rig: Rig, actor: Actor) {
+  const base = `${rig.sandbox.url}/api/v4/projects/${rig.project.id}`;
+  const call = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const response = await fetch(`${base}${path}`, {
+      method,
+      headers: {
+        'private-token': actor.token,
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (!response.ok) {
+      throw new UserError('forge-denied', `${method} ${path}: ${response.status} ${text.slice(0, 300)}`);
+    }
+    return (text ? JSON.parse(text) : null) as T;
+  };
+  return {
+    call,
+    openMergeRequest: (source: string, title: string) =>
+      call<ApiMergeRequest>('POST', '/merge_requests', {
+        source_branch: source,
+        target_branch: 'main',
+        title,
+      }),
+    mergeRequest: (iid: number) => call<ApiMergeRequest>('GET', `/merge_requests/${iid}`),
+    comment: (iid: number, body: string) =>
+      call<{ id: number }>('POST', `/merge_requests/${iid}/notes`, { body }),
+    merge: (iid: number, sha: string) =>
+      call<ApiMergeRequest>('PUT', `/merge_requests/${iid}/merge`, { sha }),
+    notes: (iid: number) =>
+      call<{ id: number; body: string; author: { username: string }; system: boolean }[]>(
+        'GET',
+        `/merge_requests/${iid}/notes?per_page=100&sort=asc&order_by=created_at`,
+      ),
+    pipelines: (iid: number) =>
+      call<{ id: number; sha: string; status: string; web_url: string }[]>(
+        'GET',
+        `/merge_requests/${iid}/pipelines`,
+      ),
+    jobs: (pipeline: number) =>
+      call<{ id: number; name: string; status: string; web_url: string }[]>(
+        'GET',
+        `/pipelines/${pipeline}/jobs?per_page=100`,
+      ),
+    statuses: (sha: string) =>
+      call<{ name: string; status: string; description: string | null }[]>(
+        'GET',
+        `/repository/commits/${sha}/statuses`,
+      ),
+  };
+}
+
+/** Resolves with the first value that is not null, looking again whenever anything happens on the forge. Throws UserError when time runs out. */
+export async function until<T>(
+  rig: Rig,
+  what: string,
+  look: () => Promise<T | null> | T | null,
+  seconds = 240,
+): Promise<T> {
+  const { events } = rig.sandbox.world;
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    let wake = () => {};
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const onEvent = () => wake();
+    events.on('event', onEvent);
+    // Store and decisions change without an event of the forge: look at least this often.
+    const timer = setTimeout(wake, 500);
+    try {
+      const value = await look();
+      if (value !== null) return value;
+      if (Date.now() > deadline)
+        throw new UserError('not-available', `${what} did not happen within ${seconds} s`);
+      if (rig.bot.process.exitCode !== null)
+        throw new UserError('not-available', 'the bot ended unexpectedly');
+      await woken;
+    } finally {
+      clearTimeout(timer);
+      events.off('event', onEvent);
+    }
+  }
+}

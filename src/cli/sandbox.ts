@@ -1,0 +1,58 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { UserError } from '../core/error.ts';
+import { cacheFolder, npmRegistry } from '../steps/context.ts';
+import { startRig } from './rig.ts';
+import type { CommandInput } from './types.ts';
+
+/** A port number from a flag. Throws UserError usage. */
+export function portOf(value: unknown): number {
+  const port = Number(value);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new UserError('usage', `--port takes a number from 0 to 65535, not ${String(value)}`);
+}
+
+/** `cdl sandbox`: an empty project with runners and bot, ready for `git push`, until it is stopped. */
+export async function sandbox(input: CommandInput): Promise<number> {
+  const given = input.options.folder as string | undefined;
+  const folder = given ? resolve(input.cwd, given) : await mkdtemp(join(tmpdir(), 'cdl-sandbox-'));
+  await mkdir(folder, { recursive: true });
+  const rig = await startRig({
+    folder,
+    cacheFolder: cacheFolder(input.env),
+    port: portOf(input.options.port),
+    npmRegistry: await npmRegistry(input.env),
+    systemPath: input.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
+    version: input.version,
+    project: 'acme/fashion',
+    log: (line) => input.console.log(line),
+  });
+  const people = Object.entries(rig.people).map(([role, actor]) => ({
+    role,
+    username: actor.user.username,
+    token: actor.token,
+  }));
+  input.console.print(
+    [
+      `sandbox   ${rig.sandbox.url}`,
+      `project   ${rig.repository}`,
+      `bot       ${rig.bot.url}`,
+      ...people.map((one) => `${one.role.padEnd(11)} ${one.username.padEnd(6)} token ${one.token}`),
+      '',
+      'Try:',
+      `  cdl init fashion --validator ${rig.people.validator.user.username} && cd fashion`,
+      `  git remote add origin ${rig.repository.replace('://', `://${rig.people.maintainer.user.username}:TOKEN@`)}`,
+      '  git push -u origin main',
+      'Stop with Ctrl-C.',
+    ].join('\n'),
+    { url: rig.sandbox.url, repository: rig.repository, bot: rig.bot.url, people },
+  );
+  await new Promise<void>((done) => {
+    if (input.console.signal.aborted) done();
+    input.console.signal.addEventListener('abort', () => done(), { once: true });
+  });
+  await rig.close();
+  if (!given) await rm(folder, { recursive: true, force: true });
+  return 0;
+}

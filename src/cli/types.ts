@@ -1,0 +1,23 @@
+import type { CommandConsole } from './console.ts';
+
+/** What every command gets. */
+export interface CommandInput {
+  env: NodeJS.ProcessEnv;
+  console: CommandConsole;
+  version: string;
+  cwd: string;
+  /** Flags by camelCase name. */
+  options: Record<string, unknown>;
+  /** Positional arguments; absent ones are undefined. */
+  args: (string | undefined)[];
+}
+
+/** A command that is no step. Its code is loaded when it is called. */
+export interface CommandEntry {
+  name: string;
+  summary: string;
+  arguments: string[];
+  options: { flags: string; description: string; default?: string; choices?: string[] }[];
+  examples: string[];
+  load(): Promise<(input: CommandInput) => Promise<number>>;
+}
