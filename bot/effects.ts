@@ -1,6 +1,7 @@
 import {
   candidateKey,
   chartsOf,
+  claimKey,
   type Decision,
   decisionDigest,
   decisionKey,
@@ -52,7 +53,9 @@ export function createEffects(
     },
     status: (sha, status) => forge.setStatus(sha, status),
     async recordCandidate(candidate, claim) {
-      await trusted.writeRecord(candidateKey(candidate), claim, { ifAbsent: true });
+      // Whoever finds the candidate finds the claim, so that comes first.
+      await trusted.writeRecord(claimKey(candidate), claim, { ifAbsent: true });
+      await trusted.writeRecord(candidateKey(candidate), claim.candidate, { ifAbsent: true });
     },
     async startEvaluation({ ref, question, head, inputs }) {
       const pipeline = await forge.runPipeline(ref, inputs);

@@ -1,6 +1,4 @@
 import {
-  candidateKey,
-  claimSchema,
   createEntry,
   type Decision,
   type Digest,
@@ -12,6 +10,7 @@ import {
   shortDigest,
   withEntry,
 } from '../src/index.ts';
+import { readClaim } from './claim.ts';
 import { lockAt, projectAt, readDecisions, readLive } from './read.ts';
 import type { BotContext } from './types.ts';
 
@@ -72,10 +71,9 @@ async function entryOf(
   context: BotContext,
   live: NonNullable<LiveState['current']>,
 ): Promise<LockEntry | null> {
-  const record = await context.trusted.readRecord(candidateKey(live.candidate));
-  const claim = record ? claimSchema.safeParse(record.value) : null;
-  if (!claim?.success) return null;
-  const { candidate, version, run } = claim.data;
+  const claim = await readClaim(context.trusted, live.candidate);
+  if (!claim) return null;
+  const { candidate, version, run } = claim;
   return createEntry(candidate, live.evaluation, { version, run });
 }
 

@@ -1,14 +1,5 @@
 import {
-  type Artifact,
-  type Candidate,
   type Change,
-  type Claim,
-  candidateDigest,
-  candidateKey,
-  claimPath,
-  claimSchema,
-  codeDigest,
-  configDigest,
   type Decision,
   type Digest,
   decisionPrefix,
@@ -16,7 +7,6 @@ import {
   digestSchema,
   type Evaluation,
   emptyLock,
-  entryCandidate,
   evaluationKey,
   evaluationQuestion,
   evaluationSchema,
@@ -39,6 +29,7 @@ import {
   UserError,
   type Zone,
 } from '../src/index.ts';
+import { checkClaim, packageOf } from './claim.ts';
 import { changeName } from './plan.ts';
 import type { CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
 
@@ -120,118 +111,6 @@ export async function readHeadPipeline(sources: Sources, change: Change): Promis
   const state: PipelineState =
     jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
   return { pipeline, state, failed };
-}
-
-async function claimOf(sources: Sources, head: HeadPipeline | null, model: string): Promise<unknown> {
-  if (head?.state !== 'success') return null;
-  const jobs = (await sources.forge.jobs(head.pipeline.id)).filter((job) => job.state === 'success');
-  // The one that usually has it first: every job without it costs a request.
-  jobs.sort((a, b) => Number(b.name.includes('register')) - Number(a.name.includes('register')));
-  for (const job of jobs) {
-    const bytes = await sources.forge.artifact(job.id, claimPath(model));
-    if (!bytes) continue;
-    try {
-      return JSON.parse(bytes.toString('utf8'));
-    } catch {
-      return { unreadable: true };
-    }
-  }
-  return null;
-}
-
-async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> {
-  if (!(await work.hasArtifact(digest))) return null;
-  return work.getArtifact(digest);
-}
-
-/** What is wrong with a candidate's artifacts; empty when they are there and belong together. */
-async function artifactProblems(
-  work: Zone,
-  candidate: Candidate,
-): Promise<{ problems: string[]; bytes: number }> {
-  const problems: string[] = [];
-  const expect = async (digest: Digest, kind: Artifact['kind'], parent: Digest | null) => {
-    const artifact = await artifactOf(work, digest).catch((error: unknown) => {
-      if (error instanceof UserError) return null;
-      throw error;
-    });
-    if (!artifact) problems.push(`the ${kind} ${digest} is not in the store, or not whole`);
-    else if (artifact.kind !== kind) problems.push(`${digest} is a ${artifact.kind}, not a ${kind}`);
-    else if (parent && !artifact.parents.includes(parent)) {
-      problems.push(`the ${kind} ${digest} was not made from ${parent}`);
-    }
-    return artifact;
-  };
-  const packaged = await expect(candidate.package, 'package', candidate.checkpoint);
-  const checkpoint = await expect(candidate.checkpoint, 'checkpoint', candidate.dataset);
-  await expect(candidate.dataset, 'dataset', null);
-  for (const [name, wanted] of [
-    ['code', candidate.code],
-    ['config', candidate.config],
-  ] as const) {
-    const made = checkpoint?.meta[name];
-    if (typeof made === 'string' && made !== wanted)
-      problems.push(`the checkpoint was trained with other ${name}`);
-  }
-  return { problems, bytes: packaged?.files.reduce((sum, file) => sum + file.size, 0) ?? 0 };
-}
-
-/**
- * The candidate of a head: what its pipeline claims, or while that pipeline still runs what its lock entry names, in
- * both cases only if git and the store agree.
- */
-async function checkClaim(
-  sources: Sources,
-  input: {
-    head: HeadPipeline | null;
-    commit: string;
-    model: string;
-    config: ModelConfig;
-    lock: Lock;
-    environment: string;
-  },
-): Promise<CheckedClaim> {
-  const { model, config } = input;
-  const [code, raw] = await Promise.all([
-    sources.mirror.codeFiles(input.commit, config.code).then(codeDigest),
-    claimOf(sources, input.head, model),
-  ]);
-  let claim: Claim;
-  let source: 'pipeline' | 'lock' = 'pipeline';
-  if (raw !== null) {
-    const parsed = claimSchema.safeParse(raw);
-    if (!parsed.success) return { kind: 'wrong', problems: [`${claimPath(model)} is not a claim`] };
-    claim = parsed.data;
-  } else {
-    // After the bot's own lock commit the content is known already; nobody has to wait for its (cached) pipeline.
-    const entry = lockEntry(input.lock, model, input.environment);
-    if (!entry || entry.code !== code || entry.config !== configDigest(config)) return { kind: 'none' };
-    const known = await sources.trusted.readRecord(candidateKey(entry.candidate));
-    if (!known || input.head?.state === 'success') return { kind: 'none' };
-    claim = { v: 1, candidate: entryCandidate(model, entry), ...entry.info };
-    source = 'lock';
-  }
-  const { candidate } = claim;
-  const problems: string[] = [];
-  if (candidate.model !== model) problems.push(`the claim is about ${candidate.model}, not ${model}`);
-  if (candidate.code !== code) problems.push('code: the claim names other files than the commit has');
-  if (candidate.config !== configDigest(config))
-    problems.push('config: the claim names another configuration');
-  const artifacts = await artifactProblems(sources.work, candidate);
-  problems.push(...artifacts.problems);
-  if (problems.length > 0) return { kind: 'wrong', problems };
-  const digest = candidateDigest(candidate);
-  const record = await sources.trusted.readRecord(candidateKey(digest));
-  // The first record wins, so that version and run in the lock do not depend on who asked last.
-  const kept = record ? claimSchema.safeParse(record.value) : null;
-  return {
-    kind: 'verified',
-    claim: kept?.success ? kept.data : claim,
-    digest,
-    source,
-    recorded: record !== null,
-    bytes: artifacts.bytes,
-  };
 }
 
 /** The answer to a question, from the trusted zone alone. */
@@ -439,12 +318,4 @@ function baselineOf(
     if (approved) return approved.baseline;
   }
   return live?.current?.candidate ?? null;
-}
-
-/** The package of a candidate that is or was live; null when nothing tells. */
-async function packageOf(trusted: Zone, live: LiveState | null, candidate: Digest): Promise<Digest | null> {
-  if (live?.current?.candidate === candidate) return live.current.package;
-  const record = await trusted.readRecord(candidateKey(candidate));
-  const claim = record ? claimSchema.safeParse(record.value) : null;
-  return claim?.success ? claim.data.candidate.package : null;
 }

@@ -30,3 +30,8 @@ export function versionKey(project: string, model: string, version: number): str
 export function candidateKey(candidate: string): string {
   return `candidates/${candidate.replace('sha256:', '')}.json`;
 }
+
+/** Key in the trusted zone of the first verified claim of a candidate: which version it is, and the run that made it. */
+export function claimKey(candidate: string): string {
+  return `claims/${candidate.replace('sha256:', '')}.json`;
+}

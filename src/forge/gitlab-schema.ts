@@ -6,14 +6,18 @@ import type { Change, Comment, Job, Person, Pipeline, PipelineState } from './ty
 
 const personSchema = z.object({ id: z.int(), username: z.string(), name: z.string() });
 
+/** A user (doc: api/users). */
 export const userSchema = personSchema;
+/** A member (doc: api/project_members). */
 export const memberSchema = personSchema.extend({
   access_level: z.int(),
   state: z.string().optional(),
 });
 
+/** A project (doc: api/projects). */
 export const projectSchema = z.object({ id: z.int(), default_branch: z.string().nullable() });
 
+/** A merge request (doc: api/merge_requests). */
 export const mergeRequestSchema = z.object({
   iid: z.int(),
   title: z.string(),
@@ -30,6 +34,7 @@ export const mergeRequestSchema = z.object({
   web_url: z.string(),
 });
 
+/** A pipeline (doc: api/pipelines). */
 export const pipelineSchema = z.object({
   id: z.int(),
   ref: z.string(),
@@ -39,6 +44,7 @@ export const pipelineSchema = z.object({
   web_url: z.string(),
 });
 
+/** A job (doc: api/jobs). */
 export const jobSchema = z.object({
   id: z.int(),
   name: z.string(),
@@ -48,6 +54,7 @@ export const jobSchema = z.object({
   failure_reason: z.string().nullish(),
 });
 
+/** A comment (doc: api/notes). */
 export const noteSchema = z.object({
   id: z.int(),
   body: z.string(),
@@ -56,13 +63,21 @@ export const noteSchema = z.object({
   author: personSchema,
 });
 
+/** A thread (doc: api/discussions). */
 export const discussionSchema = z.object({ id: z.string(), notes: z.array(noteSchema) });
+/** A changed file (doc: api/merge_requests, diffs). */
 export const diffSchema = z.object({ old_path: z.string(), new_path: z.string() });
+/** A commit (doc: api/commits). */
 export const commitSchema = z.object({ author_name: z.string(), author_email: z.string() });
+/** A file (doc: api/repository_files). */
 export const fileSchema = z.object({ content: z.string(), encoding: z.literal('base64') });
+/** An upload (doc: api/project_markdown_uploads). */
 export const uploadSchema = z.object({ markdown: z.string() });
+/** A reaction (doc: api/emoji_reactions). */
 export const awardSchema = z.object({ name: z.string(), user: z.object({ id: z.int() }) });
+/** An issue (doc: api/issues). */
 export const issueSchema = z.object({ description: z.string().nullable(), web_url: z.string() });
+/** A webhook (doc: api/project_webhooks). */
 export const hookSchema = z.object({
   id: z.int(),
   url: z.string(),
@@ -100,10 +115,12 @@ export function toState(status: string): PipelineState {
   return states[status] ?? 'waiting';
 }
 
+/** A user as the port has them. */
 export function toPerson(user: z.infer<typeof personSchema>): Person {
   return { id: String(user.id), username: user.username, name: user.name };
 }
 
+/** A merge request as the port has it. */
 export function toChange(mr: z.infer<typeof mergeRequestSchema>): Change {
   const merged = mr.state === 'merged';
   return {
@@ -122,11 +139,13 @@ export function toChange(mr: z.infer<typeof mergeRequestSchema>): Change {
   };
 }
 
+/** A pipeline as the port has it. */
 export function toPipeline(pipeline: z.infer<typeof pipelineSchema>): Pipeline {
   const { ref, sha, source, status, web_url } = pipeline;
   return { id: String(pipeline.id), ref, sha, source, state: toState(status), url: web_url };
 }
 
+/** A job as the port has it. */
 export function toJob(job: z.infer<typeof jobSchema>): Job {
   return {
     id: String(job.id),
@@ -138,6 +157,7 @@ export function toJob(job: z.infer<typeof jobSchema>): Job {
   };
 }
 
+/** A comment as the port has it; `thread` is its discussion. */
 export function toComment(note: z.infer<typeof noteSchema>, thread: string): Comment {
   return {
     id: String(note.id),
