@@ -165,6 +165,24 @@ let signal; try { process.kill(${process.pid}, 0); signal = 'ALIVE'; } catch (e)
     await expect(predictWith(code)).rejects.toMatchObject({ code: 'code-invalid' });
   });
 
+  test.each([
+    ['negative probabilities', '[-0.5, 1.5, 0]', /-0.5 as a probability of item 0/],
+    ['rows that do not sum to 1', '[0.5, 0.4, 0]', /sums to 0.9/],
+    ['a short file', '[1]', /has 1200 bytes instead of 3600/],
+    ['rows it made up', '[1, 0, 0]', /differently alone and among others/],
+  ])('refuses %s that the model code wrote itself, saying it was done', async (_, row, message) => {
+    const top = `import { writeFileSync } from 'node:fs';`;
+    const code = withBody(
+      `if (raw.shape[0] > 1) {
+        writeFileSync(JSON.parse(process.argv[2]).out, new Uint8Array(new Float32Array(Array(${count}).fill(${row}).flat()).buffer));
+        process.send({ kind: 'done' }, () => process.exit(0));
+        for (const end = Date.now() + 20_000; Date.now() < end; );
+      }`,
+      top,
+    );
+    await expect(predictWith(code)).rejects.toThrow(message);
+  });
+
   test('refuses a model that answers differently when it sees all items at once', async () => {
     const code = withBody('if (raw.shape[0] > 1) return tf.zeros([raw.shape[0], 4])');
     await expect(predictWith(code)).rejects.toThrow(/differently alone and among others/);
