@@ -1,35 +1,8 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import { payloadOf } from './hook-payloads.ts';
 import { type Snapshot, takeSnapshot } from './hook-snapshot.ts';
+import type { HookDelivery, HookLog } from './hook-types.ts';
 import type { Hook, Project, World, WorldEvent } from './state.ts';
-
-/** One attempt to deliver an event, as GitLab logs it (doc: api/project_webhooks, "List project webhook events"). */
-export interface HookLog {
-  id: number;
-  hookId: number;
-  trigger: string;
-  url: string;
-  requestHeaders: Record<string, string>;
-  requestData: object;
-  /** HTTP status, or null when nothing answered. */
-  status: number | null;
-  responseBody: string;
-  /** Seconds. */
-  duration: number;
-  at: string;
-}
-
-/** The webhooks of a world: listens to its events, delivers them, and remembers how it went. */
-export interface HookDelivery {
-  logs: readonly HookLog[];
-  /** Sends the body of an earlier attempt again, with the same webhook id. */
-  resend(hook: Hook, logId: number): Promise<HookLog | null>;
-  /** Sends one event to one hook, whatever the hook listens to. */
-  deliver(hook: Hook, event: WorldEvent): Promise<HookLog | null>;
-  /** Resolves when nothing is on its way any more. */
-  idle(): Promise<void>;
-  close(): Promise<void>;
-}
 
 const names = {
   push: 'Push Hook',

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import type { CiEngine } from './ci-port.ts';
-import type { HookDelivery } from './hooks.ts';
-import type { Job, Project, Token, User, World } from './state.ts';
+import type { HookDelivery } from './hook-types.ts';
+import type { PipelineOutcome, PipelineRequest } from './pipeline-request.ts';
+import type { Job, Pipeline, Project, Token, User, World } from './state.ts';
 
 /** A file of a multipart body, already written to a temporary place that is removed after the call. */
 export interface UploadedFile {
@@ -73,16 +73,32 @@ export interface Route {
   handler(call: Call): Promise<Reply> | Reply;
 }
 
-/** An answer other than success, thrown by handlers. `body` is GitLab's error body: `{message}` or `{error}`. */
-export class ApiError extends Error {
-  override readonly name = 'ApiError';
-  readonly status: number;
-  readonly body: object;
-
-  constructor(status: number, body: object | string) {
-    const object = typeof body === 'string' ? { message: body } : body;
-    super(`${status} ${JSON.stringify(object)}`);
-    this.status = status;
-    this.body = object;
-  }
+/**
+ * The CI half of the sandbox as the forge half sees it. It puts pipelines and jobs into the project's maps, runs them, writes
+ * `trace.log` and `artifacts.zip` into each job's folder, keeps environments and deployments of jobs, and announces `pipeline`,
+ * `job`, `trace` and `deployment` events on the world.
+ *
+ * Mutators check what is allowed in the job's state and throw an ApiError (403, as GitLab) otherwise; who may call is checked before.
+ */
+export interface CiEngine {
+  createPipeline(project: Project, request: PipelineRequest): Promise<PipelineOutcome>;
+  cancelPipeline(project: Project, pipeline: Pipeline): Promise<Pipeline>;
+  /** Runs the failed and canceled jobs again, in place of the old ones. */
+  retryPipeline(project: Project, pipeline: Pipeline, userId: number): Promise<Pipeline>;
+  cancelJob(project: Project, job: Job): Promise<Job>;
+  /** A new job with the same spec. */
+  retryJob(project: Project, job: Job, userId: number): Promise<Job>;
+  /** Starts a manual job. */
+  playJob(
+    project: Project,
+    job: Job,
+    userId: number,
+    variables: { key: string; value: string }[],
+  ): Promise<Job>;
+  /** The runner's side: `/runners/*`, `/jobs/request`, `/jobs/:id`, `/jobs/:id/trace`, `/jobs/:id/artifacts`, … */
+  readonly routes: readonly Route[];
+  /** Stops running jobs and timers. */
+  close(): Promise<void>;
 }
+
+export { ApiError } from './api-error.ts';
