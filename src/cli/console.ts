@@ -16,14 +16,15 @@ const bar = (share: number, width: number) => {
   return '█'.repeat(full) + '░'.repeat(width - full);
 };
 
-/** Progress as one moving line on a terminal, as plain lines (at most one every two seconds a label) elsewhere. */
+/** Progress as one moving line on a terminal, as plain lines elsewhere. */
 export function createConsole(options: {
   json: boolean;
   env: NodeJS.ProcessEnv;
   signal: AbortSignal;
 }): CommandConsole {
   const terminal = Boolean(process.stderr.isTTY) && !options.env.CI && !options.json;
-  const shown = new Map<string, number>();
+  const ended = new Set<string>();
+  let shownAt = 0;
   let open = false;
   const end = () => {
     if (open) process.stderr.write('\r\x1b[2K');
@@ -45,9 +46,11 @@ export function createConsole(options: {
         open = true;
         return;
       }
+      // A label may carry changing figures; what is shown is at most a line every two seconds, and each end once.
       const now = Date.now();
-      if (share < 1 && now - (shown.get(label) ?? 0) < 2000) return;
-      shown.set(label, share < 1 ? now : Number.POSITIVE_INFINITY);
+      if (share < 1 ? now - shownAt < 2000 : ended.has(label)) return;
+      if (share < 1) shownAt = now;
+      else ended.add(label);
       process.stderr.write(`${label}: ${Math.round(share * 100)} %\n`);
     },
     print(text, value) {

@@ -335,7 +335,7 @@ export async function demo(input: CommandInput): Promise<number> {
       branch: 'wider-network',
       title: 'Widen the network to 96 units',
       told: 'Dana, the data scientist, pushes a wider network',
-      parameters: { hidden: 96, epochs: 4 },
+      parameters: { hidden: 96 },
     });
     await approveAndMerge(story, rig, first.mr.iid, first);
     const endpoint = await deployed(story, rig);

@@ -70,10 +70,10 @@ export async function createProgram(setup: {
     if (error.exitCode === 0) return 0;
     const known = [...setup.steps, ...commands].map((one) => one.name);
     const guess = error.code === 'commander.unknownCommand' && wanted ? nearest(wanted, known) : null;
-    const message = error.message.replace(/^error: /, '');
+    const message = error.message.replace(/^error: /, '').replace(/\s*\(Did you mean .*\)/, '');
     throw new UserError(
       'usage',
-      guess && !message.includes('Did you mean') ? `${message} — did you mean ${guess}?` : message,
+      guess ? `${message} — did you mean ${guess}?` : message,
       wanted && known.includes(wanted) ? `see cdl ${wanted} --help` : 'see cdl --help',
     );
   }
