@@ -53,7 +53,7 @@ export interface BotConfig {
   folder: string;
   host: string;
   port: number;
-  /** How the forge reaches the bot; null installs no webhook. */
+  /** How the forge reaches the bot, `self` for where it listens; null installs no webhook. */
   publicUrl: string | null;
   reconcileSeconds: number;
   /** PATH on which git is. */
@@ -235,9 +235,11 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
     }
   };
   for (const [project, context] of contexts) {
-    if (config.publicUrl === null) break;
+    // `self`: forge and bot are on one machine, as in the sandbox; the port is known only now.
+    const publicUrl = config.publicUrl === 'self' ? url : config.publicUrl;
+    if (publicUrl === null) break;
     const hook = {
-      url: `${config.publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
+      url: `${publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
       token: config.webhookSecret ?? '',
       signingToken: config.signingToken.split(' ')[0] ?? '',
     };
