@@ -28,7 +28,7 @@ export interface SandboxOptions {
   /** The CI half; without one every pipeline is refused. */
   engine?: (world: World) => CiEngine;
   pages?: (sandbox: Forge) => Pages;
-  /** Fills the world before the first request is answered. */
+  /** Fills the world; called once the server listens, so that `world.url` is known. */
   seed?: (sandbox: Sandbox) => Promise<void>;
 }
 
