@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { access, chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -154,14 +155,15 @@ hang:
   after_script: [echo never]
 `);
     const hang = job(pipeline, 'hang');
-    let pid = 0;
-    await until(world, () => hang.status === 'running');
-    const text = async (): Promise<string> => log(hang).catch(() => '');
-    while (!/pid (\d+) up\n/.test(await text()))
-      await until(world, () => true).then(() => new Promise(setImmediate));
-    pid = Number(/pid (\d+) up\n/.exec(await text())?.[1]);
+    const shown = () => {
+      const file = join(hang.folder, 'trace.log');
+      return existsSync(file) ? /pid (\d+) up\n/.exec(readFileSync(file, 'utf8')) : null;
+    };
+    await until(world, () => shown() !== null);
+    const pid = Number(shown()?.[1]);
     await engine.cancelPipeline(app.project, pipeline);
     expect(pipeline.status).toBe('canceled');
+    // The runner's last words come after the end of the processes.
     await until(world, () => {
       try {
         process.kill(pid, 0);

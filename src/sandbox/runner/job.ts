@@ -1,5 +1,6 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { UpstreamError, UserError } from '../../core/error.ts';
 import { run } from '../../exec/run.ts';
@@ -56,7 +57,20 @@ export async function runJob(place: Workplace, job: JobPayload, stop: AbortSigna
       : `\u001b[31;1mERROR: Job failed: ${describe(outcome, signal)}\u001b[0;m`,
   );
   await trace.end();
-  await client.update(job, outcome);
+  await report(client, job, outcome);
+}
+
+/** Tells the forge how the job ended, through an outage of some seconds. */
+async function report(client: CoordinatorClient, job: JobPayload, outcome: Outcome): Promise<void> {
+  for (let pause = 200; ; pause *= 2) {
+    try {
+      await client.update(job, outcome);
+      return;
+    } catch (error) {
+      if (!(error instanceof UpstreamError) || !error.retryable || pause > 6400) throw error;
+      await sleep(pause);
+    }
+  }
 }
 
 function describe(outcome: Outcome, signal: AbortSignal): string {
