@@ -21,6 +21,9 @@ import { badRequest, RequestError } from './request-error.ts';
 import { seldonError } from './seldon-v1.ts';
 import { Supervisor } from './supervisor.ts';
 
+/** Milliseconds that requests in flight have when the gateway is told to stop. */
+const stopGrace = 30_000;
+
 /** A gateway and its server processes. */
 export interface GatewayOptions {
   /** Owned by this gateway alone; made with mode 0700. */
@@ -155,6 +158,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     if (inFlight > 0) {
       await new Promise<void>((resolve) => {
         onIdle = resolve;
+        // A client that never finishes its request must not keep the gateway.
+        setTimeout(resolve, stopGrace);
       });
     }
     await supervisor.stop();

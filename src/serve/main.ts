@@ -8,19 +8,29 @@ import { openServable } from './tfjs.ts';
 // The process of one model server. It says {"ready":true,…} on stdout when it answers, and stops on SIGTERM, or, with
 // --attached, when its stdin ends: then whoever started it is gone, however that one died.
 
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        package: { type: 'string' },
+        digest: { type: 'string' },
+        candidate: { type: 'string', default: '' },
+        version: { type: 'string', default: '1' },
+        host: { type: 'string', default: '127.0.0.1' },
+        port: { type: 'string', default: '0' },
+        scores: { type: 'string' },
+        attached: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (cause) {
+    throw new UserError('usage', cause instanceof Error ? cause.message : String(cause), undefined, {
+      cause,
+    });
+  }
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      package: { type: 'string' },
-      digest: { type: 'string' },
-      candidate: { type: 'string', default: '' },
-      version: { type: 'string', default: '1' },
-      host: { type: 'string', default: '127.0.0.1' },
-      port: { type: 'string', default: '0' },
-      scores: { type: 'string' },
-      attached: { type: 'boolean', default: false },
-    },
-  });
+  const values = readArguments();
   if (!values.package || !isDigest(values.digest)) {
     throw new UserError('usage', 'a model server needs --package FOLDER and --digest sha256:…');
   }
@@ -35,6 +45,7 @@ async function main(): Promise<void> {
     host: values.host,
     port,
     scores: values.scores ? openScoringLog(values.scores) : null,
+    behindGateway: values.attached,
     onError: (error) => console.error(error),
   });
   let isStopping = false;

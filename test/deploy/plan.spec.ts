@@ -72,7 +72,7 @@ describe('a deployment plan', () => {
       fc.property(name, name, name, fc.integer({ min: 1, max: 99 }), (project, model, environment, share) => {
         const environmentConfig = { ...input.environmentConfig, traffic: [share, 100] };
         const { manifest } = planDeployment({ ...input, project, model, environment, environmentConfig });
-        const documents = manifest.split('---\n').map((text) => parse(text)) as {
+        const documents = manifest.split(/^---\n/m).map((text) => parse(text)) as {
           metadata: { name: string; labels: Record<string, string> };
           spec: { predictors: { name: string; traffic: number; labels: Record<string, string> }[] };
         }[];
@@ -92,7 +92,7 @@ describe('a deployment plan', () => {
   });
 
   test('names the full digests where programs read them', () => {
-    const [canary] = planDeployment(input).manifest.split('---\n');
+    const [canary] = planDeployment(input).manifest.split(/^---\n/m);
     const { spec } = parse(canary!);
     const env = spec.predictors[1].componentSpecs[0].spec.containers[0].env;
     expect(env).toContainEqual({ name: 'CDL_PACKAGE', value: input.package });

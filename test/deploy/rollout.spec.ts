@@ -18,6 +18,8 @@ let root: string;
 let programs: Awaited<ReturnType<typeof bundlePrograms>>;
 let folder: string;
 let target: LocalTarget;
+/** The same folder, without waiting for requests that nobody sends. */
+let quick: LocalTarget;
 let gateway: GatewayClient;
 const body = JSON.stringify({
   inputs: [{ name: 'input', datatype: 'UINT8', shape: [1, 2, 2], data: [1, 2, 3, 4] }],
@@ -29,6 +31,7 @@ beforeAll(async () => {
   folder = join(root, 'target');
   const program = programs.path('gateway-main');
   target = openLocalTarget({ folder, program, observe: { requests: 30, milliseconds: 5_000 } });
+  quick = openLocalTarget({ folder, program, observe: { requests: 1, milliseconds: 0 } });
   gateway = openGatewayClient({ folder, program, host: '127.0.0.1', port: 0 });
 });
 
@@ -166,13 +169,8 @@ describe('a rolling update', () => {
     const two = await tiny(2);
     const controller = new AbortController();
     const plan = planOf(two, 1, 2, { traffic: [20, 100] });
-    const idle = openLocalTarget({
-      folder,
-      program: programs.path('gateway-main'),
-      observe: { requests: 1, milliseconds: 0 },
-    });
     const abort = async (): Promise<void> => {
-      for await (const step of idle.apply(plan, two.folder, controller.signal)) {
+      for await (const step of quick.apply(plan, two.folder, controller.signal)) {
         if (step.kind === 'step' && step.traffic === 20) controller.abort();
       }
     };
@@ -189,7 +187,7 @@ describe('a rolling update', () => {
     const pinned = await fetch(`${endpoint}/v2/models/tiny/versions/2`);
     expect(pinned.headers.get('x-cdl-version')).toBe('2');
     expect((await fetch(`${endpoint}/v2/models/tiny/versions/77`)).status).toBe(404);
-    expect((await applyAll(idle, plan, two.folder)).at(-1)).toMatchObject({ kind: 'ready' });
+    expect((await applyAll(quick, plan, two.folder)).at(-1)).toMatchObject({ kind: 'ready' });
   });
 
   test('is taken back when the canary fails more requests than the plan allows', async () => {
@@ -210,11 +208,6 @@ describe('a rolling update', () => {
 describe('a deploying process that is killed', () => {
   test('at any step ends in the same state when it is run again', async () => {
     const environment = 'killed';
-    const quick = openLocalTarget({
-      folder,
-      program: programs.path('gateway-main'),
-      observe: { requests: 1, milliseconds: 0 },
-    });
     const [one, two] = [await tiny(1), await tiny(2)];
     const total = (await applyAll(quick, planOf(one, null, 1, { environment }), one.folder)).length;
     expect(total).toBeGreaterThan(1);
@@ -263,7 +256,7 @@ describe('a gateway that is killed', () => {
   test('comes back with the same routes on the same port, without orphans', async () => {
     const two = await tiny(2);
     for (const environment of ['production', 'killed']) {
-      await applyAll(target, planOf(two, 1, 2, { environment, traffic: [100] }), two.folder);
+      await applyAll(quick, planOf(two, 1, 2, { environment }), two.folder);
     }
     const before = (await gateway.state())!;
     const pids = before.routes.flatMap((one) => one.versions.flatMap((v) => v.instances.map((i) => i.pid!)));
