@@ -14,3 +14,9 @@ export async function openTarget(config: TargetConfig): Promise<Target> {
   const { target: _target, ...options } = config;
   return openLocalTarget(options);
 }
+
+/** Stops the gateway and every server of a `local` target; what was deployed comes back with the next deployment. */
+export async function stopLocalTarget(folder: string): Promise<void> {
+  const { openLocalTarget } = await import('./local.ts');
+  await openLocalTarget({ folder }).stop();
+}

@@ -9,7 +9,7 @@ import { type Lock, type LockEntry, lockEntry, lockFile, parseLock } from '../co
 import { configDigest } from '../core/project.ts';
 import type { Block, Report } from '../core/report.ts';
 import { checkDeployment, type DeploymentFacts, type Read } from '../deploy/checks.ts';
-import { describeTraffic, openTarget, type Plan } from '../deploy/index.ts';
+import { openTarget, type Plan } from '../deploy/index.ts';
 import { planDeployment } from '../deploy/plan.ts';
 import { selectCode } from '../exec/code.ts';
 import { run as runProgram } from '../exec/run.ts';
@@ -255,7 +255,7 @@ function outcome(
         ['endpoint', state.endpoint ?? 'none'],
         ...(plan
           ? [
-              ['traffic', describeTraffic(plan)] as [string, string],
+              ['traffic', plan.traffic.map((share) => `${share} %`).join(' → ')] as [string, string],
               ['bytes moved', String(plan.bytes)] as [string, string],
             ]
           : []),
