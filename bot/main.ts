@@ -187,16 +187,24 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
         const { project, task } = payload as { project: string; task: Task };
         const context = contexts.get(project);
         if (!context) return;
+        const letter = `failed/${jobOf(project, task).key}`;
         try {
           await runTask(context, task, isolated, log);
           metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
+          if (await context.state.cursor(letter)) await context.state.setCursor(letter, '');
         } catch (error) {
           const { code, message } = describeError(error);
           // What another service could not do now is tried again; anything else would only fail the same way.
           const again = error instanceof UpstreamError && error.retryable;
           metrics.tasks.inc({ kind: task.kind, outcome: again ? 'retried' : 'failed' });
-          log[again ? 'warn' : 'error']({ project, task, code }, message);
-          if (again) throw error;
+          if (again) {
+            log.warn({ project, task, code }, message);
+            throw error;
+          }
+          // Kept as a dead letter and told once: reconciling comes by again and again.
+          if ((await context.state.cursor(letter)) === message) return;
+          log.error({ project, task, code }, message);
+          await context.state.setCursor(letter, message);
         }
       },
     },

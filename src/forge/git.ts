@@ -49,6 +49,9 @@ export interface Mirror {
   ensureBranch(branch: string, commit: string): Promise<void>;
 }
 
+/** How many commits' file lists are kept in memory. */
+const mostTrees = 50;
+
 const allowedEnvironment = [
   'GIT_CONFIG_NOSYSTEM',
   'GIT_CONFIG_GLOBAL',
@@ -105,7 +108,10 @@ export async function openMirror(options: {
       ...(input === undefined ? {} : { input: () => input }),
     }).env({ ...environment, ...extra });
 
+  // Commits and blobs never change: what was read once need not be asked of git again.
   const digests = new Map<string, Digest>();
+  const known = new Set<string>();
+  const trees = new Map<string, TreeFile[]>();
   let turn: Promise<unknown> = Promise.resolve();
   // Two fetches at once would fight for the same ref locks.
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -127,12 +133,14 @@ export async function openMirror(options: {
   }
 
   async function has(commit: string): Promise<boolean> {
-    return git()
-      .raw('cat-file', '-e', `${commit}^{commit}`)
-      .then(
-        () => true,
-        () => false,
-      );
+    if (known.has(commit)) return true;
+    try {
+      await git().raw('cat-file', '-e', `${commit}^{commit}`);
+    } catch {
+      return false;
+    }
+    known.add(commit);
+    return true;
   }
 
   async function ensureCommit(commit: string): Promise<void> {
@@ -157,12 +165,17 @@ export async function openMirror(options: {
   }
 
   async function readTree(commit: string): Promise<TreeFile[]> {
+    const read = trees.get(commit);
+    if (read) return read;
     await ensureCommit(commit);
     const text = await git().raw('ls-tree', '-r', '-z', '--full-tree', commit);
-    return text.split('\0').flatMap((line) => {
+    const files = text.split('\0').flatMap((line) => {
       const match = /^(\d{6}) \w+ ([0-9a-f]+)\t(.+)$/s.exec(line);
       return match ? [{ mode: match[1]!, oid: match[2]!, path: match[3]! }] : [];
     });
+    if (trees.size >= mostTrees) trees.delete(trees.keys().next().value!);
+    trees.set(commit, files);
+    return files;
   }
 
   async function readBlob(oid: string): Promise<Buffer> {

@@ -73,6 +73,14 @@ export const commitSchema = z.object({ author_name: z.string(), author_email: z.
 export const fileSchema = z.object({ content: z.string(), encoding: z.literal('base64') });
 /** An upload (doc: api/project_markdown_uploads). */
 export const uploadSchema = z.object({ markdown: z.string() });
+/** A commit status (doc: api/commits, list the statuses of a commit). */
+export const statusSchema = z.object({
+  id: z.int(),
+  status: z.string(),
+  description: z.string().nullable(),
+  pipeline_id: z.int().nullish(),
+  author: z.object({ id: z.int() }).nullish(),
+});
 /** A reaction (doc: api/emoji_reactions). */
 export const awardSchema = z.object({ name: z.string(), user: z.object({ id: z.int() }) });
 /** An issue (doc: api/issues). */

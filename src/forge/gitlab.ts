@@ -33,6 +33,11 @@ async function orNull<T>(call: Promise<T>): Promise<T | null> {
   }
 }
 
+/** Whether GitLab's state machine of statuses said no. */
+function cannotTransition(error: unknown): boolean {
+  return error instanceof UpstreamError && error.status === 400 && /cannot transition/i.test(error.message);
+}
+
 /**
  * A project on GitLab (REST API v4, GitLab 17.8 and newer). Throws UserError config-invalid for a URL that is none;
  * what the calls throw: {@link Forge}.
@@ -154,18 +159,33 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       return { person: toPerson(member), level: member.access_level };
     },
     async setStatus(sha, status) {
-      try {
-        await api.Commits.editStatus(project, sha, status.state, {
+      const description = status.description.slice(0, 255);
+      const me = await self();
+      const found: unknown = await api.Commits.allStatuses(project, sha, { name: status.name });
+      const mine = read(z.array(schema.statusSchema), found, `statuses of ${sha}`).filter(
+        (one) =>
+          String(one.author?.id) === me.id &&
+          (status.pipeline === null || String(one.pipeline_id) === status.pipeline),
+      );
+      const last = mine.sort((one, other) => one.id - other.id).at(-1);
+      if (last?.status === status.state && last.description === description) return;
+      const set = (state: typeof status.state | 'canceled') =>
+        api.Commits.editStatus(project, sha, state, {
           name: status.name,
-          description: status.description.slice(0, 255),
+          description,
           ...(status.url ? { targetUrl: status.url } : {}),
           // Without it GitLab makes a pipeline of its own for the status.
           ...(status.pipeline ? { pipelineId: Number(status.pipeline) } : {}),
         });
+      try {
+        await set(status.state);
       } catch (error) {
-        // The same state again, with nothing else to say (doc: api/commits, set commit pipeline status).
-        const same = error instanceof UpstreamError && error.status === 400;
-        if (!same || !/cannot transition/i.test(error.message)) throw error;
+        if (!cannotTransition(error)) throw error;
+        // Pending neither follows itself nor running (doc: api/commits): end that one, then say the new thing.
+        if (last) await set('canceled');
+        await set(status.state).catch((again: unknown) => {
+          if (!cannotTransition(again)) throw again;
+        });
       }
     },
     async upload(name, bytes) {

@@ -19,7 +19,9 @@ describe('the comment parser', () => {
   it('reads quoted words and options', () => {
     const [one] = parseComment('/approve 3f9a2c --override "rare \\"class\\" is fine"', commandNames);
     expect(one).toMatchObject({ args: ['3f9a2c'], options: { override: 'rare "class" is fine' } });
-    expect(parseComment('/reject train “too slow”', commandNames)[0]).toMatchObject({ args: ['train', 'too slow'] });
+    expect(parseComment('/reject train “too slow”', commandNames)[0]).toMatchObject({
+      args: ['train', 'too slow'],
+    });
     expect(parseComment('/approve --override=why abc', commandNames)[0]).toMatchObject({
       args: ['abc'],
       options: { override: 'why' },
@@ -51,7 +53,19 @@ describe('the comment parser', () => {
   it('never throws, whatever the text', () => {
     const piece = fc.oneof(
       fc.string({ unit: 'binary' }),
-      fc.constantFrom('/approve ', '/cdl ', '```', '<!--', '-->', '"', '--override', '\n', '> ', '\\', '__proto__'),
+      fc.constantFrom(
+        '/approve ',
+        '/cdl ',
+        '```',
+        '<!--',
+        '-->',
+        '"',
+        '--override',
+        '\n',
+        '> ',
+        '\\',
+        '__proto__',
+      ),
     );
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
@@ -68,9 +82,14 @@ describe('the comment parser', () => {
   it('finds exactly the commands that plain lines hold', () => {
     const plain = fc.stringMatching(/^[a-z ,.]{0,20}$/);
     fc.assert(
-      fc.property(fc.array(fc.oneof(plain, fc.constantFrom(...commandNames.map((n) => `/${n}`))), { maxLength: 9 }), (lines) => {
-        expect(names(lines.join('\n'))).toEqual(lines.filter((l) => l.startsWith('/')).map((l) => l.slice(1)));
-      }),
+      fc.property(
+        fc.array(fc.oneof(plain, fc.constantFrom(...commandNames.map((n) => `/${n}`))), { maxLength: 9 }),
+        (lines) => {
+          expect(names(lines.join('\n'))).toEqual(
+            lines.filter((l) => l.startsWith('/')).map((l) => l.slice(1)),
+          );
+        },
+      ),
     );
   });
 });

@@ -28,24 +28,29 @@ function signed(body: Buffer, change: Record<string, string> = {}): Record<strin
 
 describe('a webhook delivery', () => {
   const body = Buffer.from('{"a":1}');
-  const check = (headers: Record<string, string>, secrets = { signing: [token], token: null as string | null }) =>
-    verifyWebhook(headers, body, secrets, now);
+  const check = (
+    headers: Record<string, string>,
+    secrets = { signing: [token], token: null as string | null },
+  ) => verifyWebhook(headers, body, secrets, now);
 
-  it.skipIf(!haveSamples)('of every sample with its own headers is genuine, and no longer when a byte differs', () => {
-    const { signing_token, headers } = JSON.parse(readFileSync(join(samples, 'headers.json'), 'utf8')) as {
-      signing_token: string;
-      headers: Record<string, Record<string, string>>;
-    };
-    expect(Object.keys(headers).length).toBeGreaterThan(15);
-    for (const [name, given] of Object.entries(headers)) {
-      const text = JSON.stringify(JSON.parse(readFileSync(join(samples, `${name}.json`), 'utf8')));
-      const at = Number(given['webhook-timestamp']) * 1000;
-      const secrets = { signing: [signing_token], token: null };
-      const { 'webhook-id': id = '' } = given;
-      expect(verifyWebhook(given, Buffer.from(text), secrets, at), name).toEqual({ ok: true, id });
-      expect(verifyWebhook(given, Buffer.from(`${text} `), secrets, at).ok, name).toBe(false);
-    }
-  });
+  it.skipIf(!haveSamples)(
+    'of every sample with its own headers is genuine, and no longer when a byte differs',
+    () => {
+      const { signing_token, headers } = JSON.parse(readFileSync(join(samples, 'headers.json'), 'utf8')) as {
+        signing_token: string;
+        headers: Record<string, Record<string, string>>;
+      };
+      expect(Object.keys(headers).length).toBeGreaterThan(15);
+      for (const [name, given] of Object.entries(headers)) {
+        const text = JSON.stringify(JSON.parse(readFileSync(join(samples, `${name}.json`), 'utf8')));
+        const at = Number(given['webhook-timestamp']) * 1000;
+        const secrets = { signing: [signing_token], token: null };
+        const { 'webhook-id': id = '' } = given;
+        expect(verifyWebhook(given, Buffer.from(text), secrets, at), name).toEqual({ ok: true, id });
+        expect(verifyWebhook(given, Buffer.from(`${text} `), secrets, at).ok, name).toBe(false);
+      }
+    },
+  );
 
   it('counts when any of several signatures is by any of our keys', () => {
     const good = signWebhook(token, 'delivery-1', String(now / 1000), body);
@@ -69,7 +74,10 @@ describe('a webhook delivery', () => {
 
   it('without a signature needs the token, and a wrong signature is not mended by a right token', () => {
     const plain = { 'idempotency-key': 'delivery-2', 'x-gitlab-token': 'legacy-secret' };
-    expect(check(plain, { signing: [token], token: 'legacy-secret' })).toEqual({ ok: true, id: 'delivery-2' });
+    expect(check(plain, { signing: [token], token: 'legacy-secret' })).toEqual({
+      ok: true,
+      id: 'delivery-2',
+    });
     expect(check(plain, { signing: [token], token: 'another' }).ok).toBe(false);
     expect(check(plain, { signing: [token], token: null }).ok).toBe(false);
     const forged = { ...signed(body), 'webhook-signature': 'v1,AAAA', 'x-gitlab-token': 'legacy-secret' };
@@ -171,7 +179,11 @@ describe('the bot’s HTTP side', () => {
 
   it('takes what it does not act on without a fuss', async () => {
     const { app, tasks } = start();
-    for (const text of ['{"object_kind":"wiki_page"}', '[]', note.toString().replace('acme/dl-demo', 'else/where')]) {
+    for (const text of [
+      '{"object_kind":"wiki_page"}',
+      '[]',
+      note.toString().replace('acme/dl-demo', 'else/where'),
+    ]) {
       const body = Buffer.from(text);
       expect((await post(app, signed(body), body)).statusCode).toBe(204);
     }

@@ -16,6 +16,8 @@ export interface ForgeBench {
   say(body: string): Promise<string>;
   /** Bodies of all comments, in order. */
   bodies(): string[];
+  /** Statuses of a name, oldest first, with the description unless canceled. */
+  statuses(name: string): string[];
   /** Writes a comment as the bot, past the driver. */
   double(body: string): Promise<void>;
 }
@@ -124,6 +126,23 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       await forge.setStatus(head, status);
       await forge.setStatus(head, status);
       await forge.setStatus(head, { ...status, state: 'success' });
+    });
+
+    it('says something new in the same state, and goes back from running to pending', async () => {
+      const { forge, head, statuses } = bench();
+      const status = {
+        name: 'cdl/b',
+        state: 'pending',
+        description: 'one',
+        url: null,
+        pipeline: null,
+      } as const;
+      await forge.setStatus(head, status);
+      await forge.setStatus(head, { ...status, description: 'two' });
+      expect(statuses('cdl/b')).toEqual(['canceled', 'pending: two']);
+      await forge.setStatus(head, { ...status, state: 'running', description: 'three' });
+      await forge.setStatus(head, { ...status, description: 'four' });
+      expect(statuses('cdl/b').at(-1)).toBe('pending: four');
     });
 
     it('uploads a picture and gives the markdown that shows it', async () => {

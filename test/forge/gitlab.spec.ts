@@ -90,6 +90,10 @@ beforeAll(async () => {
         .get(mr.iid)!
         .notes.filter((n) => !n.system)
         .map((n) => n.body),
+    statuses: (name) =>
+      project.statuses
+        .filter((one) => one.name === name)
+        .map((one) => (one.status === 'canceled' ? 'canceled' : `${one.status}: ${one.description}`)),
     double: async (body) => {
       await api(botsToken, notes, { body });
     },

@@ -1,0 +1,485 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline as pipe } from 'node:stream/promises';
+import { ZipFile } from 'yazl';
+import { createEffects } from '../../bot/effects.ts';
+import { createBotState } from '../../bot/state.ts';
+import type { BotContext, Effects, Task } from '../../bot/types.ts';
+import { selectCode } from '../../src/exec/code.ts';
+import { run } from '../../src/exec/run.ts';
+import {
+  type Candidate,
+  candidateDigest,
+  claimPath,
+  codeDigest,
+  configDigest,
+  createZone,
+  type Database,
+  type Digest,
+  digestJson,
+  type Evaluation,
+  evaluationKey,
+  judge,
+  keyId,
+  type LiveState,
+  liveKey,
+  type Measure,
+  openForge,
+  openMirror,
+  openStore,
+  parseProject,
+  type Scores,
+  type Zone,
+} from '../../src/index.ts';
+import type { CiEngine } from '../../src/sandbox/ci-port.ts';
+import { addMember, createProject, createToken, createUser } from '../../src/sandbox/seed.ts';
+import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
+import {
+  announce,
+  type Job,
+  type Pipeline,
+  type Project,
+  type User,
+  type World,
+} from '../../src/sandbox/state.ts';
+
+/** A project of one model, as people would write it. */
+export const projectYaml = (more = ''): string => `version: 1
+project: fashion
+requirements:
+  problem: Sort clothes by their picture
+  owner: olga
+  metrics: [accuracy]
+datasets:
+  clothes:
+    shape: [2, 2]
+    classes: [shirt, shoe]
+    sources:
+      - file: [images.idx, labels.idx]
+        sha256: [${'a'.repeat(64)}, ${'b'.repeat(64)}]
+        read: { format: idx, images: [images.idx], labels: [labels.idx] }
+    split: { key: one, test: 0.2 }
+models:
+  fashion:
+    data: clothes
+    code: [model.ts]
+    gates:
+      - { metric: accuracy, min: 0.85 }
+      - { metric: accuracy, max_drop: 0.01 }
+roles:
+  validator: [vera, walt, ada]
+${more}`;
+
+const exact = (value: number): Measure => ({ value, low: value, high: value });
+
+/** Scores of a model that gets `right` of 100 items of each class. */
+export function scoresOf(right: number): Scores {
+  const share = right / 100;
+  return {
+    count: 200,
+    classes: ['shirt', 'shoe'],
+    metrics: { accuracy: exact(share), macro_f1: exact(share), size_bytes: exact(1000) },
+    perClass: ['shirt', 'shoe'].map((name) => ({
+      name,
+      precision: share,
+      recall: share,
+      f1: share,
+      support: 100,
+    })),
+    confusion: [
+      [right, 100 - right],
+      [100 - right, right],
+    ],
+  };
+}
+
+/** Everything around a bot: a forge with people, a repository, a store, a database; CI does what `quality` says. */
+export interface BotWorld {
+  folder: string;
+  sandbox: Sandbox;
+  project: Project;
+  people: Record<'ada' | 'vera' | 'walt' | 'eve' | 'bot' | 'evaluator', User & { token: string }>;
+  context: BotContext;
+  trusted: Zone;
+  work: Zone;
+  /** Tasks that were queued, in order. */
+  tasks: Task[];
+  /** What the evaluator will find, by the text of model.ts; 90 unless told. */
+  quality: Map<string, number>;
+  /** Overrides what the register job of the next pipelines claims. */
+  claim: ((honest: object) => object) | null;
+  /** State that change pipelines end in. */
+  outcome: 'success' | 'failed' | 'running';
+  api<T>(
+    who: 'ada' | 'vera' | 'walt' | 'eve' | 'bot',
+    method: string,
+    path: string,
+    body?: object,
+  ): Promise<T>;
+  /** Commits model.ts (and more files) on a branch and pushes as a person. */
+  push(who: 'ada' | 'eve', branch: string, files: Record<string, string>): Promise<string>;
+  openChange(branch: string, title?: string): Promise<number>;
+  say(who: 'ada' | 'vera' | 'walt' | 'eve', change: number, body: string): Promise<string>;
+  /** Bodies of the bot's comments on a change. */
+  comments(change: number): string[];
+  /** Statuses of the newest head of a change, by name. */
+  statuses(change: number): Record<string, string>;
+  /** Says that what the lock of the default branch names is live now. */
+  setLive(state: Partial<LiveState>): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function git(cwd: string, ...args: string[]): Promise<string> {
+  const env = { PATH: process.env.PATH ?? '', HOME: cwd, GIT_CONFIG_NOSYSTEM: '1' };
+  const result = await run('git', args, { cwd, env });
+  if (result.code !== 0) throw new Error(`git ${args.join(' ')}: ${result.stderr.toString()}`);
+  return result.stdout.toString().trim();
+}
+
+async function putCandidate(
+  work: Zone,
+  code: Digest,
+  config: Digest,
+): Promise<{ candidate: Candidate; run: Digest }> {
+  const put = async (
+    kind: 'dataset' | 'checkpoint' | 'package' | 'run',
+    parents: Digest[],
+    meta: Record<string, never> | object,
+  ) => {
+    const { digest, size } = await work.putBlob(`${kind} of ${code}`);
+    return work.putArtifact({
+      kind,
+      name: 'fashion',
+      files: [{ path: 'data', digest, size }],
+      parents,
+      meta: meta as Record<string, string>,
+    });
+  };
+  const dataset = await put('dataset', [], {});
+  const checkpoint = await put('checkpoint', [dataset], { code, config });
+  const packaged = await put('package', [checkpoint], {});
+  const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
+  const made = await put('run', [checkpoint], { epochs });
+  return {
+    candidate: { model: 'fashion', code, config, dataset, transform: null, checkpoint, package: packaged },
+    run: made,
+  };
+}
+
+/** An engine whose jobs are done at once: registering claims what the commit makes, evaluating answers the question. */
+function createEngine(world: World, self: () => BotWorld): CiEngine {
+  const versions = new Map<string, number>();
+  const refuse = (): never => {
+    throw new Error('not in this test');
+  };
+
+  function addJob(project: Project, pipeline: Pipeline, name: string, status: Job['status']): Job {
+    const at = new Date().toISOString();
+    const id = world.nextId('job');
+    const job = {
+      id,
+      pipelineId: pipeline.id,
+      projectId: project.id,
+      spec: {
+        name,
+        stage: 'test',
+        allowFailure: false,
+        tags: [],
+        when: 'on_success',
+      } as unknown as Job['spec'],
+      status,
+      createdAt: at,
+      startedAt: at,
+      finishedAt: at,
+      failureReason: status === 'failed' ? 'script_failure' : null,
+      token: '',
+      folder: join(world.folder, 'jobs', String(id)),
+      hasArtifacts: false,
+      dotenv: {},
+      cancelRequested: false,
+    } satisfies Job;
+    project.jobs.set(id, job);
+    pipeline.jobIds.push(id);
+    return job;
+  }
+
+  async function register(project: Project, pipeline: Pipeline): Promise<void> {
+    const { work, claim, outcome } = self();
+    addJob(project, pipeline, 'train: [fashion]', outcome);
+    if (outcome !== 'success') return;
+    const job = addJob(project, pipeline, 'register: [fashion]', 'success');
+    const repository = project.repository;
+    const yaml = await git(repository, 'show', `${pipeline.sha}:cdl.yaml`);
+    const config = parseProject(yaml).models.fashion!;
+    const code = codeDigest(await selectCode(repository, pipeline.sha, config.code));
+    const { candidate, run: made } = await putCandidate(work, code, configDigest(config));
+    const digest = candidateDigest(candidate);
+    const version = versions.get(digest) ?? versions.size + 1;
+    versions.set(digest, version);
+    const honest = { v: 1, candidate, version, run: made };
+    const zip = new ZipFile();
+    zip.addBuffer(Buffer.from(JSON.stringify(claim ? claim(honest) : honest)), claimPath('fashion'));
+    zip.end();
+    await mkdir(job.folder, { recursive: true });
+    await pipe(zip.outputStream, createWriteStream(join(job.folder, 'artifacts.zip')));
+    job.hasArtifacts = true;
+  }
+
+  async function evaluate(project: Project, pipeline: Pipeline): Promise<void> {
+    const { trusted, quality } = self();
+    addJob(project, pipeline, 'evaluate', 'success');
+    const { cdl_candidate: candidate, cdl_question: question } = pipeline.inputs as Record<string, Digest>;
+    const repository = project.repository;
+    const base = parseProject(await git(repository, 'show', `${pipeline.sha}:cdl.yaml`));
+    const record = await trusted.readRecord(`candidates/${candidate!.slice(7)}.json`);
+    const { code } = record!.value as Candidate;
+    const live = (await trusted.readRecord(liveKey('fashion', 'fashion', 'production')))?.value as
+      | LiveState
+      | undefined;
+    const right = async (wanted: Digest) => {
+      for (const [text, percent] of quality) {
+        const digest = codeDigest([{ path: 'model.ts', mode: '100644', digest: await digestText(text) }]);
+        if (digest === wanted) return percent;
+      }
+      return 90;
+    };
+    const scores = scoresOf(await right(code));
+    const before = live?.current
+      ? ((await trusted.readRecord(`candidates/${live.current.candidate.slice(7)}.json`))?.value as Candidate)
+      : null;
+    const baselineScores = before ? scoresOf(await right(before.code)) : null;
+    const difference = baselineScores
+      ? { accuracy: exact(scores.metrics.accuracy!.value - baselineScores.metrics.accuracy!.value) }
+      : {};
+    const evaluation: Evaluation = {
+      v: 1,
+      project: 'fashion',
+      model: 'fashion',
+      environment: 'production',
+      mode: 'independent',
+      candidate: candidate!,
+      baseline: live?.current?.candidate ?? null,
+      testset: digestJson('test set'),
+      ...judge(base.models.fashion!.gates, scores, baselineScores, difference),
+      scores,
+      baselineScores,
+      differences: difference,
+    };
+    const digest = await trusted.putArtifact({
+      kind: 'evaluation',
+      name: 'fashion',
+      files: [],
+      parents: [],
+      meta: evaluation as never,
+    });
+    await trusted.writeRecord(evaluationKey(question!), { evaluation: digest }, { ifAbsent: true });
+  }
+
+  return {
+    async createPipeline(project, request) {
+      const isEvaluation = request.inputs.cdl_task === 'evaluate';
+      if (!isEvaluation && request.mergeRequestIid === null)
+        return { kind: 'refused', messages: ['no jobs'] };
+      const at = new Date().toISOString();
+      const pipeline: Pipeline = {
+        id: world.nextId('pipeline'),
+        iid: world.nextId(`pipeline-${project.id}`),
+        projectId: project.id,
+        ref: request.ref,
+        sha: request.sha,
+        tag: false,
+        source: request.source,
+        status: isEvaluation ? 'success' : self().outcome,
+        userId: request.userId,
+        mergeRequestIid: request.mergeRequestIid,
+        inputs: request.inputs,
+        variables: [],
+        yamlErrors: [],
+        createdAt: at,
+        startedAt: at,
+        finishedAt: at,
+        jobIds: [],
+        stages: ['test'],
+        name: null,
+      };
+      project.pipelines.set(pipeline.id, pipeline);
+      await (isEvaluation ? evaluate : register)(project, pipeline);
+      announce(world, { kind: 'pipeline', project, pipeline });
+      return { kind: 'created', pipeline };
+    },
+    cancelPipeline: async () => refuse(),
+    retryPipeline: async () => refuse(),
+    cancelJob: async () => refuse(),
+    retryJob: async () => refuse(),
+    playJob: async () => refuse(),
+    routes: [],
+    close: async () => {},
+  };
+}
+
+async function digestText(text: string): Promise<Digest> {
+  const { digestBytes } = await import('../../src/index.ts');
+  return digestBytes(text);
+}
+
+/** Builds a world; `database` is shared between worlds, each has its own project there. */
+export async function createBotWorld(database: Database, yaml = projectYaml()): Promise<BotWorld> {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-bot-'));
+  const source = join(folder, 'source');
+  await mkdir(source);
+  await git(source, 'init', '-q', '-b', 'main');
+  await git(source, 'config', 'user.name', 'Olga');
+  await git(source, 'config', 'user.email', 'olga@example.com');
+  await writeFile(join(source, 'cdl.yaml'), yaml);
+  await writeFile(join(source, 'model.ts'), 'first\n');
+  await git(source, 'add', '.');
+  await git(source, 'commit', '-qm', 'start');
+  let self: BotWorld | null = null;
+  const sandbox = await startSandbox({
+    folder: join(folder, 'sandbox'),
+    engine: (world) => createEngine(world, () => self!),
+  });
+  const { world } = sandbox;
+  const namespace = `acme-${folder
+    .slice(-6)
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, 'x')}`;
+  const make = (username: string, name: string, bot = false) => {
+    const user = createUser(world, { username, name, bot });
+    return Object.assign(user, { token: createToken(world, user).token });
+  };
+  const people = {
+    ada: make('ada', 'Ada'),
+    vera: make('vera', 'Vera'),
+    walt: make('walt', 'Walt'),
+    eve: make('eve', 'Eve'),
+    bot: make('cdl-bot', 'CDL', true),
+    evaluator: make('cdl-evaluator', 'Evaluator', true),
+  };
+  const { evaluator } = people;
+  const project = await createProject(world, {
+    namespace,
+    path: 'fashion',
+    owner: make('olga', 'Olga'),
+    from: source,
+  });
+  for (const person of [people.ada, people.vera, people.walt, people.eve]) addMember(project, person, 30);
+  addMember(project, people.bot, 30);
+  addMember(project, evaluator, 40);
+  const path = `${namespace}/fashion`;
+  const zone = async (name: 'work' | 'trusted') =>
+    createZone(name, await openStore(`file://${join(folder, name)}`, null));
+  const [work, trusted] = await Promise.all([zone('work'), zone('trusted')]);
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  const forge = await openForge({
+    kind: 'gitlab',
+    url: sandbox.url,
+    project: path,
+    token: people.bot.token,
+    evaluationToken: evaluator.token,
+  });
+  const mirror = await openMirror({
+    folder: join(folder, 'mirror'),
+    access: forge.git(),
+    path: process.env.PATH ?? '',
+  });
+  const tasks: Task[] = [];
+  const base = {
+    forge,
+    mirror,
+    work,
+    trusted,
+    state: createBotState(database, path),
+    keys: new Map([[keyId(publicKey), publicKey]]),
+    signer: { id: keyId(privateKey), key: privateKey },
+    now: () => new Date(),
+  };
+  const effects: Effects = createEffects(base, async (task) => void tasks.push(task));
+  const api = async <T>(
+    who: keyof typeof people,
+    method: string,
+    route: string,
+    body?: object,
+  ): Promise<T> => {
+    const answer = await fetch(`${sandbox.url}/api/v4/projects/${encodeURIComponent(path)}/${route}`, {
+      method,
+      headers: { 'private-token': people[who].token, 'content-type': 'application/json' },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    });
+    if (!answer.ok) throw new Error(`${method} ${route}: ${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as T;
+  };
+  const changeOf = (change: number) => project.mergeRequests.get(change)!;
+  self = {
+    folder,
+    sandbox,
+    project,
+    people,
+    context: { ...base, effects },
+    trusted,
+    work,
+    tasks,
+    quality: new Map(),
+    claim: null,
+    outcome: 'success',
+    api,
+    async push(who, branch, files) {
+      const { name, username, token } = people[who];
+      const known = await git(source, 'branch', '--list', branch);
+      await git(source, 'checkout', '-q', ...(known ? [branch] : ['-b', branch, 'main']));
+      const header = `http.extraHeader=Authorization: Basic ${Buffer.from(`oauth2:${token}`).toString('base64')}`;
+      const url = `${sandbox.url}/${path}.git`;
+      if (known) await git(source, '-c', header, 'pull', '-q', '--ff-only', url, branch);
+      for (const [file, text] of Object.entries(files)) await writeFile(join(source, file), text);
+      await git(source, 'add', '.');
+      const author = ['-c', `user.name=${name}`, '-c', `user.email=${username}@example.com`];
+      await git(source, ...author, 'commit', '-qm', `change ${Object.keys(files).join(' ')}`);
+      await git(source, '-c', header, 'push', '-q', url, branch);
+      await sandbox.settled();
+      return git(source, 'rev-parse', 'HEAD');
+    },
+    async openChange(branch, title = 'Better') {
+      const made = await api<{ iid: number }>('ada', 'POST', 'merge_requests', {
+        source_branch: branch,
+        target_branch: 'main',
+        title,
+      });
+      await sandbox.settled();
+      return made.iid;
+    },
+    async say(who, change, body) {
+      return String((await api<{ id: number }>(who, 'POST', `merge_requests/${change}/notes`, { body })).id);
+    },
+    comments: (change) =>
+      changeOf(change)
+        .notes.filter((note) => note.authorId === people.bot.id && !note.system)
+        .map((note) => note.body),
+    statuses: (change) =>
+      Object.fromEntries(
+        project.statuses
+          .filter((status) => status.sha === changeOf(change).sha)
+          .map((status) => [status.name, `${status.status}: ${status.description}`]),
+      ),
+    async setLive(state) {
+      const key = liveKey('fashion', 'fashion', 'production');
+      const record = await trusted.readRecord(key);
+      const before = (record?.value ?? {
+        v: 1,
+        current: null,
+        transition: null,
+        failed: null,
+        endpoint: null,
+      }) as LiveState;
+      const options = record ? { ifMatch: record.etag } : { ifAbsent: true as const };
+      await trusted.writeRecord(key, { ...before, ...state }, options);
+    },
+    async close() {
+      await sandbox.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return self;
+}
