@@ -1,4 +1,4 @@
-import type { Target } from './types.ts';
+import type { Plan, Target } from './types.ts';
 
 export type { Plan, Progress, Target } from './types.ts';
 
@@ -13,6 +13,11 @@ export async function openTarget(config: TargetConfig): Promise<Target> {
   const { openLocalTarget } = await import('./local.ts');
   const { target: _target, ...options } = config;
   return openLocalTarget(options);
+}
+
+/** The traffic steps of a plan as people read them: `20 % → 100 %`. */
+export function describeTraffic(plan: Pick<Plan, 'traffic'>): string {
+  return plan.traffic.map((share) => `${share} %`).join(' → ');
 }
 
 /** Stops the gateway and every server of a `local` target; what was deployed comes back with the next deployment. */
