@@ -58,8 +58,7 @@ export function createCiEngine(world: World, options: CiOptions): CiEngine {
       jobIds: [],
       stages: compiled?.stages ?? [],
     };
-    // So that the commit can be fetched even when its branch moves on or goes away, as GitLab does.
-    if (compiled !== null) await repository.updateRef(`refs/pipelines/${pipeline.id}`, request.sha);
+    if (compiled !== null) await life.keepCommit(project, pipeline, true);
     life.register(pipeline, {
       predefined,
       before: request.before,

@@ -53,6 +53,7 @@ export class Lifecycle {
   readonly #records = new Map<number, PipelineRecord>();
   readonly #running = new Map<number, Running>();
   readonly #given = new Map<number, { key: string; value: string }[]>();
+  readonly #refs = new Map<number, Promise<void>>();
   readonly #background = new Set<Promise<void>>();
 
   constructor(world: World, compiler: Compiler, queue: JobQueue) {
@@ -137,7 +138,7 @@ export class Lifecycle {
     if (status === 'running') pipeline.startedAt ??= now;
     pipeline.finishedAt = isComplete(status) ? now : null;
     if (isComplete(status)) {
-      this.background(this.#compiler.repositoryOf(project).deleteRef(`refs/pipelines/${pipeline.id}`));
+      this.background(this.keepCommit(project, pipeline, false));
     }
     announce(this.#world, { kind: 'pipeline', project, pipeline });
   }
@@ -211,7 +212,7 @@ export class Lifecycle {
   async retry(project: Project, job: Job): Promise<Job> {
     const pipeline = project.pipelines.get(job.pipelineId);
     if (pipeline === undefined) throw new Error(`job ${job.id} has no pipeline`);
-    await this.#compiler.repositoryOf(project).updateRef(`refs/pipelines/${pipeline.id}`, pipeline.sha);
+    await this.keepCommit(project, pipeline, true);
     const again = this.addJob(project, pipeline, job.spec);
     for (const other of this.latest(project, pipeline)) {
       if (other.status === 'skipped') {
@@ -220,6 +221,24 @@ export class Lifecycle {
       }
     }
     return again;
+  }
+
+  /**
+   * Makes or removes the ref that keeps a pipeline's commit within reach while its branch moves on, as GitLab does. One change
+   * after the other, so that a retry is not overtaken by the end before it.
+   */
+  keepCommit(project: Project, pipeline: Pipeline, keep: boolean): Promise<void> {
+    const repository = this.#compiler.repositoryOf(project);
+    const ref = `refs/pipelines/${pipeline.id}`;
+    const before = this.#refs.get(pipeline.id) ?? Promise.resolve();
+    const change = before
+      .catch(() => {})
+      .then(() => {
+        if (keep) return repository.updateRef(ref, pipeline.sha);
+        return isComplete(pipeline.status) ? repository.deleteRef(ref) : undefined;
+      });
+    this.#refs.set(pipeline.id, change);
+    return change;
   }
 
   /** Variables given when a manual job was started. */
