@@ -118,7 +118,7 @@ function predictor(
             {
               name: dnsName(input.model),
               image: input.image,
-              args: ['serve', '--package', version.package, '--host', '0.0.0.0', '--port', '9000'],
+              args: ['serve', version.package, '--host', '0.0.0.0', '--port', '9000'],
               env: [
                 { name: 'CDL_PACKAGE', value: version.package },
                 { name: 'CDL_CANDIDATE', value: version.candidate },

@@ -50,10 +50,14 @@ export class Instance {
     this.#options = options;
     mkdirSync(dirname(options.log), { recursive: true });
     const log = openSync(options.log, 'w', 0o600);
-    this.#child = spawn(process.execPath, [options.program, ...options.args, '--attached'], {
-      env: scrubbed,
-      stdio: ['pipe', 'pipe', log],
-    });
+    this.#child = spawn(
+      process.execPath,
+      [options.program, ...options.args, '--attached', '--behind-gateway'],
+      {
+        env: scrubbed,
+        stdio: ['pipe', 'pipe', log],
+      },
+    );
     closeSync(log);
     this.#child.stdin!.on('error', () => {});
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#heard(line));

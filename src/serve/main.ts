@@ -20,6 +20,7 @@ function readArguments() {
         port: { type: 'string', default: '0' },
         scores: { type: 'string' },
         attached: { type: 'boolean', default: false },
+        'behind-gateway': { type: 'boolean', default: false },
       },
     }).values;
   } catch (cause) {
@@ -45,7 +46,7 @@ async function main(): Promise<void> {
     host: values.host,
     port,
     scores: values.scores ? openScoringLog(values.scores) : null,
-    behindGateway: values.attached,
+    behindGateway: values['behind-gateway'],
     onError: (error) => console.error(error),
   });
   let isStopping = false;

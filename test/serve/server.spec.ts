@@ -385,6 +385,12 @@ describe('the server', () => {
     expect(text).toMatch(/cdl_scoring_records_total\{fate="dropped"\} 0/);
   });
 
+  test('lets nobody ask unrecorded who does not come through a gateway', async () => {
+    await post('/v2/models/tiny/infer', { id: 'sly', inputs: [input] }, { 'x-cdl-smoke': '1' });
+    await scores.flush();
+    expect(await readFile(join(root, 'scores', 'tiny.jsonl'), 'utf8')).toContain('"id":"sly"');
+  });
+
   test('records what it answered and what it was told', async () => {
     await post('/v2/models/tiny/infer', { id: 'r1', inputs: [{ ...input, datatype: 'FP32' }] });
     await post('/api/v1.0/feedback', { reward: 0.5, response: { meta: { puid: 'r1' } } });
