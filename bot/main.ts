@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
-import { readFile, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { type Logger, pino } from 'pino';
 import {
   createRedactor,
   createZone,
+  type Database,
   describeError,
   keyId,
   openDatabase,
@@ -16,12 +17,12 @@ import {
   openStore,
   type Queue,
   type SigningKey,
-  type StoreCredentials,
   UpstreamError,
   UserError,
   type Zone,
 } from '../src/index.ts';
 import { createApp, createMetrics, type Receiver } from './app.ts';
+import { type BotConfig, type Environment, readBotConfig, type StoreConfig } from './config.ts';
 import { convergeChange } from './converge.ts';
 import { createEffects } from './effects.ts';
 import { handleComment } from './handle.ts';
@@ -30,43 +31,7 @@ import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 
-/** What a bot needs. Paths are absolute; times in seconds. */
-export interface BotConfig {
-  gitlabUrl: string;
-  /** Full paths, `group/project`. */
-  projects: string[];
-  token: string;
-  /** Starts evaluations; of another identity than `token`. */
-  evaluationToken: string | null;
-  /** For GitLab before 19.0, which does not sign; null refuses what is not signed. */
-  webhookSecret: string | null;
-  /** `whsec_…`; two, separated by a space, while one is replaced. */
-  signingToken: string;
-  /** Ed25519 private key, PEM. */
-  signingKey: string;
-  /** Further public keys whose decisions count. */
-  trustedKeys: ReadonlyMap<string, KeyObject>;
-  stores: { work: StoreConfig; trusted: StoreConfig };
-  /** URL of a PostgreSQL, or null for one of our own below `folder`. */
-  database: string | null;
-  /** Mirrors of the repositories, and the embedded database. */
-  folder: string;
-  host: string;
-  port: number;
-  /** How the forge reaches the bot, `self` for where it listens; null installs no webhook. */
-  publicUrl: string | null;
-  reconcileSeconds: number;
-  /** PATH on which git is. */
-  path: string;
-  ca: string | null;
-  log: 'silent' | 'info' | 'debug';
-}
-
-/** One zone's URL and credentials. */
-export interface StoreConfig {
-  url: string;
-  credentials: StoreCredentials | null;
-}
+export { type BotConfig, readBotConfig, type StoreConfig } from './config.ts';
 
 /** A bot that runs. */
 export interface RunningBot {
@@ -132,6 +97,17 @@ async function runTask(context: BotContext, task: Task, isolated: boolean, log: 
  * Throws UserError config-invalid, forge-denied, store-denied; UpstreamError.
  */
 export async function startBot(config: BotConfig): Promise<RunningBot> {
+  const signer = readSigningKey(config.signingKey);
+  const database = await openDatabase({ url: config.database, folder: join(config.folder, 'database') });
+  try {
+    return await startOn(database, signer, config);
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+async function startOn(database: Database, signer: SigningKey, config: BotConfig): Promise<RunningBot> {
   const mask = createRedactor([
     config.token,
     config.evaluationToken ?? undefined,
@@ -145,12 +121,10 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
     { level: config.log, base: null },
     { write: (line: string) => process.stdout.write(mask(line)) },
   );
-  const signer = readSigningKey(config.signingKey);
   const keys = new Map([...config.trustedKeys, [signer.id, createPublicKey(signer.key)] as const]);
-  const [work, trusted, database] = await Promise.all([
+  const [work, trusted] = await Promise.all([
     openZoneOf('work', config.stores.work),
     openZoneOf('trusted', config.stores.trusted),
-    openDatabase({ url: config.database, folder: join(config.folder, 'database') }),
   ]);
   const isolated = !config.stores.trusted.url.startsWith('file:');
   const metrics = createMetrics();
@@ -243,20 +217,23 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
     }
   };
   for (const [project, context] of contexts) {
-    // `self`: forge and bot are on one machine, as in the sandbox; the port is known only now.
-    const publicUrl = config.publicUrl === 'self' ? url : config.publicUrl;
-    if (publicUrl === null) break;
+    if (config.publicUrl === null) break;
     const hook = {
-      url: `${publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
-      token: config.webhookSecret ?? '',
+      url: `${config.publicUrl === 'auto' ? url : config.publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
+      token: config.webhookSecret,
       signingToken: config.signingToken.split(' ')[0] ?? '',
     };
-    const { signed } = await context.forge.ensureHook(hook);
-    if (!signed && config.webhookSecret === null) {
-      log.warn(
-        { project },
-        'this GitLab does not sign webhooks: set CDL_WEBHOOK_SECRET, or rely on reconciling',
-      );
+    try {
+      const { signed } = await context.forge.ensureHook(hook);
+      if (!signed && config.webhookSecret === null) {
+        log.warn(
+          { project },
+          'this GitLab does not sign webhooks: set CDL_WEBHOOK_SECRET, or rely on reconciling',
+        );
+      }
+    } catch (error) {
+      // It takes a maintainer, which the bot need not be; what no webhook tells, reconciling finds.
+      log.warn({ project, url: hook.url }, `the webhook was not installed: ${describeError(error).message}`);
     }
   }
   let looking = look();
@@ -278,73 +255,6 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
       await running.catch(() => {});
       await database.close();
     },
-  };
-}
-
-type Environment = Readonly<Record<string, string | undefined>>;
-
-function need(env: Environment, name: string, what: string): string {
-  const value = env[name];
-  if (value) return value;
-  throw new UserError('environment-missing', `${name} is not set: ${what}`, 'see bot/README.md');
-}
-
-async function textOrFile(value: string): Promise<string> {
-  return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
-}
-
-function credentialsOf(env: Environment, prefix: string): StoreCredentials | null {
-  const accessKey = env[`${prefix}_ACCESS_KEY`];
-  const secretKey = env[`${prefix}_SECRET_KEY`];
-  if (!accessKey || !secretKey) return null;
-  const ca = env.CDL_STORE_CA;
-  return { accessKey, secretKey, ...(ca ? { ca } : {}) };
-}
-
-/** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
-export async function readBotConfig(env: Environment): Promise<BotConfig> {
-  const number = (name: string, standard: number): number => {
-    const value = Number(env[name] ?? standard);
-    if (Number.isFinite(value) && value >= 0) return value;
-    throw new UserError('config-invalid', `${name} "${env[name]}" is not a number`);
-  };
-  const pems = env.CDL_TRUSTED_KEYS ? await textOrFile(env.CDL_TRUSTED_KEYS) : '';
-  const trustedKeys = new Map(
-    (pems.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? []).map((pem) => {
-      const key = createPublicKey(pem);
-      return [keyId(key), key] as const;
-    }),
-  );
-  const store = (zone: 'WORK' | 'TRUSTED', what: string): StoreConfig => ({
-    url: need(env, `CDL_${zone}_STORE`, what),
-    credentials: credentialsOf(env, `CDL_${zone}`),
-  });
-  const stores = {
-    work: store('WORK', 'URL of the zone that change pipelines write'),
-    trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
-  };
-  return {
-    gitlabUrl: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
-    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
-      .split(',')
-      .map((one) => one.trim())
-      .filter(Boolean),
-    token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
-    evaluationToken: env.CDL_EVALUATION_TOKEN || null,
-    webhookSecret: env.CDL_WEBHOOK_SECRET || null,
-    signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
-    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
-    trustedKeys,
-    stores,
-    database: env.CDL_DATABASE || null,
-    folder: need(env, 'CDL_BOT_FOLDER', 'a folder for mirrors and the embedded database'),
-    host: env.CDL_BOT_HOST || '127.0.0.1',
-    port: number('CDL_BOT_PORT', 8080),
-    publicUrl: env.CDL_BOT_URL || null,
-    reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
-    path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
-    log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',
   };
 }
 

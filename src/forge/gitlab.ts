@@ -275,7 +275,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     },
     async ensureHook(hook) {
       const wanted = {
-        token: hook.token,
+        ...(hook.token === null ? {} : { token: hook.token }),
         signing_token: hook.signingToken,
         pushEvents: true,
         mergeRequestsEvents: true,

@@ -130,5 +130,5 @@ export interface Forge {
     issue: { title: string; description: string; labels: string[] },
   ): Promise<{ url: string }>;
   /** Installs or repairs our webhook. `signed` says whether the forge signs deliveries (GitLab 19.0+). */
-  ensureHook(hook: { url: string; token: string; signingToken: string }): Promise<{ signed: boolean }>;
+  ensureHook(hook: { url: string; token: string | null; signingToken: string }): Promise<{ signed: boolean }>;
 }

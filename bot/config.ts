@@ -1,0 +1,109 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { keyId, type StoreCredentials, UserError } from '../src/index.ts';
+
+/** What a bot needs. Paths are absolute; times in seconds. */
+export interface BotConfig {
+  gitlabUrl: string;
+  /** Full paths, `group/project`. */
+  projects: string[];
+  token: string;
+  /** Starts evaluations; of another identity than `token`. */
+  evaluationToken: string | null;
+  /** For GitLab before 19.0, which does not sign; null refuses what is not signed. */
+  webhookSecret: string | null;
+  /** `whsec_…`; two, separated by a space, while one is replaced. */
+  signingToken: string;
+  /** Ed25519 private key, PEM. */
+  signingKey: string;
+  /** Further public keys whose decisions count. */
+  trustedKeys: ReadonlyMap<string, KeyObject>;
+  stores: { work: StoreConfig; trusted: StoreConfig };
+  /** URL of a PostgreSQL, or null for one of our own below `folder`. */
+  database: string | null;
+  /** Mirrors of the repositories, and the embedded database. */
+  folder: string;
+  host: string;
+  port: number;
+  /** How the forge reaches the bot; `auto` = where it listens; null installs no webhook. */
+  publicUrl: string | null;
+  reconcileSeconds: number;
+  /** PATH on which git is. */
+  path: string;
+  ca: string | null;
+  log: 'silent' | 'info' | 'debug';
+}
+
+/** One zone's URL and credentials. */
+export interface StoreConfig {
+  url: string;
+  credentials: StoreCredentials | null;
+}
+
+/** The process environment. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+function need(env: Environment, name: string, what: string): string {
+  const value = env[name];
+  if (value) return value;
+  throw new UserError('environment-missing', `${name} is not set: ${what}`, 'see bot/README.md');
+}
+
+async function textOrFile(value: string): Promise<string> {
+  return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
+}
+
+function credentialsOf(env: Environment, prefix: string): StoreCredentials | null {
+  const accessKey = env[`${prefix}_ACCESS_KEY`];
+  const secretKey = env[`${prefix}_SECRET_KEY`];
+  if (!accessKey || !secretKey) return null;
+  const ca = env.CDL_STORE_CA;
+  return { accessKey, secretKey, ...(ca ? { ca } : {}) };
+}
+
+/** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
+export async function readBotConfig(env: Environment): Promise<BotConfig> {
+  const number = (name: string, standard: number): number => {
+    const value = Number(env[name] ?? standard);
+    if (Number.isFinite(value) && value >= 0) return value;
+    throw new UserError('config-invalid', `${name} "${env[name]}" is not a number`);
+  };
+  const pems = env.CDL_TRUSTED_KEYS ? await textOrFile(env.CDL_TRUSTED_KEYS) : '';
+  const trustedKeys = new Map(
+    (pems.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? []).map((pem) => {
+      const key = createPublicKey(pem);
+      return [keyId(key), key] as const;
+    }),
+  );
+  const store = (zone: 'WORK' | 'TRUSTED', what: string): StoreConfig => ({
+    url: need(env, `CDL_${zone}_STORE`, what),
+    credentials: credentialsOf(env, `CDL_${zone}`),
+  });
+  const stores = {
+    work: store('WORK', 'URL of the zone that change pipelines write'),
+    trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
+  };
+  return {
+    gitlabUrl: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
+    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
+      .split(',')
+      .map((one) => one.trim())
+      .filter(Boolean),
+    token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
+    evaluationToken: env.CDL_EVALUATION_TOKEN || null,
+    webhookSecret: env.CDL_WEBHOOK_SECRET || null,
+    signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
+    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
+    trustedKeys,
+    stores,
+    database: env.CDL_DATABASE || null,
+    folder: need(env, 'CDL_BOT_FOLDER', 'a folder for mirrors and the embedded database'),
+    host: env.CDL_BOT_HOST || '127.0.0.1',
+    port: number('CDL_BOT_PORT', 8080),
+    publicUrl: env.CDL_BOT_URL || null,
+    reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
+    path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
+    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
+    log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',
+  };
+}
