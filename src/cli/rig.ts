@@ -7,6 +7,7 @@ import { UserError } from '../core/error.ts';
 import { stopLocalTarget } from '../deploy/index.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
+import { openForge } from '../forge/index.ts';
 import { createCiEngine } from '../sandbox/ci/engine.ts';
 import { type Runner, startRunner } from '../sandbox/runner/run.ts';
 import { addMember, createProject, createToken, createUser, setVariable } from '../sandbox/seed.ts';
@@ -217,6 +218,10 @@ export async function startRig(options: RigOptions): Promise<Rig> {
         }),
       );
     }
+    const secrets = {
+      token: randomBytes(24).toString('hex'),
+      signingToken: `whsec_${randomBytes(32).toString('base64')}`,
+    };
     const botEnvironment: NodeJS.ProcessEnv = {
       PATH: `${dirname(process.execPath)}:${options.systemPath}`,
       HOME: folder,
@@ -225,17 +230,24 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       CDL_PROJECT: options.project,
       CDL_BOT_TOKEN: botActor.token,
       CDL_EVALUATION_TOKEN: evaluator.token,
-      CDL_WEBHOOK_SECRET: randomBytes(24).toString('hex'),
-      CDL_SIGNING_TOKEN: `whsec_${randomBytes(32).toString('base64')}`,
+      CDL_WEBHOOK_SECRET: secrets.token,
+      CDL_SIGNING_TOKEN: secrets.signingToken,
       CDL_SIGNING_KEY: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
       CDL_WORK_STORE: stores.work,
       CDL_TRUSTED_STORE: stores.trusted,
       CDL_BOT_FOLDER: join(folder, 'bot'),
       CDL_BOT_PORT: '0',
-      CDL_BOT_URL: 'self',
       CDL_RECONCILE_SECONDS: '5',
     };
     bot = await startBotProcess(botEnvironment, log);
+    // Webhooks are a maintainer's to install; the bot itself is a developer and could not.
+    const forge = await openForge({
+      kind: 'gitlab',
+      url: sandbox.url,
+      project: options.project,
+      token: people.maintainer.token,
+    });
+    await forge.ensureHook({ url: `${bot.url}/webhooks/gitlab`, ...secrets });
     const rig: Rig = {
       sandbox,
       people,
