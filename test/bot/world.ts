@@ -310,6 +310,7 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
       announce(world, { kind: 'pipeline', project, pipeline });
       return { kind: 'created', pipeline };
     },
+    statusSet: () => {},
     cancelPipeline: async () => refuse(),
     retryPipeline: async () => refuse(),
     cancelJob: async () => refuse(),

@@ -1,0 +1,189 @@
+import type { Facts } from '../../bot/types.ts';
+import {
+  candidateDigest,
+  createEntry,
+  type Decision,
+  type Digest,
+  digestJson,
+  emptyLock,
+  parseProject,
+  planDeployment,
+  renderLock,
+  reviewDigest,
+  withEntry,
+} from '../../src/index.ts';
+import { projectYaml, scoresOf } from './world.ts';
+
+const named = (text: string): Digest => digestJson(text);
+const project = parseProject(projectYaml());
+const model = project.models.fashion!;
+
+const candidate = {
+  model: 'fashion',
+  code: named('code'),
+  config: named('config'),
+  dataset: named('dataset'),
+  transform: null,
+  checkpoint: named('checkpoint'),
+  package: named('package'),
+};
+const digest = candidateDigest(candidate);
+const claim = { v: 1 as const, candidate, version: 7, run: named('run') };
+
+/** Facts of an evaluated change that waits for its first approval; `more` replaces parts. */
+export function factsWith(more: Partial<Facts> = {}): Facts {
+  const gates = [
+    { name: 'accuracy ≥ 0.8500', status: 'pass' as const, explanation: '0.9000 is 0.0500 above the limit' },
+  ];
+  const answer: Facts['answer'] = {
+    digest: named('evaluation'),
+    evaluation: {
+      v: 1,
+      project: 'fashion',
+      model: 'fashion',
+      environment: 'production',
+      mode: 'independent',
+      candidate: digest,
+      baseline: null,
+      testset: named('testset'),
+      gates,
+      verdict: 'pass',
+      scores: scoresOf(90),
+      baselineScores: null,
+      differences: {},
+    },
+  };
+  const plan = planDeployment({
+    project: 'fashion',
+    model: 'fashion',
+    environment: 'production',
+    from: null,
+    fromPackage: null,
+    to: digest,
+    package: candidate.package,
+    version: 7,
+    bytes: 1000,
+    environmentConfig: model.environments.production!,
+    resources: model.resources.serve,
+  });
+  const facts: Facts = {
+    project: 'fashion',
+    change: {
+      id: 12,
+      title: 'Better',
+      draft: false,
+      state: 'open',
+      author: { id: '2', username: 'ada', name: 'Ada' },
+      sourceBranch: 'exp/a',
+      targetBranch: 'main',
+      head: 'a'.repeat(40),
+      mergeCommit: null,
+      fork: false,
+      url: 'https://gitlab.example.com/acme/fashion/-/merge_requests/12',
+    },
+    model: 'fashion',
+    environment: 'production',
+    defaultBranch: 'main',
+    rules: { project, model },
+    rulesChanged: [],
+    headProject: project,
+    pipeline: {
+      pipeline: {
+        id: '5',
+        ref: 'exp/a',
+        sha: 'a'.repeat(40),
+        source: 'merge_request_event',
+        state: 'success',
+        url: 'https://gitlab.example.com/acme/fashion/-/pipelines/5',
+      },
+      state: 'success',
+      failed: [],
+    },
+    claim: { kind: 'verified', claim, digest, source: 'pipeline', recorded: true, bytes: 1000 },
+    live: null,
+    lock: { text: '', problem: null, head: null, base: null },
+    question: named('question'),
+    answer,
+    run: null,
+    plan,
+    review: reviewDigest({ candidate: digest, evaluation: answer.digest, plan: plan.digest }),
+    approvals: [],
+    voided: [],
+    rejection: null,
+    decisions: [],
+    losses: [],
+    isolated: true,
+    ...more,
+  };
+  return facts;
+}
+
+/** The same with a gate that failed. */
+export function failingFacts(more: Partial<Facts> = {}): Facts {
+  const facts = factsWith();
+  const evaluation = {
+    ...facts.answer!.evaluation,
+    verdict: 'fail' as const,
+    gates: [
+      { name: 'accuracy ≥ 0.8500', status: 'fail' as const, explanation: '0.6000 is 0.2500 below the limit' },
+    ],
+    scores: scoresOf(60),
+  };
+  return factsWith({ answer: { digest: facts.answer!.digest, evaluation }, ...more });
+}
+
+/** An approval of the facts' review. */
+export function approvalOf(
+  facts: Facts,
+  username: string,
+  override: string | null = null,
+): Facts['approvals'][number] {
+  return {
+    change: facts.change.id,
+    model: 'fashion',
+    environment: 'production',
+    review: facts.review!,
+    userId: `id-${username}`,
+    username,
+    role: 'validator',
+    override,
+    comment: '1',
+    at: '2026-01-01T00:00:00.000Z',
+  };
+}
+
+/** A decision about the facts' candidate. */
+export function decisionOf(
+  facts: Facts,
+  decision: Decision['decision'],
+  more: Partial<Decision> = {},
+): Decision {
+  return {
+    candidate: digest,
+    evaluation: facts.answer!.digest,
+    project: 'fashion',
+    model: 'fashion',
+    environment: 'production',
+    baseline: facts.plan!.from,
+    plan: facts.plan!.digest,
+    decision,
+    approvers: [],
+    policy: named('policy'),
+    change: '!12',
+    seq: 1,
+    prev: null,
+    time: '2026-01-01T00:00:00.000Z',
+    ...more,
+  };
+}
+
+/** The lock that the bot writes for the facts. */
+export function lockOf(facts: Facts): Facts['lock'] {
+  const entry = createEntry(candidate, facts.answer!.digest, { version: 7, run: claim.run });
+  return {
+    text: renderLock(withEntry(emptyLock, 'fashion', 'production', entry)),
+    problem: null,
+    head: entry,
+    base: null,
+  };
+}
