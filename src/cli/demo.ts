@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { parseDocument } from 'yaml';
 import { candidateDigest } from '../core/candidate.ts';
 import { claimPath, claimSchema } from '../core/claim.ts';
-import { shortDigest } from '../core/digest.ts';
+import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { evaluationKey } from '../core/evaluation.ts';
 import { projectFile } from '../core/project.ts';
 import { run } from '../exec/run.ts';
 import { cacheFolder, npmRegistry, openZone } from '../steps/context.ts';
@@ -99,15 +100,16 @@ async function followPipeline(rig: Rig, iid: number, sha: string, detail: (text:
     const running = jobs.filter((job) => job.status === 'running').map((job) => job.name);
     const done = jobs.filter((job) => job.status === 'success').length;
     if (running.length > 0) detail(`job ${running.join(', ')} runs (${done} of ${jobs.length} done)`);
-    if (pipeline.status === 'failed' || pipeline.status === 'canceled') {
-      const failed = jobs.filter((job) => job.status === 'failed');
+    // By its jobs: the status of a pipeline also waits for what the bot says of it.
+    const failed = jobs.filter((job) => job.status === 'failed' || job.status === 'canceled');
+    if (failed.length > 0) {
       const logs = await Promise.all(failed.map((job) => traceOf(rig, job.id)));
       throw new UserError(
         'training-failed',
-        `pipeline ${pipeline.id} ${pipeline.status}: ${failed.map((job) => job.name).join(', ')}\n${logs.join('\n')}`,
+        `pipeline ${pipeline.id}: ${failed.map((job) => `${job.name} ${job.status}`).join(', ')}\n${logs.join('\n')}`,
       );
     }
-    return pipeline.status === 'success' ? { pipeline, jobs } : null;
+    return jobs.length > 0 && done === jobs.length ? { pipeline, jobs } : null;
   });
 }
 
@@ -172,13 +174,15 @@ async function proposeChange(
           throw new UserError('not-available', `the evaluation pipeline ${last.id} failed`);
         return last.status === 'success' ? last : null;
       });
-      story.milestone('evaluated', {
-        pipeline: evaluation.id,
-        ref: evaluation.ref,
-        question: evaluation.inputs.cdl_question,
-      });
+      const question = String(evaluation.inputs.cdl_question);
+      const trusted = await openZone(rig.botEnvironment, 'trusted', null);
+      const answer = (await trusted.readRecord(evaluationKey(question as Digest)))?.value as {
+        evaluation: Digest;
+      };
+      story.milestone('evaluated', { pipeline: evaluation.id, ref: evaluation.ref, question, ...answer });
       detail('the report is being written');
-      const found = await until(rig, 'the report', () => reportOf(rig, opened.mr.iid, /accuracy/));
+      const short = shortDigest(answer.evaluation, 8);
+      const found = await until(rig, 'the report', () => reportOf(rig, opened.mr.iid, new RegExp(short)));
       const url = `${opened.mr.web_url}#note_${found.id}`;
       story.milestone('reported', { note: found.id, version, url });
       const head = found.body

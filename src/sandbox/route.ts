@@ -82,6 +82,8 @@ export interface Route {
  */
 export interface CiEngine {
   createPipeline(project: Project, request: PipelineRequest): Promise<PipelineOutcome>;
+  /** A status was set on a pipeline from outside. */
+  statusSet(project: Project, pipeline: Pipeline): void;
   cancelPipeline(project: Project, pipeline: Pipeline): Promise<Pipeline>;
   /** Runs the failed and canceled jobs again, in place of the old ones. */
   retryPipeline(project: Project, pipeline: Pipeline, userId: number): Promise<Pipeline>;

@@ -53,6 +53,7 @@ function noEngine(): CiEngine {
   };
   return {
     createPipeline: async () => ({ kind: 'refused', messages: ['Pipelines are disabled!'] }),
+    statusSet: () => {},
     cancelPipeline: async () => refuse(),
     retryPipeline: async () => refuse(),
     cancelJob: async () => refuse(),

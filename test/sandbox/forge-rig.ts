@@ -42,6 +42,7 @@ export function recordingEngine(asked: PipelineRequest[]): (world: World) => CiE
       announce(world, { kind: 'pipeline', project, pipeline });
       return { kind: 'created', pipeline };
     },
+    statusSet: () => {},
     cancelPipeline: async (_project, pipeline) => Object.assign(pipeline, { status: 'canceled' }),
     retryPipeline: async (_project, pipeline) => pipeline,
     cancelJob: async (_project, job) => job,

@@ -340,6 +340,7 @@ export async function setStatus(call: Call): Promise<Reply> {
   status.status = state;
   status.description = text(call, 'description') ?? status.description;
   status.targetUrl = text(call, 'target_url') ?? status.targetUrl;
+  if (pipeline) call.engine.statusSet(project, pipeline);
   return { status: 201, body: presentStatus(call.world, status) };
 }
 

@@ -110,6 +110,7 @@ export function createCiEngine(world: World, options: CiOptions): CiEngine {
       return { kind: 'created', pipeline };
     },
 
+    statusSet: (project, pipeline) => life.refresh(project, pipeline),
     async cancelPipeline(project, pipeline) {
       life.cancelAll(project, pipeline);
       return pipeline;

@@ -129,9 +129,17 @@ export class Lifecycle {
     });
   }
 
-  /** Recomputes the pipeline's status from its jobs. */
+  /**
+   * Recomputes the pipeline's status from its jobs and from the statuses set on it from outside: GitLab counts those as
+   * jobs of a stage "external", so a pending one keeps a pipeline running and a failed one fails it.
+   */
   refresh(project: Project, pipeline: Pipeline): void {
-    const status = compositeStatus(this.latest(project, pipeline), false);
+    const external = new Map(
+      project.statuses
+        .filter((entry) => entry.pipelineId === pipeline.id)
+        .map((entry) => [entry.name, { status: entry.status, spec: { allowFailure: false } }] as const),
+    );
+    const status = compositeStatus([...this.latest(project, pipeline), ...external.values()], false);
     if (status === pipeline.status) return;
     pipeline.status = status;
     const now = new Date().toISOString();
