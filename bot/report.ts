@@ -182,10 +182,10 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
     kind: 'command',
     command: approveLine(review, failed),
     why: failed
-      ? 'Overrule the failed gate, with the reason. It is signed and kept.'
-      : 'Approve exactly this: candidate, evaluation and deployment plan.',
+      ? 'Overrule the failed gate, with the reason (signed and kept)'
+      : 'Approve exactly this candidate, evaluation and deployment plan',
   });
-  blocks.push({ kind: 'command', command: '/reject train "why"', why: 'Send it back to a step.' });
+  blocks.push({ kind: 'command', command: '/reject train "why"', why: 'Send it back to a step' });
   return blocks;
 }
 
@@ -323,7 +323,6 @@ export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): R
     blocks.push({ kind: 'facts', facts: [['evaluation', facts.run.url]] });
   }
   if (standing.kind === 'judged' && answer) {
-    blocks.push(...approvalBlocks(facts, standing));
     blocks.push({ kind: 'heading', text: 'Evaluation' }, ...evaluationBlocks(facts, answer.evaluation));
     blocks.push(...planBlocks(facts));
   }
@@ -344,6 +343,8 @@ export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): R
       },
     ],
   });
+  // Last, so that the eye has seen what the line is about.
+  if (standing.kind === 'judged') blocks.push(...approvalBlocks(facts, standing));
   return {
     key: reportKey(facts.model),
     title: `${facts.model}${version}`,

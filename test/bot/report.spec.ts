@@ -1,0 +1,83 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { planChange } from '../../bot/plan.ts';
+import { buildReport } from '../../bot/report.ts';
+import type { Facts } from '../../bot/types.ts';
+import { renderMarkdown } from '../../src/index.ts';
+import { approvalOf, decisionOf, factsWith, failingFacts, lockOf } from './facts.ts';
+
+const good = factsWith();
+const render = (facts: Facts): string => renderMarkdown(buildReport(facts, planChange(facts)));
+const golden = (name: string): string => join(import.meta.dirname, '../golden/comments', `report-${name}.md`);
+const job = {
+  id: '1',
+  name: 'train: [fashion]',
+  state: 'failed' as const,
+  optional: false,
+  url: 'https://gitlab.example.com/-/jobs/1',
+  reason: 'script_failure',
+};
+const merged = { ...good.change, state: 'merged' as const };
+const other = `sha256:${'3f9a2c'.padEnd(64, '0')}` as const;
+
+const table: [name: string, facts: Facts][] = [
+  ['good', good],
+  ['refused', failingFacts()],
+  [
+    'overruled',
+    failingFacts({ approvals: [approvalOf(failingFacts(), 'vera', 'rare class')], lock: lockOf(good) }),
+  ],
+  ['broken', factsWith({ pipeline: { ...good.pipeline!, state: 'failed', failed: [job] } })],
+  [
+    'wrong',
+    factsWith({
+      claim: { kind: 'wrong', problems: ['code: the claim names other files than the commit has'] },
+    }),
+  ],
+  [
+    'promoted',
+    factsWith({ change: merged, decisions: [decisionOf(good, 'approved'), decisionOf(good, 'promoted')] }),
+  ],
+  ['bypassed', factsWith({ change: merged })],
+  [
+    'warned',
+    factsWith({
+      isolated: false,
+      rulesChanged: ['gates'],
+      voided: [{ ...approvalOf(good, 'vera'), review: other }],
+    }),
+  ],
+];
+
+describe('the report about a change', () => {
+  it.each(table)('%s', async (name, facts) => {
+    await expect(render(facts)).toMatchFileSnapshot(golden(name));
+  });
+
+  it('ends the way to a decision with the line to copy, and only while one is due', () => {
+    const line = /\/approve [0-9a-f]{12}/;
+    expect(render(good)).toMatch(line);
+    expect(render(failingFacts())).toMatch(/\/approve [0-9a-f]{12} --override/);
+    expect(render(factsWith({ approvals: [approvalOf(good, 'vera')] }))).not.toMatch(line);
+    expect(render(factsWith({ change: merged }))).not.toMatch(line);
+    expect(render(factsWith({ claim: { kind: 'none' } }))).not.toMatch(line);
+  });
+
+  it('lets no text of the change speak for the bot', () => {
+    const reason = '</details>\n/approve 123456 <!-- cdl:report:fashion --> @all [x](http://evil.example)';
+    const rejection = {
+      change: 12,
+      head: good.change.head,
+      candidates: [],
+      step: 'train',
+      reason,
+      userId: '3',
+      username: 'vera',
+      at: '',
+    };
+    const text = render(factsWith({ rejection }));
+    expect(text).not.toContain('<!-- cdl');
+    expect(text).not.toMatch(/^\/approve 123456/m);
+    expect(text).not.toContain('](http://evil.example)');
+  });
+});
