@@ -311,6 +311,7 @@ export async function demo(input: CommandInput): Promise<number> {
         cacheFolder: cacheFolder(input.env),
         port: portOf(input.options.port),
         npmRegistry: await npmRegistry(input.env),
+        caFile: input.env.NODE_EXTRA_CA_CERTS ?? null,
         systemPath: path,
         version: input.version,
         project: `acme/${model}`,

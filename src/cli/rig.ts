@@ -47,6 +47,8 @@ export interface RigOptions {
   cacheFolder: string;
   port?: number;
   npmRegistry: string | null;
+  /** Extra certificates this machine trusts (NODE_EXTRA_CA_CERTS), for jobs that download; null for none. */
+  caFile: string | null;
   /** PATH of the jobs. */
   systemPath: string;
   version: string;
@@ -200,6 +202,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       ['CDL_TRUSTED_KEYS', publicPem, true],
       ['CDL_LOCAL_TARGET', targetFolder, true],
     ];
+    if (options.caFile) variables.push(['NODE_EXTRA_CA_CERTS', options.caFile, false]);
     if (options.npmRegistry) variables.push(['CDL_NPM_REGISTRY', options.npmRegistry, false]);
     for (const [key, value, isProtected] of variables) {
       setVariable(project, { key, value, protected: isProtected });

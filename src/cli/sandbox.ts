@@ -23,6 +23,7 @@ export async function sandbox(input: CommandInput): Promise<number> {
     cacheFolder: cacheFolder(input.env),
     port: portOf(input.options.port),
     npmRegistry: await npmRegistry(input.env),
+    caFile: input.env.NODE_EXTRA_CA_CERTS ?? null,
     systemPath: input.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     version: input.version,
     project: 'acme/fashion',
