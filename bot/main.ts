@@ -9,6 +9,7 @@ import {
   createZone,
   type Database,
   describeError,
+  isSecretName,
   keyId,
   openDatabase,
   openForge,
@@ -269,7 +270,11 @@ export async function main(env: Environment): Promise<number> {
     return 0;
   } catch (error) {
     const { exit, message, hint } = describeError(error);
-    const mask = createRedactor([env.CDL_BOT_TOKEN, env.CDL_SIGNING_TOKEN, env.CDL_WEBHOOK_SECRET]);
+    const mask = createRedactor(
+      Object.keys(env)
+        .filter(isSecretName)
+        .map((name) => env[name]),
+    );
     process.stderr.write(`${mask(message)}\n${hint ? `→ ${hint}\n` : ''}`);
     return exit;
   }
