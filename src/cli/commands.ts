@@ -4,7 +4,7 @@ import type { CommandEntry } from './types.ts';
 export const commands: readonly CommandEntry[] = [
   {
     name: 'init',
-    summary: 'Make a project from an example, with its pipeline, in a new git repository',
+    summary: 'Make a project with its pipeline from an example',
     arguments: ['<example>', '[folder]'],
     options: [
       { flags: '--validator <username...>', description: 'who may approve models (user names on the forge)' },
@@ -19,7 +19,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'serve',
-    summary: 'Serve a package on this machine (Open Inference Protocol v2 and Seldon v1)',
+    summary: 'Serve a package on this machine (Open Inference v2, Seldon v1)',
     arguments: ['[package]'],
     options: [
       { flags: '--model <name>', description: 'serve what is in cdl.lock for this model' },
@@ -33,7 +33,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'status',
-    summary: 'Show what is live, what the lock says and what this checkout would make',
+    summary: 'Show the lock, what is live and whether this checkout differs',
     arguments: [],
     options: [],
     examples: ['cdl status', 'cdl status --json'],
@@ -54,7 +54,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'doctor',
-    summary: 'Check this machine: engines, git, store, database, forge, and say why',
+    summary: 'Check what this machine offers, and say why',
     arguments: [],
     options: [],
     examples: ['cdl doctor'],
@@ -62,7 +62,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'bot',
-    summary: 'Run the merge-request bot (settings from the environment: see bot/README.md)',
+    summary: 'Run the merge-request bot (settings: see bot/README.md)',
     arguments: [],
     options: [],
     examples: ['cdl bot'],
@@ -70,7 +70,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'sandbox',
-    summary: 'Run a GitLab-compatible forge with runners on this machine, to try, teach and test',
+    summary: 'Run a GitLab-compatible forge with runners and bot, to try things',
     arguments: [],
     options: [
       { flags: '--port <number>', description: 'port; 0 takes a free one', default: '0' },
@@ -84,8 +84,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'demo',
-    summary:
-      'Show the whole way on this machine: push, train, evaluate, approve, merge, deploy, predict, refuse',
+    summary: 'Show the whole way on this machine, from a push to a prediction',
     arguments: [],
     options: [
       { flags: '--keep', description: 'leave everything running and open for a look' },

@@ -20,6 +20,8 @@ const bar = (share: number, width: number) => {
 export function createConsole(options: {
   json: boolean;
   env: NodeJS.ProcessEnv;
+  /** Masks what must not be shown; everything written goes through it. */
+  redact(text: string): string;
   signal: AbortSignal;
 }): CommandConsole {
   const terminal = Boolean(process.stderr.isTTY) && !options.env.CI && !options.json;
@@ -37,12 +39,12 @@ export function createConsole(options: {
     signal: options.signal,
     log(line) {
       end();
-      process.stderr.write(`${line}\n`);
+      process.stderr.write(`${options.redact(line)}\n`);
     },
     progress(label, share) {
       if (terminal) {
         const percent = `${Math.round(share * 100)}`.padStart(3);
-        process.stderr.write(`\r\x1b[2K${bar(share, 24)} ${percent} %  ${label}`);
+        process.stderr.write(`\r\x1b[2K${bar(share, 24)} ${percent} %  ${options.redact(label)}`);
         open = true;
         return;
       }
@@ -51,13 +53,12 @@ export function createConsole(options: {
       if (share < 1 ? now - shownAt < 2000 : ended.has(label)) return;
       if (share < 1) shownAt = now;
       else ended.add(label);
-      process.stderr.write(`${label}: ${Math.round(share * 100)} %\n`);
+      process.stderr.write(`${options.redact(label)}: ${Math.round(share * 100)} %\n`);
     },
     print(text, value) {
       end();
-      process.stdout.write(
-        options.json ? `${JSON.stringify(value)}\n` : text.endsWith('\n') ? text : `${text}\n`,
-      );
+      const shown = options.json ? JSON.stringify(value) : text.replace(/\n$/, '');
+      process.stdout.write(`${options.redact(shown)}\n`);
     },
     end,
   };

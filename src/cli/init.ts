@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
@@ -20,6 +20,19 @@ export async function examples(): Promise<string[]> {
   return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }
 
+/** Whether a folder is there. Throws UserError usage when something else is, or the folder holds more than `.git`. */
+async function checkVacant(folder: string): Promise<boolean> {
+  const hint = 'name another folder: cdl init EXAMPLE FOLDER';
+  const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw new UserError('usage', `${folder} cannot be used: ${error.code}`, hint, { cause: error });
+  });
+  if (found === null) return false;
+  if (!found.isDirectory()) throw new UserError('usage', `${folder} is not a folder`, hint);
+  if ((await readdir(folder)).every((name) => name === '.git')) return true;
+  throw new UserError('usage', `${folder} is not empty`, hint);
+}
+
 /** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
 export async function writeExample(
   example: string,
@@ -34,10 +47,8 @@ export async function writeExample(
       `there is no example "${example}"; there is ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
     );
   }
+  await checkVacant(folder);
   await mkdir(folder, { recursive: true });
-  if ((await readdir(folder)).some((name) => name !== '.git')) {
-    throw new UserError('usage', `${folder} is not empty`, 'name another folder: cdl init EXAMPLE FOLDER');
-  }
   const templates = join(packageRoot(), 'templates');
   await cp(join(templates, example), folder, { recursive: true });
   for (const name of ['gitignore', 'gitattributes']) {
@@ -54,11 +65,21 @@ export async function writeExample(
   }
   const [model, config] = Object.entries(project.models)[0]!;
   const pipeline = (await readFile(join(templates, '.gitlab-ci.yml'), 'utf8'))
-    .replaceAll('$CI_SERVER_FQDN/cdl/ci-components', options.components)
+    .replaceAll('$CI_SERVER_FQDN/cdl/ci-components', () => options.components)
     .replaceAll('__VERSION__', options.version)
     .replaceAll('__MODEL__', model)
     .replaceAll('__DATASET__', config.data);
   await writeFile(join(folder, '.gitlab-ci.yml'), pipeline);
+}
+
+async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
+  await git(folder, ['init', '--quiet', '--initial-branch=main'], env);
+  await git(folder, ['config', 'merge.cdl-lock.name', 'whole entries of cdl.lock'], env);
+  await git(folder, ['config', 'merge.cdl-lock.driver', 'cdl lock merge %O %A %B'], env);
+  await git(folder, ['add', '--all'], env);
+  const named = await run('git', ['config', 'user.email'], { cwd: folder, env });
+  const identity = named.code === 0 ? [] : ['-c', 'user.name=cdl init', '-c', 'user.email=cdl@localhost'];
+  await git(folder, [...identity, 'commit', '--quiet', '-m', `feat: start from the ${example} example`], env);
 }
 
 /** `cdl init EXAMPLE [FOLDER]`. */
@@ -67,27 +88,17 @@ export async function init(input: CommandInput): Promise<number> {
   const folder = resolve(input.cwd, input.args[1] ?? example);
   const validators = (input.options.validator as string[] | undefined) ?? [];
   const components = input.options.components as string;
-  const existed = await readdir(folder).then(
-    () => true,
-    () => false,
-  );
+  const existed = await checkVacant(folder);
+  const hadGit = existed && (await readdir(folder)).length > 0;
   try {
     await writeExample(example, folder, { version: input.version, components, validators });
+    await commitProject(folder, example, input.env);
   } catch (error) {
-    if (!existed) await rm(folder, { recursive: true, force: true });
+    // Nothing was there but .git, so that all else is ours to take back.
+    const made = existed ? (await readdir(folder)).filter((name) => name !== '.git' || !hadGit) : [''];
+    for (const name of made) await rm(join(folder, name), { recursive: true, force: true });
     throw error;
   }
-  await git(folder, ['init', '--quiet', '--initial-branch=main'], input.env);
-  await git(folder, ['config', 'merge.cdl-lock.name', 'whole entries of cdl.lock'], input.env);
-  await git(folder, ['config', 'merge.cdl-lock.driver', 'cdl lock merge %O %A %B'], input.env);
-  await git(folder, ['add', '--all'], input.env);
-  const named = await run('git', ['config', 'user.email'], { cwd: folder, env: input.env });
-  const identity = named.code === 0 ? [] : ['-c', 'user.name=cdl init', '-c', 'user.email=cdl@localhost'];
-  await git(
-    folder,
-    [...identity, 'commit', '--quiet', '-m', `feat: start from the ${example} example`],
-    input.env,
-  );
   const files = (await git(folder, ['ls-files'], input.env)).split('\n');
   input.console.print(
     [

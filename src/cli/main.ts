@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { describeError } from '../core/error.ts';
+import { createRedactor, isSecretName } from '../core/redact.ts';
 import { steps } from '../steps/index.ts';
 import { createConsole } from './console.ts';
 
@@ -25,7 +26,9 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   }
   const stop = new AbortController();
   const json = argv.includes('--json');
-  const console = createConsole({ json, env, signal: stop.signal });
+  const secrets = Object.keys(env).filter(isSecretName);
+  const redact = createRedactor(secrets.map((name) => env[name]));
+  const console = createConsole({ json, env, redact, signal: stop.signal });
   const onSignal = () => {
     if (stop.signal.aborted) process.exit(130);
     stop.abort();
@@ -36,9 +39,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     return await createProgram({ argv, env, console, steps, version: version() });
   } catch (error) {
     console.end();
-    const { environmentRedactor } = await import('../steps/context.ts');
     const { exit, code, message, hint } = describeError(error);
-    const redact = environmentRedactor(env);
     if (json) process.stdout.write(`${redact(JSON.stringify({ error: { code, message, hint } }))}\n`);
     else process.stderr.write(redact(`cdl: ${message}\n${hint ? `  → ${hint}\n` : ''}`));
     return stop.signal.aborted && exit === 70 ? 130 : exit;

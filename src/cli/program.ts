@@ -4,6 +4,7 @@ import { nearest } from '../core/suggest.ts';
 import type { StepEntry } from '../steps/index.ts';
 import { commands } from './commands.ts';
 import type { CommandConsole } from './console.ts';
+import { jsonOption } from './types.ts';
 
 /** Parses the command line and runs the command. Returns the exit code; throws UserError usage for what nobody meant. */
 export async function createProgram(setup: {
@@ -18,10 +19,11 @@ export async function createProgram(setup: {
     .description(
       'Continuous deep learning on GitLab: train, evaluate, approve, deploy — from merge requests.',
     )
-    .version(setup.version)
-    .option('--json', 'print one line of JSON instead of text')
+    .version(setup.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show this help, or that of a command')
+    .option('--json', jsonOption)
     .helpCommand(false)
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({ subcommandTerm: (command) => command.name() })
     .exitOverride()
     .configureOutput({ outputError: () => {} });
   program.addHelpText(
@@ -32,14 +34,14 @@ export async function createProgram(setup: {
   const wanted = setup.argv.find((arg) => !arg.startsWith('-'));
   for (const step of setup.steps) {
     const command = program.command(step.name).summary(step.summary).description(`${step.summary}.`);
-    command.helpGroup('Workflow steps (also CI components):');
+    command.helpGroup('Workflow steps (also CI components):').helpOption('-h, --help', 'show this help');
     if (step.name !== wanted) continue;
     const { addStep } = await import('./step-command.ts');
     await addStep(command, step, { ...setup, done: (exit) => (code = exit) });
   }
   for (const entry of commands) {
     const command = program.command(entry.name).summary(entry.summary).description(`${entry.summary}.`);
-    command.helpGroup('Around them:');
+    command.helpGroup('Around them:').helpOption('-h, --help', 'show this help');
     for (const argument of entry.arguments) command.argument(argument);
     for (const option of entry.options) {
       const made = new Option(option.flags, option.description);
@@ -47,7 +49,7 @@ export async function createProgram(setup: {
       if (option.choices) made.choices(option.choices);
       command.addOption(made);
     }
-    command.option('--json', 'print JSON');
+    command.option('--json', jsonOption);
     if (entry.examples.length > 0) {
       command.addHelpText('after', `\nExamples:\n${entry.examples.map((line) => `  ${line}`).join('\n')}`);
     }

@@ -1,17 +1,10 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { UserError } from '../core/error.ts';
 import { cacheFolder, npmRegistry } from '../steps/context.ts';
+import { portOf } from './port.ts';
 import { startRig } from './rig.ts';
 import type { CommandInput } from './types.ts';
-
-/** A port number from a flag. Throws UserError usage. */
-export function portOf(value: unknown): number {
-  const port = Number(value);
-  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
-  throw new UserError('usage', `--port takes a number from 0 to 65535, not ${String(value)}`);
-}
 
 /** `cdl sandbox`: an empty project with runners and bot, ready for `git push`, until it is stopped. */
 export async function sandbox(input: CommandInput): Promise<number> {
@@ -43,8 +36,8 @@ export async function sandbox(input: CommandInput): Promise<number> {
       '',
       'Try:',
       `  cdl init fashion --validator ${rig.people.validator.user.username} && cd fashion`,
-      `  git remote add origin ${rig.repository.replace('://', `://${rig.people.maintainer.user.username}:TOKEN@`)}`,
-      '  git push -u origin main',
+      `  git remote add origin ${rig.repository.replace('://', `://${rig.people.maintainer.user.username}@`)}`,
+      `  git push -u origin main        # the password is the token of ${rig.people.maintainer.user.username}`,
       'Stop with Ctrl-C.',
     ].join('\n'),
     { url: rig.sandbox.url, repository: rig.repository, bot: rig.bot.url, people },

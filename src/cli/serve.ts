@@ -11,6 +11,7 @@ import { lockEntry, lockFile, parseLock } from '../core/lock.ts';
 import { packageRoot } from '../exec/root.ts';
 import { childEnvironment, findRoot, openZone } from '../steps/context.ts';
 import { hashFile } from '../store/stream.ts';
+import { portOf } from './port.ts';
 import type { CommandInput } from './types.ts';
 
 interface Served {
@@ -67,6 +68,7 @@ async function fetchPackage(
 /** `cdl serve`: a model server in a process of its own, which sees nothing of this one's environment. */
 export async function serve(input: CommandInput): Promise<number> {
   const given = input.args[0];
+  const port = portOf(input.options.port);
   const temporary = await mkdtemp(join(tmpdir(), 'cdl-serve-'));
   try {
     let served: Served;
@@ -89,27 +91,20 @@ export async function serve(input: CommandInput): Promise<number> {
         version: String(entry?.info.version ?? 0),
       };
     }
-    return await runServer(input, served);
+    return await runServer(input, served, port);
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
-async function runServer(input: CommandInput, served: Served): Promise<number> {
+async function runServer(input: CommandInput, served: Served, port: number): Promise<number> {
   const scores = input.options.scores as string | undefined;
   const child = spawn(
     process.execPath,
     [
       join(packageRoot(), 'dist', 'serve', 'main.js'),
       ...['--package', served.folder, '--digest', served.digest, '--candidate', served.candidate],
-      ...[
-        '--version',
-        served.version,
-        '--host',
-        String(input.options.host),
-        '--port',
-        String(input.options.port),
-      ],
+      ...['--version', served.version, '--host', String(input.options.host), '--port', String(port)],
       ...(scores ? ['--scores', resolve(input.cwd, scores)] : []),
       '--attached',
     ],

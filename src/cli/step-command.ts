@@ -6,6 +6,7 @@ import type { StepEntry } from '../steps/index.ts';
 import { parametersOf, parseParameters } from '../steps/parameters.ts';
 import { runStep } from '../steps/run-step.ts';
 import type { CommandConsole } from './console.ts';
+import { jsonOption } from './types.ts';
 
 const camel = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 
@@ -21,14 +22,14 @@ export async function addStep(
   if (first) command.argument(`[${first.name}]`, first.description);
   for (const parameter of parameters) {
     const flag = `--${parameter.name.replaceAll('_', '-')} <${parameter.type === 'string' ? 'text' : parameter.type}>`;
-    const option = new Option(flag, parameter.description);
-    if (parameter.default !== undefined && parameter.default !== '') {
-      option.default(undefined, JSON.stringify(parameter.default));
-    }
+    const stated = parameter.default === undefined || parameter.default === '' ? null : parameter.default;
+    // Said in the text, not set: a flag that was not given must leave the component's variable alone.
+    const more = parameter.required ? ' (required)' : stated === null ? '' : ` (default: ${String(stated)})`;
+    const option = new Option(flag, `${parameter.description}${more}`);
     if (parameter.options) option.choices(parameter.options);
     command.addOption(option);
   }
-  command.option('--json', 'print JSON');
+  command.option('--json', jsonOption);
   command.action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, unknown>;
     const positional = first ? (given[0] as string | undefined) : undefined;

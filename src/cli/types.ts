@@ -1,5 +1,8 @@
 import type { CommandConsole } from './console.ts';
 
+/** What `--help` says of `--json`, which every command has. */
+export const jsonOption = 'print one line of JSON instead of text';
+
 /** What every command gets. */
 export interface CommandInput {
   env: NodeJS.ProcessEnv;
