@@ -21,6 +21,10 @@ export function streamEvents(
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
   response.write('retry: 2000\n\n');
   const tell = (event: WorldEvent) => {
     if (projectId !== null && event.project.id !== projectId) return;

@@ -36,10 +36,10 @@ async function sendFile(
     }
   }
   response.writeHead(200, { ...headersOf(file.name, type, found.size), 'cache-control': file.cache });
-  if (response.req.method === 'HEAD') response.end();
+  if (response.req.method === 'HEAD' || found.size === 0) response.end();
   // A reader that goes away is no failure.
   else
-    await pipeline(createReadStream(file.path, { end: Math.max(0, found.size - 1) }), response).catch(() =>
+    await pipeline(createReadStream(file.path, { end: found.size - 1 }), response).catch(() =>
       response.destroy(),
     );
   return true;

@@ -83,9 +83,15 @@ const align = (style: string | undefined) => /text-align:\s*(left|right|center)/
 /** Links to people and merge requests, as GitLab makes them; only in text, never inside code or links. */
 function references(world: World, project: Project, parser: MarkdownIt): void {
   parser.core.ruler.push('references', (state) => {
-    for (const block of state.tokens) {
+    for (const [index, block] of state.tokens.entries()) {
       if (block.type !== 'inline' || !block.children) continue;
       let inLink = 0;
+      const [first] = block.children;
+      const opener = state.tokens[index - 2];
+      // A task of a list is shown as it stands; nobody can tick it here.
+      if (first?.type === 'text' && opener?.type === 'list_item_open') {
+        first.content = first.content.replace(/^\[([ xX])\] /, (_, mark) => (mark === ' ' ? '☐ ' : '☑ '));
+      }
       block.children = block.children.flatMap((token) => {
         if (token.type === 'link_open') inLink += 1;
         if (token.type === 'link_close') inLink -= 1;

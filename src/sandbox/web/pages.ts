@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { fullPath } from '../access.ts';
+import { GitError } from '../git.ts';
 import type { Forge } from '../route.ts';
 import type { Pages } from '../server.ts';
 import type { Project, World } from '../state.ts';
@@ -30,13 +31,15 @@ function findByPath(world: World, segments: readonly string[]): { project: Proje
   return null;
 }
 
-/** The segments of a path, decoded; null when it is not well formed. */
+/** The segments of a path, decoded; null when it is not well formed. No name of git or of a file holds a NUL. */
 function segmentsOf(path: string): string[] | null {
   try {
-    return path
-      .split('/')
-      .filter((segment) => segment !== '')
-      .map(decodeURIComponent);
+    return path.includes('%00')
+      ? null
+      : path
+          .split('/')
+          .filter((segment) => segment !== '')
+          .map(decodeURIComponent);
   } catch {
     return null;
   }
@@ -137,7 +140,11 @@ export function renderPages(forge: Forge): Pages {
       streamEvents(world, id === null ? null : Number(id), request, response);
       return true;
     }
-    const page = await findAddress(world, segments, url.searchParams, response);
+    const page = await findAddress(world, segments, url.searchParams, response).catch((error: unknown) => {
+      // Names that git does not take name nothing.
+      if (error instanceof GitError && !response.headersSent) return null;
+      throw error;
+    });
     if (page === 'sent') return true;
     send(response, world, page ?? missing(path));
     return true;

@@ -44,7 +44,7 @@ export async function registryCard(world: World, project: Project): Promise<Html
     'Registry',
     html`<ul class="list">${entries.map(
       ({ model, environment, entry }) =>
-        html`<li><div class="line"><b>${model}</b><span class="tag">${environment}</span><span class="chip">version ${entry.info.version}</span>${short(entry.candidate)}</div>
+        html`<li><div class="line"><b>${model}</b><span class="tag">${environment}</span><span class="chip">version ${entry.info.version}</span></div><div class="meta">candidate ${short(entry.candidate)}</div>
 <details data-key="lock-${model}-${environment}" class="small"><summary class="muted">Digests</summary><dl class="facts pad">${digests.map((name) => html`<dt>${name}</dt><dd>${short(entry[name])}</dd>`)}<dt>run</dt><dd>${short(entry.info.run)}</dd></dl></details></li>`,
     )}</ul>`,
     link,

@@ -43,7 +43,7 @@ main>*{min-width:0}
 .s-running i,.dot.s-running{animation:pulse 1.6s ease-in-out infinite}@keyframes pulse{50%{opacity:.45}}@media (prefers-reduced-motion:reduce){*{animation:none!important}}
 .ref code,code.ref{background:var(--soft);border-radius:5px;padding:2px 6px;overflow-wrap:anywhere}
 .tag{display:inline-block;font-size:.72rem;font-weight:600;border:1px solid var(--line);border-radius:5px;padding:0 5px;color:var(--muted);vertical-align:1px}
-.person{color:var(--text);font-weight:550}
+.person{color:var(--text);font-weight:550}.meta .person{font-weight:inherit}.row>.chip:first-child,.row>a:first-child>.chip{min-width:88px;margin-top:1px}
 .avatar{display:inline-grid;place-items:center;width:32px;height:32px;border-radius:50%;font-size:.85rem;font-weight:700;color:#fff;flex:none}.avatar.bot{border-radius:9px}
 .a0{background:#3b6fd4}.a1{background:#0f8a6c}.a2{background:#a3548d}.a3{background:#b8621b}.a4{background:#6750b8}.a5{background:#4a6576}
 .stages{display:flex;gap:28px;padding:14px 16px;align-items:flex-start}.stage{display:grid;gap:8px;min-width:170px;position:relative}
@@ -66,12 +66,12 @@ main>*{min-width:0}
 .md code{background:var(--soft);border-radius:5px;padding:.15em .4em}.md pre{background:var(--soft);border:1px solid var(--line);border-radius:8px;padding:12px 14px;overflow-x:auto;line-height:1.45}.md pre code{background:none;padding:0}
 .md li>code,.md p>code,.md td code{overflow-wrap:anywhere}
 .md table{border-collapse:collapse;font-variant-numeric:tabular-nums}.md th,.md td{padding:6px 13px;border:1px solid var(--line);text-align:left;vertical-align:top}.md th{background:var(--soft);font-weight:600;white-space:nowrap}
-.md [align=right]{text-align:right}.md [align=center]{text-align:center}
+.md [align=right]{text-align:right}.md td[align=right]{white-space:nowrap}.md td{min-width:5.5em}.md [align=center]{text-align:center}
 .md img{max-width:100%;height:auto;border-radius:8px;border:1px solid var(--line);display:block;background:#fff}.md p>img{max-width:min(100%,720px)}
 .md blockquote{border-left:4px solid var(--line);padding-left:14px;color:var(--muted);margin-left:0}.md hr{border:0;border-top:1px solid var(--line);margin:1.2em 0}
 .md details{border:1px solid var(--line);border-radius:8px;margin:.7em 0;padding:0 14px}.md summary{cursor:pointer;padding:8px 0;font-weight:600}.md details[open]{padding-bottom:12px}.md details[open]>summary{border-bottom:1px solid var(--line);margin-bottom:12px}
 .logbox{background:#10151d;color:#d6dde8;border-radius:10px;border:1px solid var(--line);overflow:hidden}.logbox>header{display:flex;gap:12px;align-items:center;padding:9px 16px;border-bottom:1px solid #2a3240;color:#97a3b6;font-size:.88rem}.logbox a{color:#9dbdfc}.logbox header a{margin-left:auto}
-.log{margin:0;padding:12px 0;counter-reset:line var(--first,0);font-size:.82rem;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
+.log{margin:0;padding:12px 0;counter-reset:line;font-family:var(--mono);font-size:.82rem;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
 .log div{counter-increment:line;padding:0 16px 0 64px;position:relative;min-height:1.55em}.log div:before{content:counter(line);position:absolute;left:0;width:48px;text-align:right;color:#5f6c80;user-select:none}.log div:hover{background:#1b2330}
 .b{font-weight:700}.d{opacity:.7}.i{font-style:italic}.u{text-decoration:underline}
 .f0{color:#8893a5}.f1{color:#ff8f86}.f2{color:#6fd6a2}.f3{color:#f2c66d}.f4{color:#8db8ff}.f5{color:#d3a6ff}.f6{color:#6fd3e3}.f7{color:#e8edf5}
