@@ -61,12 +61,15 @@ function words(text: string): { args: string[]; options: Record<string, string> 
 
 /**
  * Finds the commands in a comment. Total: whatever the text, the answer is a list, empty when nobody spoke to the bot.
- * `/cdl approve …` means the same as `/approve …`: GitLab takes some bare words for quick actions of its own.
+ * `cdl /approve …` and `/cdl approve …` mean the same as `/approve …`: GitLab takes some bare words for quick actions of its
+ * own, and keeps them from us.
  */
 export function parseComment(body: string, commands: readonly string[]): Spoken[] {
   const spoken: Spoken[] = [];
   for (const line of plainLines(body)) {
-    const match = /^ {0,3}\/(?:cdl[ \t]+\/?)?([A-Za-z][A-Za-z-]{1,30})(?:[ \t]+(.*))?$/.exec(line.trimEnd());
+    const match = /^ {0,3}(?:cdl[ \t]+)?\/(?:cdl[ \t]+\/?)?([A-Za-z][A-Za-z-]{1,30})(?:[ \t]+(.*))?$/.exec(
+      line.trimEnd(),
+    );
     if (!match) continue;
     const name = match[1]!.toLowerCase();
     if (commands.includes(name)) {

@@ -70,7 +70,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'sandbox',
-    summary: 'Run a GitLab-compatible forge with runners and bot, to try things',
+    summary: 'Run a GitLab-compatible forge with runners and bot, for trying',
     arguments: [],
     options: [
       { flags: '--port <number>', description: 'port; 0 takes a free one', default: '0' },

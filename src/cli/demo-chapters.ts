@@ -102,7 +102,7 @@ export async function approveAndMerge(
   const maintainer = openApi(rig, rig.people.maintainer);
   await story.chapter('Vera, the validator, reads it and answers with the line of the report', async () => {
     const asked = await until(rig, 'the approval line', () =>
-      reportOf(rig, iid, /\/approve ([0-9a-f]{6,64})/),
+      reportOf(rig, iid, /cdl \/approve ([0-9a-f]{6,64})/),
     );
     const line = asked.match[0];
     const note = await validator.comment(iid, line);

@@ -13,6 +13,7 @@ describe('the comment parser', () => {
       { kind: 'command', name: 'status', args: [], options: {}, line: '/status' },
     ]);
     expect(names('/cdl approve 3f9a2c')).toEqual(['approve']);
+    expect(names('cdl /approve 3f9a2c')).toEqual(['approve']);
     expect(names('please /approve 3f9a2c')).toEqual([]);
   });
 
