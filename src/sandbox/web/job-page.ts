@@ -92,7 +92,7 @@ export async function jobPage(world: World, project: Project, job: Job): Promise
   const links = linksOf(world, project);
   const pipeline = project.pipelines.get(job.pipelineId);
   return html`<div class="head" data-part="head"><h1>${job.spec.name} <span class="muted">job ${job.id}</span></h1>
-<div class="line">${chip(job.status)}<span class="meta">stage ${job.spec.stage}${pipeline && html` of <a href="${links.pipeline(pipeline.id)}">pipeline #${pipeline.id}</a> on ${ref(pipeline.ref, links.tree(pipeline.ref))} <a href="${links.commit(pipeline.sha)}"><code>${pipeline.sha.slice(0, 8)}</code></a>`} · ${moment(job.createdAt)}</span><span class="meta">${duration(job.startedAt, job.finishedAt)}</span></div>
+<div class="line">${chip(job.status)}<span class="meta">stage ${job.spec.stage}${pipeline && html` of <a href="${links.pipeline(pipeline.id)}">pipeline #${pipeline.id}</a> on ${ref(pipeline.ref, links.tree(pipeline.ref))} <a href="${links.commit(pipeline.sha)}"><code>${pipeline.sha.slice(0, 8)}</code></a>`} · ${moment(job.createdAt)}${job.startedAt && html` · ${job.finishedAt ? 'took' : 'for'} ${duration(job.startedAt, job.finishedAt)}`}</span></div>
 ${job.failureReason && html`<p class="meta">Why it failed: ${job.failureReason}</p>`}</div>
 ${pipeline && card('graph', html`Pipeline #${pipeline.id}`, pipelineGraph(world, project, pipeline, job))}
 ${await logBox(world, project, job)}

@@ -18,6 +18,10 @@ export interface Page {
   status?: number;
 }
 
+/** The sign in the browser's tab. */
+export const icon =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M8 1l7 7-7 7-7-7z" fill="#2457c5"/></svg>';
+
 const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
 /** What a page may do (CSP level 3): its own style and script by their hashes, pictures and requests to this server, nothing else. */
@@ -46,6 +50,7 @@ export function frame(world: World, page: Page): string {
   return render(html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><meta name="referrer" content="same-origin"><title>${page.title} · CDL sandbox</title>
+<link rel="icon" href="${base}/-/icon.svg">
 <style>${trusted(style)}</style></head>
 <body data-events="${events}"><header class="top"><a class="logo" href="${base}/"><span aria-hidden="true">◆</span> CDL sandbox</a>${crumbs(page)}<span class="live" data-state="wait">live</span></header>
 ${page.menu.length > 0 && html`<nav class="menu" aria-label="Project">${page.menu.map((entry) => html`<a href="${entry.href}"${entry.current && trusted(' aria-current="page"')}>${entry.text}</a>`)}</nav>`}

@@ -7,7 +7,7 @@ import type { Project, World } from '../state.ts';
 import { streamEvents } from './events.ts';
 import { sendUploadedFile } from './files.ts';
 import { type Html, html } from './html.ts';
-import { contentSecurityPolicy, frame, type Page } from './layout.ts';
+import { contentSecurityPolicy, frame, icon, type Page } from './layout.ts';
 import { linksOf } from './links.ts';
 import { projectList, projectOverview, userPage } from './project-pages.ts';
 import { findPage, type Section, sectionOf } from './project-routes.ts';
@@ -99,7 +99,12 @@ function namePage(world: World, name: string): Page | null {
     (project) => project.namespace.toLowerCase() === name.toLowerCase(),
   );
   if (projects.length === 0) return null;
-  return { ...home, title: name, crumbs: [{ text: name, href: null }], body: projectList(world, projects) };
+  return {
+    ...home,
+    title: name,
+    crumbs: [{ text: name, href: null }],
+    body: projectList(world, name, projects),
+  };
 }
 
 /** What stands at an address, or that nothing does. */
@@ -140,6 +145,15 @@ export function renderPages(forge: Forge): Pages {
       streamEvents(world, id === null ? null : Number(id), request, response);
       return true;
     }
+    if (path === '/-/icon.svg') {
+      response.writeHead(200, {
+        ...safety,
+        'content-type': 'image/svg+xml',
+        'cache-control': 'max-age=86400',
+      });
+      response.end(request.method === 'HEAD' ? undefined : icon);
+      return true;
+    }
     const page = await findAddress(world, segments, url.searchParams, response).catch((error: unknown) => {
       // Names that git does not take name nothing.
       if (error instanceof GitError && !response.headersSent) return null;
@@ -158,7 +172,7 @@ async function findAddress(
   response: ServerResponse,
 ): Promise<Page | 'sent' | null> {
   if (segments.length === 0) {
-    const body = projectList(world, [...world.projects.values()]);
+    const body = projectList(world, 'Projects', [...world.projects.values()]);
     return { title: 'Projects', crumbs: [], menu: [], projectId: null, body };
   }
   const upload = uploadByNumber(world, segments);

@@ -33,7 +33,7 @@ export function pipelinePage(world: World, project: Project, pipeline: Pipeline)
   return html`<div class="head" data-part="head"><h1>${pipeline.name ?? 'Pipeline'} <span class="muted">#${pipeline.id}</span></h1>
 <div class="line">${chip(pipeline.status)}<span class="meta">${sourceWords[pipeline.source]} by ${person(world, pipeline.userId)} on ${ref(pipeline.ref, links.tree(pipeline.ref))}
 <a href="${links.commit(pipeline.sha)}"><code>${pipeline.sha.slice(0, 8)}</code></a>${pipeline.mergeRequestIid !== null && html` for <a href="${links.mergeRequest(pipeline.mergeRequestIid)}">!${pipeline.mergeRequestIid}</a>`}
-· ${moment(pipeline.createdAt)}</span><span class="meta">${duration(pipeline.startedAt, pipeline.finishedAt)}</span></div></div>
+· ${moment(pipeline.createdAt)}${pipeline.startedAt && html` · ${pipeline.finishedAt ? 'took' : 'for'} ${duration(pipeline.startedAt, pipeline.finishedAt)}`}</span></div></div>
 ${card('graph', 'Jobs', html`${pipeline.yamlErrors.map((problem) => html`<p class="warning">${problem}</p>`)}${pipelineGraph(world, project, pipeline)}`)}
 ${inputs.length > 0 && card('inputs', 'Inputs', html`<dl class="facts pad">${inputs.map(([name, value]) => html`<dt>${name}</dt><dd><code>${typeof value === 'string' ? value : JSON.stringify(value)}</code></dd>`)}</dl>`)}
 ${

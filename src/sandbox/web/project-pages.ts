@@ -144,22 +144,43 @@ function members(world: World, project: Project): Html {
   );
 }
 
-/** The front page: every project, or those of a namespace or a person. */
-export function projectList(world: World, projects: readonly Project[]): Html {
-  if (projects.length === 0) return card('projects', 'Projects', empty('No project yet.'));
-  return html`${projects.map((project) => {
-    const links = linksOf(world, project);
-    const open = newest(project.mergeRequests.values()).filter((mr) => mr.state === 'opened');
-    const pipelines = newest(project.pipelines.values()).slice(0, 3);
-    return card(
-      `project-${project.id}`,
-      html`<a href="${links.root}"><span class="muted">${project.namespace} /</span> ${project.name}</a>`,
-      open.length + pipelines.length + project.environments.length === 0
-        ? empty(project.settings.description || 'Nothing has happened here yet.')
-        : html`<ul class="list">${open.slice(0, 5).map((mr) => mergeRequestItem(world, project, mr))}${pipelines.map((pipeline) => pipelineItem(world, project, pipeline))}${project.environments.map((entry) => environmentItem(world, project, entry))}</ul>`,
-      html`<span class="meta">${open.length} open merge request${open.length === 1 ? '' : 's'}</span>`,
-    );
-  })}`;
+/** The front page: every project, or those of a namespace; those where something happens first. */
+export function projectList(world: World, title: string, projects: readonly Project[]): Html {
+  const head = html`<div class="head" data-part="head"><h1>${title}</h1></div>`;
+  if (projects.length === 0) return html`${head}${card('projects', 'Projects', empty('No project yet.'))}`;
+  const weight = (project: Project) => project.mergeRequests.size + project.pipelines.size;
+  const sorted = [...projects].sort((a, b) => weight(b) - weight(a) || a.id - b.id);
+  return html`${head}${sorted.map((project) => projectSummary(world, project))}`;
+}
+
+function projectSummary(world: World, project: Project): Html {
+  const links = linksOf(world, project);
+  const open = newest(project.mergeRequests.values()).filter((mr) => mr.state === 'opened');
+  const part = (name: string, items: readonly Html[]) =>
+    items.length > 0 && [html`<li class="sub">${name}</li>`, items];
+  const parts = [
+    part(
+      'Open merge requests',
+      open.slice(0, 5).map((mr) => mergeRequestItem(world, project, mr)),
+    ),
+    part(
+      'Newest pipelines',
+      newest(project.pipelines.values())
+        .slice(0, 3)
+        .map((pipeline) => pipelineItem(world, project, pipeline)),
+    ),
+    part(
+      'What is live',
+      project.environments.map((entry) => environmentItem(world, project, entry)),
+    ),
+  ].filter((entry) => entry !== false);
+  return card(
+    `project-${project.id}`,
+    html`<a href="${links.root}"><span class="muted">${project.namespace} /</span> ${project.name}</a>`,
+    parts.length === 0
+      ? empty(project.settings.description || 'Nothing has happened here yet.')
+      : html`<ul class="list">${parts}</ul>`,
+  );
 }
 
 /** A person: name, roles. */

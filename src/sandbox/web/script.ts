@@ -1,6 +1,6 @@
 /**
  * The only program of the pages. It listens to the page's event stream, fetches the page again (at most about twice a
- * second) and replaces the parts that came out different, so that scroll position, selection and opened details stay; it
+ * second) and replaces the parts that came out different, so that scroll position, selection and opened details stay (some changes, as commit statuses, are no events: it looks every ten seconds too); it
  * tells times as "3 min ago", and appends to a job's log.
  */
 export const script = `
@@ -105,6 +105,7 @@ export const script = `
   };
   tick();
   setInterval(tick, 1000);
+  setInterval(() => { if (!document.hidden) soon(); }, 10000);
   listen();
 })();
 `;

@@ -30,7 +30,7 @@ main>*{min-width:0}
 .empty{margin:0;padding:16px;color:var(--muted)}
 .pad{padding:14px 16px}.pad>:first-child{margin-top:0}.pad>:last-child{margin-bottom:0}
 .list{list-style:none;margin:0;padding:0}.list>li{padding:11px 16px;border-top:1px solid var(--line);min-width:0}.list>li:first-child{border-top:0}
-.row{display:flex;gap:10px;align-items:flex-start}.row>.grow{flex:1;min-width:0}.row .title{font-weight:550;color:var(--text);overflow-wrap:anywhere}
+.list>li.sub{padding:6px 16px;font-size:.78rem;font-weight:600;color:var(--muted);background:var(--soft)}.row{display:flex;gap:10px;align-items:flex-start}.row>.grow{flex:1;min-width:0}.row .title{font-weight:550;color:var(--text);overflow-wrap:anywhere}
 .right{margin-left:auto;text-align:right;white-space:nowrap}
 .scroll{overflow-x:auto}
 .card>.scroll>table,.plain table{width:100%;border-collapse:collapse}.card>.scroll th,.card>.scroll td,.plain th,.plain td{text-align:left;padding:9px 16px;border-top:1px solid var(--line);vertical-align:top}
@@ -47,7 +47,7 @@ main>*{min-width:0}
 .avatar{display:inline-grid;place-items:center;width:32px;height:32px;border-radius:50%;font-size:.85rem;font-weight:700;color:#fff;flex:none}.avatar.bot{border-radius:9px}
 .a0{background:#3b6fd4}.a1{background:#0f8a6c}.a2{background:#a3548d}.a3{background:#b8621b}.a4{background:#6750b8}.a5{background:#4a6576}
 .stages{display:flex;gap:28px;padding:14px 16px;align-items:flex-start}.stage{display:grid;gap:8px;min-width:170px;position:relative}
-.stage:not(:last-child):after{content:"";position:absolute;right:-22px;top:45px;width:16px;border-top:2px solid var(--line)}
+.stage:not(:last-child):after{content:"";position:absolute;right:-22px;top:43px;width:16px;border-top:2px solid var(--line)}
 .stage h3{font-size:.78rem;font-weight:600;color:var(--muted)}
 .job{display:flex;align-items:center;gap:8px;border:1px solid var(--line);border-radius:8px;padding:6px 10px 6px 7px;background:var(--card);color:var(--text);white-space:nowrap;min-height:35px}
 .job:hover{border-color:var(--link);text-decoration:none}.job .num{margin-left:auto;padding-left:8px;color:var(--muted);font-size:.8rem}.job.now{border-color:var(--link);box-shadow:0 0 0 1px var(--link)}
