@@ -133,7 +133,6 @@ export const projectSchema = z.strictObject({
       required: z.int().min(1).max(10).default(1),
       role: z.enum(['validator', 'data', 'devops', 'maintainer']).default('validator'),
       self_approval: z.boolean().default(false),
-      forge_button: z.boolean().default(false).describe("whether the forge's own Approve button counts"),
     })
     .prefault({}),
   evaluate: z

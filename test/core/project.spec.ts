@@ -102,7 +102,6 @@ describe('a good cdl.yaml', () => {
       required: 2,
       role: 'validator',
       self_approval: false,
-      forge_button: false,
     });
     expect(project.evaluate).toEqual({ where: 'default-branch' });
     expect(project.datasets['fashion-mnist']!.split.validation).toBe(0.1);
