@@ -93,10 +93,10 @@ ${card(
   html`<ul class="list">${statuses.map((status) => {
     const to = safeAddress(status.targetUrl);
     return html`<li class="row">${dot(status.status)}<div class="grow"><b>${to === null ? status.name : html`<a href="${to}">${status.name}</a>`}</b>${status.description && html` <span class="muted">${status.description}</span>`}</div></li>`;
-  })}${
+  })}${ready && html`<li class="meta">${ready}${mr.approvedBy.length > 0 && html` · approved by ${mr.approvedBy.map((id, index) => [index > 0 && ', ', person(world, id)])}`}</li>`}${
     pipeline &&
     html`<li><div class="line"><a href="${links.pipeline(pipeline.id)}">Pipeline #${pipeline.id}</a>${chip(pipeline.status)}<span class="meta">for <code>${mr.sha.slice(0, 8)}</code></span></div></li>`
-  }${ready && html`<li class="meta">${ready}${mr.approvedBy.length > 0 && html` · approved by ${mr.approvedBy.map((id, index) => [index > 0 && ', ', person(world, id)])}`}</li>`}</ul>${pipeline && pipelineGraph(world, project, pipeline)}`,
+  }</ul>${pipeline && pipelineGraph(world, project, pipeline)}`,
   html`<a class="small" href="${links.commit(mr.sha)}"><code>${mr.sha.slice(0, 8)}</code></a>`,
 )}
 ${mr.description.trim() !== '' && html`<section class="card" data-part="description"><div class="pad">${markdown(mr.description)}</div></section>`}

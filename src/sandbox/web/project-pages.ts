@@ -28,17 +28,17 @@ export function stateOf(mr: MergeRequest) {
 export function mergeRequestItem(world: World, project: Project, mr: MergeRequest): Html {
   const links = linksOf(world, project);
   const pipeline = headPipeline(project, mr);
-  return html`<li class="row">${chip(stateOf(mr))}<div class="grow"><a class="title" href="${links.mergeRequest(mr.iid)}">${mr.title}</a>
+  return html`<li class="row wide">${chip(stateOf(mr))}<div class="grow"><a class="title" href="${links.mergeRequest(mr.iid)}">${mr.title}</a>
 <div class="meta">!${mr.iid} · ${person(world, mr.authorId)} · ${ref(mr.sourceBranch)} → ${ref(mr.targetBranch)} · ${moment(mr.updatedAt)}</div>
-${statusesOf(project, mr.sha).map((status) => html`<div class="meta line">${dot(status.status)}<span>${status.name}${status.description && html` – ${status.description}`}</span></div>`)}</div>
-${pipeline && html`<a href="${links.pipeline(pipeline.id)}">${chip(pipeline.status)}</a>`}</li>`;
+${statusesOf(project, mr.sha).map((status) => html`<div class="meta status">${dot(status.status)}<span>${status.name}${status.description && html` – ${status.description}`}</span></div>`)}</div>
+${pipeline && html`<a class="right" href="${links.pipeline(pipeline.id)}">${chip(pipeline.status)}</a>`}</li>`;
 }
 
 /** One pipeline in a list. */
 export function pipelineItem(world: World, project: Project, pipeline: Pipeline): Html {
   const links = linksOf(world, project);
   const jobs = pipeline.jobIds.flatMap((id) => project.jobs.get(id) ?? []);
-  return html`<li class="row"><a href="${links.pipeline(pipeline.id)}">${chip(pipeline.status)}</a><div class="grow">
+  return html`<li class="row wide"><a href="${links.pipeline(pipeline.id)}">${chip(pipeline.status)}</a><div class="grow">
 <div><a class="title" href="${links.pipeline(pipeline.id)}">#${pipeline.id}${pipeline.name && html` ${pipeline.name}`}</a> ${ref(pipeline.ref)}</div>
 <div class="meta">${sourceWords[pipeline.source]} ${pipeline.mergeRequestIid !== null && html`for <a href="${links.mergeRequest(pipeline.mergeRequestIid)}">!${pipeline.mergeRequestIid}</a> `}· <code>${pipeline.sha.slice(0, 8)}</code> · ${moment(pipeline.createdAt)}</div></div>
 <div class="right"><div class="bar">${jobs.map((job) => html`<a href="${links.job(job.id)}" title="${job.spec.name}">${dot(job.status)}</a>`)}</div><span class="meta">${duration(pipeline.startedAt, pipeline.finishedAt)}</span></div></li>`;

@@ -1,7 +1,7 @@
 /**
- * The only program of the pages. It listens to the page's event stream, fetches the page again (at most about twice a
- * second) and replaces the parts that came out different, so that scroll position, selection and opened details stay (some changes, as commit statuses, are no events: it looks every ten seconds too); it
- * tells times as "3 min ago", and appends to a job's log.
+ * The only program of the pages. It listens to the page's event stream (and looks every ten seconds, because some changes,
+ * as commit statuses, are no events), fetches the page again and replaces the parts that came out different, so that
+ * scroll position, selection and opened details stay; it tells times as "3 min ago", and appends to a job's log.
  */
 export const script = `
 (() => {

@@ -31,7 +31,7 @@ main>*{min-width:0}
 .pad{padding:14px 16px}.pad>:first-child{margin-top:0}.pad>:last-child{margin-bottom:0}
 .list{list-style:none;margin:0;padding:0}.list>li{padding:11px 16px;border-top:1px solid var(--line);min-width:0}.list>li:first-child{border-top:0}
 .list>li.sub{padding:6px 16px;font-size:.78rem;font-weight:600;color:var(--muted);background:var(--soft)}.row{display:flex;gap:10px;align-items:flex-start}.row>.grow{flex:1;min-width:0}.row .title{font-weight:550;color:var(--text);overflow-wrap:anywhere}
-.right{margin-left:auto;text-align:right;white-space:nowrap}
+.status{display:flex;gap:8px;align-items:flex-start;margin-top:3px}.right{margin-left:auto;text-align:right;white-space:nowrap}
 .scroll{overflow-x:auto}
 .card>.scroll>table,.plain table{width:100%;border-collapse:collapse}.card>.scroll th,.card>.scroll td,.plain th,.plain td{text-align:left;padding:9px 16px;border-top:1px solid var(--line);vertical-align:top}
 .card>.scroll thead th,.plain thead th{border-top:0;font-size:.8rem;font-weight:600;color:var(--muted);background:var(--soft);white-space:nowrap}
@@ -80,6 +80,6 @@ main>*{min-width:0}
 dl.facts{display:grid;grid-template-columns:auto minmax(0,1fr);gap:6px 16px;margin:0}dl.facts dt{color:var(--muted)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 .pic{display:block;max-width:100%;padding:16px}
 @media (max-width:860px){.cols{grid-template-columns:minmax(0,1fr)}}
-@media (max-width:600px){main{padding:14px 12px;gap:14px}.cols,.cols>div{gap:14px}.top{padding:9px 12px;gap:6px}.menu{padding:0 6px}.crumbs span:not(:last-child){display:none}.logo{font-size:0}.logo span{font-size:1.1rem}h1{font-size:1.2rem}
+@media (max-width:600px){.wide{flex-wrap:wrap;gap:6px 10px}.wide>.grow{order:1;flex-basis:100%}.wide>.right{display:flex;gap:8px;align-items:center}.chip{min-width:0!important}main{padding:14px 12px;gap:14px}.cols,.cols>div{gap:14px}.top{padding:9px 12px;gap:6px}.menu{padding:0 6px}.crumbs span:not(:last-child){display:none}.logo{font-size:0}.logo span{font-size:1.1rem}h1{font-size:1.2rem}
 .note{grid-template-columns:minmax(0,1fr);gap:0}.note>.avatar{display:none}.note .md{padding:12px}.system{margin-left:0;padding-left:18px}.log div{padding-left:46px}.log div:before{width:34px}.card>.scroll th,.card>.scroll td{padding:8px 12px}.list>li{padding:10px 12px}}
 `;
