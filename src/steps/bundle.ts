@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { isAbsolute, join, relative } from 'node:path';
 import { UserError } from '../core/error.ts';
 
 /**
@@ -6,7 +7,10 @@ import { UserError } from '../core/error.ts';
  * by `code:`) can be imported: anything else, packages included, fails here instead of hiding from the cache.
  * The same files give the same bytes. Throws UserError code-invalid with file, line and column.
  */
-export async function bundleModel(folder: string, entry: string): Promise<string> {
+export async function bundleModel(at: string, entry: string): Promise<string> {
+  // As esbuild names what it finds: the temporary folder may be a link.
+  const folder = await realpath(at);
+  const checked = Symbol('checked');
   const { build } = await import('esbuild');
   try {
     const result = await build({
@@ -26,13 +30,29 @@ export async function bundleModel(folder: string, entry: string): Promise<string
         {
           name: 'declared-files-only',
           setup(build) {
-            build.onResolve({ filter: /^[^./]/ }, (args) => ({
-              errors: [
-                {
-                  text: `"${args.path}" is not available to model code: tf is an argument, and files must be listed under code: in cdl.yaml`,
-                },
-              ],
-            }));
+            build.onResolve({ filter: /./ }, async (args) => {
+              if (args.kind === 'entry-point' || args.pluginData === checked) return null;
+              const refused = {
+                errors: [
+                  {
+                    text: `"${args.path}" is not available to model code: tf is an argument, and files must be listed under code: in cdl.yaml`,
+                  },
+                ],
+              };
+              if (!args.path.startsWith('.')) return refused;
+              const { importer, kind, namespace, resolveDir } = args;
+              const found = await build.resolve(args.path, {
+                importer,
+                kind,
+                namespace,
+                resolveDir,
+                pluginData: checked,
+              });
+              // `../` may lead out of the folder to whatever lies on this machine.
+              const outside =
+                relative(folder, found.path).startsWith('..') || isAbsolute(relative(folder, found.path));
+              return found.errors.length === 0 && outside ? refused : found;
+            });
           },
         },
       ],

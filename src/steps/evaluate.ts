@@ -208,7 +208,7 @@ function outcome(digest: Digest, evaluation: Evaluation, isolation: string): Out
 /** Measures a candidate where the change cannot reach: default branch, trusted zone, withheld test set. */
 export const evaluate: Step<typeof params> = {
   name: 'evaluate',
-  summary: 'Measure a candidate on the withheld test set, against production, and judge it by the gates',
+  summary: 'Judge a candidate by its gates, on the withheld test set',
   epoch: evaluatorEpoch,
   stage: 'evaluate',
   params,

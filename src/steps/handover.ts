@@ -7,19 +7,31 @@ import type { Handover } from './types.ts';
 
 const outputsSchema = z.record(z.string(), z.string());
 
-async function readJson(path: string): Promise<unknown> {
+/** As much of a report as summing up needs; blocks are rendered by kind. */
+const reportSchema = z.looseObject({
+  key: z.string(),
+  title: z.string(),
+  verdict: z.enum(['pass', 'warn', 'fail']),
+  summary: z.string(),
+  blocks: z.array(z.looseObject({ kind: z.string() })),
+});
+
+async function readJson(path: string, schema: z.ZodType): Promise<unknown> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
     throw error;
   });
   if (text === null) return null;
+  const hint = 'run the step that writes it again';
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (cause) {
-    throw new UserError('input-missing', `${path} is not JSON`, 'run the step that writes it again', {
-      cause,
-    });
+    throw new UserError('input-missing', `${path} is not JSON`, hint, { cause });
   }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return value;
+  throw new UserError('input-missing', `${path}: ${z.prettifyError(parsed.error)}`, hint);
 }
 
 async function save(path: string, content: string | Uint8Array): Promise<void> {
@@ -34,8 +46,7 @@ export function openHandover(folder: string): Handover {
     join(folder, `${subject}.${step}.${kind}.json`);
   return {
     async read(step, subject) {
-      const value = await readJson(file('outputs', step, subject));
-      return value === null ? null : outputsSchema.parse(value);
+      return (await readJson(file('outputs', step, subject), outputsSchema)) as Record<string, string> | null;
     },
     write: (step, subject, outputs) =>
       save(file('outputs', step, subject), `${JSON.stringify(outputs, null, 2)}\n`),
@@ -48,7 +59,7 @@ export function openHandover(folder: string): Handover {
       });
     },
     async readReport(step, subject) {
-      return (await readJson(file('report', step, subject))) as Report | null;
+      return (await readJson(file('report', step, subject), reportSchema)) as Report | null;
     },
     writeReport: (step, subject, report) =>
       save(file('report', step, subject), `${JSON.stringify(report, null, 2)}\n`),

@@ -14,22 +14,22 @@ export interface StepEntry {
 export const steps: readonly StepEntry[] = [
   {
     name: 'ingest',
-    summary: 'Collect data from its pinned sources, split it by content and store it as a version',
+    summary: 'Collect data from pinned sources and store it as a data version',
     load: async () => (await import('./ingest.ts')).ingest,
   },
   {
     name: 'validate',
-    summary: 'Check a data version against its rules and report on it',
+    summary: 'Check a data version against its rules',
     load: async () => (await import('./validate.ts')).validate,
   },
   {
     name: 'train',
-    summary: 'Train a model; metrics and checkpoints are kept as a run',
+    summary: 'Train a model; keep metrics and checkpoint as a run',
     load: async () => (await import('./train.ts')).train,
   },
   {
     name: 'package',
-    summary: 'Pack weights, model code and preprocessing into what will be served',
+    summary: 'Pack weights, model code and preprocessing for serving',
     load: async () => (await import('./package.ts')).packageStep,
   },
   {
@@ -39,12 +39,12 @@ export const steps: readonly StepEntry[] = [
   },
   {
     name: 'evaluate',
-    summary: 'Measure a candidate on the withheld test set, against production, and judge it by the gates',
+    summary: 'Judge a candidate by its gates, on the withheld test set',
     load: async () => (await import('./evaluate.ts')).evaluate,
   },
   {
     name: 'report',
-    summary: 'Sum the pipeline up as one report (markdown, metrics, terminal)',
+    summary: 'Sum up what the steps of this pipeline reported',
     load: async () => (await import('./report.ts')).report,
   },
   {

@@ -17,7 +17,7 @@ const params = z.object({
 /** Collects one side of a data set. The withheld side goes to the trusted zone and never leaves it. */
 export const ingest: Step<typeof params> = {
   name: 'ingest',
-  summary: 'Collect data from its pinned sources, split it by content and store it as a version',
+  summary: 'Collect data from pinned sources and store it as a data version',
   epoch: 1,
   stage: 'data',
   params,
@@ -27,7 +27,8 @@ export const ingest: Step<typeof params> = {
     return {
       subject: dataset,
       zone: given.side === 'test' ? 'trusted' : 'work',
-      key: { side: given.side, content },
+      // The name is part of what is made: two data sets of the same bytes are two artifacts.
+      key: { dataset, side: given.side, content },
       files: [],
       artifacts: ['dataset'],
       cache: true,

@@ -13,7 +13,7 @@ const params = z.object({ model: modelParameter });
 /** Packs weights, bundled code with the identical preprocessing, and the signature; no times, so the same inputs give the same bytes. */
 export const packageStep: Step<typeof params> = {
   name: 'package',
-  summary: 'Pack weights, model code and preprocessing into what will be served',
+  summary: 'Pack weights, model code and preprocessing for serving',
   epoch: 1,
   stage: 'register',
   params,

@@ -35,7 +35,7 @@ function openMetrics(model: string, reports: readonly Report[], numbers: Record<
 /** Writes `.cdl/report.md`, the pictures it shows and `.cdl/metrics.txt` from what the jobs before it handed on. */
 export const report: Step<typeof params> = {
   name: 'report',
-  summary: 'Sum the pipeline up as one report (markdown, metrics, terminal)',
+  summary: 'Sum up what the steps of this pipeline reported',
   epoch: 1,
   stage: 'register',
   reports: true,

@@ -80,7 +80,8 @@ async function* follow(
   const child = spawn(process.execPath, [program, file], {
     cwd: folder,
     env: { ...environment, HOME: folder },
-    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+    // What model code prints must not mix with the result on stdout.
+    stdio: ['ignore', 2, 2, 'pipe'],
   });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.on('error', reject);
@@ -304,7 +305,7 @@ function trainReport(
 /** Trains a model in a process of its own; the same inputs give the same checkpoint, also when killed and run again. */
 export const train: Step<typeof params> = {
   name: 'train',
-  summary: 'Train a model; metrics and checkpoints are kept as a run',
+  summary: 'Train a model; keep metrics and checkpoint as a run',
   epoch: 1,
   stage: 'train',
   params,

@@ -10,7 +10,7 @@ const params = z.object({ dataset: datasetParameter });
 /** Judges a data version by the rules of `cdl.yaml`: amount, classes, balance, share of invalid items. */
 export const validate: Step<typeof params> = {
   name: 'validate',
-  summary: 'Check a data version against its rules and report on it',
+  summary: 'Check a data version against its rules',
   epoch: 1,
   stage: 'data',
   params,
