@@ -7,6 +7,7 @@ import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
 import { candidateKey } from '../../src/core/claim.ts';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { liveKey } from '../../src/core/live.ts';
+import type { Report } from '../../src/core/report.ts';
 import { childEnvironment, openZone, readTrustedKeys } from '../../src/steps/context.ts';
 import { openHandover } from '../../src/steps/handover.ts';
 import { nothingLive, readCandidate, readEvaluation, readLive } from '../../src/steps/trusted.ts';
@@ -19,7 +20,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('what a step hands on', () => {
-  const report = { key: 'train:m', title: 't', verdict: 'pass', summary: 's', blocks: [] } as const;
+  const report: Report = { key: 'train:m', title: 't', verdict: 'pass', summary: 's', blocks: [] };
 
   it('is read by later jobs from the files of the folder, by step and subject', async () => {
     const one = openHandover(folder);
