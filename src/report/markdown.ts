@@ -103,7 +103,11 @@ function renderBlock(block: Block, pictures: ReadonlyMap<string, string>, budget
     case 'code':
       return [renderCode(block, budget)];
     case 'command':
-      return [`${escapeLine(clip(block.why, budget.text))}: ${codeSpan(block.command)}`.replace(/^: /, '')];
+      // A block of its own, so that the forge offers to copy it.
+      return [
+        ...(block.why ? [`${escapeLine(clip(block.why.replace(/[.:]\s*$/, ''), budget.text))}:`] : []),
+        renderCode({ language: 'text', text: block.command }, budget),
+      ];
     case 'details':
       return [
         `<details>\n<summary>${escapeHtml(clip(block.summary, 300))}</summary>`,

@@ -72,7 +72,10 @@ function renderBlock(block: Block, columns: number, paint: Paint): string[] {
         .split('\n')
         .map((line) => paint(`  ${line}`, 'dim'));
     case 'command':
-      return [...wrap(`${cleanLine(block.why)}:`, columns), paint(`  ${cleanLine(block.command)}`, 'cyan')];
+      return [
+        ...wrap(`${cleanLine(block.why).replace(/[.:]\s*$/, '')}:`, columns),
+        paint(`  ${cleanLine(block.command)}`, 'cyan'),
+      ];
     case 'details':
       return [
         paint(`▾ ${clip(cleanLine(block.summary), columns - 2)}`, 'bold'),
