@@ -1,6 +1,5 @@
 import type { Step } from './types.ts';
 
-export { createContext } from './context.ts';
 export type { Ctx, Outcome, Step } from './types.ts';
 
 /** A step before it is loaded: what `--help` needs. */
