@@ -85,6 +85,21 @@ export const statusSchema = z.object({
 export const awardSchema = z.object({ name: z.string(), user: z.object({ id: z.int() }) });
 /** An issue (doc: api/issues). */
 export const issueSchema = z.object({ description: z.string().nullable(), web_url: z.string() });
+/** Members of a group (doc: api/group_members). */
+export const groupMembersSchema = z.array(z.object({ id: z.int(), state: z.string().optional() }));
+/** Approvals of a merge request (doc: api/merge_request_approvals). */
+export const approvalsSchema = z.object({
+  approved_by: z.array(z.object({ user: personSchema, approved_at: z.string().nullish() })).default([]),
+});
+/** Who started a pipeline (doc: api/pipelines, retrieve a pipeline). */
+export const starterSchema = z.object({ user: z.object({ id: z.int() }).nullish() });
+/** A release (doc: api/releases). */
+export const releaseSchema = z.object({
+  tag_name: z.string(),
+  name: z.string().nullish(),
+  description: z.string().nullish(),
+  _links: z.object({ self: z.string().optional() }).nullish(),
+});
 /** A webhook (doc: api/project_webhooks). */
 export const hookSchema = z.object({
   id: z.int(),

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { createNotes, isAbsent } from './gitlab-notes.ts';
+import { createPeople, createReleases } from './gitlab-people.ts';
 import { createRequester } from './gitlab-requester.ts';
 import * as schema from './gitlab-schema.ts';
 import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
@@ -109,6 +110,8 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     self,
     getChange,
     ...notes,
+    ...createPeople(api, project),
+    ...createReleases(api, project, `${host}/${project}`),
     async defaultBranch() {
       const found = read(schema.projectSchema, await api.Projects.show(project), 'the project');
       if (found.default_branch) return found.default_branch;

@@ -95,6 +95,12 @@ export interface Forge {
   readFile(path: string, ref: string): Promise<string | null>;
   /** A member of the project with their access level (GitLab's numbers: 30 developer, 40 maintainer); null when they are none. */
   member(userId: string): Promise<{ person: Person; level: number } | null>;
+  /** Ids of a group's (team's) members, inherited ones too; null when there is no such group, or none we may see. */
+  groupMembers(path: string): Promise<string[] | null>;
+  /** Who approves the change at the forge's own button; `at` in ISO 8601, null where the forge does not say. */
+  approvers(change: number): Promise<{ person: Person; at: string | null }[]>;
+  /** Id of who started a pipeline; null when nobody (or nobody is left). */
+  pipelineStarter(pipeline: string): Promise<string | null>;
   /** Keeps exactly one comment of ours with this key on the change. */
   ensureComment(
     change: number,
@@ -129,6 +135,13 @@ export interface Forge {
     key: string,
     issue: { title: string; description: string; labels: string[] },
   ): Promise<{ url: string }>;
+  /** A tag at a commit with a release of the same name; an existing one keeps its commit and gets the new text. */
+  ensureRelease(release: {
+    tag: string;
+    commit: string;
+    title: string;
+    description: string;
+  }): Promise<{ url: string }>;
   /** Installs or repairs our webhook. `signed` says whether the forge signs deliveries (GitLab 19.0+). */
   ensureHook(hook: { url: string; token: string | null; signingToken: string }): Promise<{ signed: boolean }>;
 }

@@ -10,6 +10,7 @@ import * as mergeRequests from './api/merge-requests.ts';
 import * as notes from './api/notes.ts';
 import * as pipelines from './api/pipelines.ts';
 import * as projects from './api/projects.ts';
+import * as releases from './api/releases.ts';
 import * as repository from './api/repository.ts';
 import * as users from './api/users.ts';
 import type { Route } from './route.ts';
@@ -114,6 +115,10 @@ export const forgeRoutes: readonly Route[] = [
   op('POST', `${project}/repository/tags`, branches.createTag, 'tests'),
   op('GET', `${project}/repository/tags/:tag_name`, branches.getTag, 'tests'),
   op('DELETE', `${project}/repository/tags/:tag_name`, branches.deleteTag, 'tests'),
+  op('POST', `${project}/releases`, releases.createRelease, 'bot: promoted'),
+  op('GET', `${project}/releases/:tag_name`, releases.getRelease, 'bot: promoted'),
+  op('PUT', `${project}/releases/:tag_name`, releases.editRelease, 'bot: promoted'),
+  op('GET', '/groups/:id/members/all', users.groupMembers, 'bot: roles by group'),
   // merge requests
   op('GET', `${project}/merge_requests`, mergeRequests.listMergeRequests, 'bot: reconcile'),
   op('POST', `${project}/merge_requests`, mergeRequests.createMergeRequest, 'bot: retraining, revert; demo'),

@@ -85,6 +85,7 @@ export async function createProject(world: World, wanted: NewProject): Promise<P
     issues: new Map(),
     uploads: new Map(),
     triggerTokens: [],
+    releases: new Map(),
   };
   if (wanted.from !== undefined) await fill(project, wanted.from, wanted.owner);
   if ([...world.projects.values()].some((other) => fullPath(other) === fullPath(project)))
@@ -115,6 +116,11 @@ async function fill(project: Project, from: string, owner: User): Promise<void> 
 /** Gives a user a role in a project, or another one. */
 export function addMember(project: Project, user: User, role: AccessLevel): void {
   project.members.set(user.id, role);
+}
+
+/** Makes a group of people; a second call replaces its members. */
+export function setGroup(world: World, path: string, users: readonly User[]): void {
+  world.groups.set(path.toLowerCase(), new Set(users.map((user) => user.id)));
 }
 
 /** Sets a CI/CD variable; a second one of the same key and environment replaces the first. */

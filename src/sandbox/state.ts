@@ -270,6 +270,17 @@ export interface Project {
   issues: Map<number, Issue>;
   uploads: Map<string, { file: string; name: string; contentType: string }>;
   triggerTokens: { id: number; token: string; userId: number; description: string }[];
+  /** By tag. */
+  releases: Map<string, Release>;
+}
+
+/** A release of a tag. */
+export interface Release {
+  tag: string;
+  name: string;
+  description: string;
+  authorId: number;
+  createdAt: string;
 }
 
 /** Something that happened; webhooks, the web page and waiting tests listen to these. */
@@ -311,6 +322,8 @@ export interface World {
   users: Map<number, User>;
   tokens: Token[];
   projects: Map<number, Project>;
+  /** Ids of users by full path of a group; groups have no other use here. */
+  groups: Map<string, Set<number>>;
   events: EventEmitter<{ event: [WorldEvent] }>;
   /** The next number of a sequence: ids are unique across projects, iids within one. */
   nextId(sequence: string): number;
@@ -327,6 +340,7 @@ export function createWorld(folder: string): World {
     users: new Map(),
     tokens: [],
     projects: new Map(),
+    groups: new Map(),
     events,
     nextId(sequence) {
       const id = (sequences.get(sequence) ?? 0) + 1;

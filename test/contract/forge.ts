@@ -18,6 +18,10 @@ export interface ForgeBench {
   bodies(): string[];
   /** Statuses of a name, oldest first, with the description unless canceled. */
   statuses(name: string): string[];
+  /** A group whose only member is the author. */
+  group: string;
+  /** The author presses the forge's button that approves. */
+  press(): Promise<void>;
   /** Writes a comment as the bot, past the driver. */
   double(body: string): Promise<void>;
 }
@@ -159,6 +163,27 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       const first = await forge.ensureIssue('drift:a', issue);
       expect(await forge.ensureIssue('drift:a', issue)).toEqual(first);
       expect(await forge.ensureIssue('drift:b', issue)).not.toEqual(first);
+    });
+
+    it('knows the members of a group, and that there is no such group', async () => {
+      const { forge, author, group } = bench();
+      expect(await forge.groupMembers(group)).toEqual([author.id]);
+      expect(await forge.groupMembers('acme/nobody')).toBeNull();
+    });
+
+    it('knows who approves at the forge’s own button', async () => {
+      const { forge, change, press, author } = bench();
+      expect(await forge.approvers(change)).toEqual([]);
+      await press();
+      expect((await forge.approvers(change)).map((one) => one.person)).toEqual([author]);
+      expect(await forge.approvers(4711)).toEqual([]);
+    });
+
+    it('makes one release for one tag, and corrects its text', async () => {
+      const { forge, head } = bench();
+      const wanted = { tag: 'model/a/v1', commit: head, title: 'a 1', description: 'first' };
+      const first = await forge.ensureRelease(wanted);
+      expect(await forge.ensureRelease({ ...wanted, description: 'corrected' })).toEqual(first);
     });
 
     it('installs its webhook once', async () => {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UpstreamError } from '../../src/core/error.ts';
 import { openGitlab } from '../../src/forge/gitlab.ts';
 import { backoff, mayRepeat, send } from '../../src/forge/http.ts';
-import { addMember, createProject, createToken, createUser } from '../../src/sandbox/seed.ts';
+import { addMember, createProject, createToken, createUser, setGroup } from '../../src/sandbox/seed.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
 import { type ForgeBench, forgeContract } from '../contract/forge.ts';
 
@@ -39,6 +39,7 @@ beforeAll(async () => {
   const project = await createProject(world, { namespace: 'acme', path: 'fashion', owner, from: work });
   addMember(project, ada, 30);
   addMember(project, bot, 40);
+  setGroup(world, 'acme/validators', [ada]);
   const [adasToken, botsToken] = [createToken(world, ada).token, createToken(world, bot).token];
   git(work, 'checkout', '-qb', 'exp/lr');
   writeFileSync(join(work, 'model.ts'), 'better\n');
@@ -94,6 +95,10 @@ beforeAll(async () => {
       project.statuses
         .filter((one) => one.name === name)
         .map((one) => (one.status === 'canceled' ? 'canceled' : `${one.status}: ${one.description}`)),
+    group: 'acme/validators',
+    press: async () => {
+      await api(adasToken, `merge_requests/${mr.iid}/approve`, {});
+    },
     double: async (body) => {
       await api(botsToken, notes, { body });
     },

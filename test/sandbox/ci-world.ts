@@ -71,6 +71,7 @@ export async function addProject(world: World, namespace: string, name: string):
     issues: new Map(),
     uploads: new Map(),
     triggerTokens: [],
+    releases: new Map(),
   };
   world.projects.set(id, project);
   return {

@@ -1,4 +1,5 @@
 import { requireUser } from '../access.ts';
+import { paginate } from '../page.ts';
 import { presentUser } from '../present.ts';
 import { ApiError, type Call, type Reply } from '../route.ts';
 
@@ -31,6 +32,18 @@ export function usersByName(call: Call): Reply {
     (user) => wanted === '' || user.username.toLowerCase() === wanted,
   );
   return { status: 200, body: users.map((user) => presentUser(call.world, user)) };
+}
+
+/** `GET /groups/:id/members/all`: the groups that were seeded; anybody may see them. */
+export function groupMembers(call: Call): Promise<Reply> {
+  const group = call.world.groups.get((call.params.id ?? '').toLowerCase());
+  if (!group) throw new ApiError(404, '404 Group Not Found');
+  return paginate(call, [...group], (id) => ({
+    ...presentUser(call.world, call.world.users.get(id)),
+    access_level: 30,
+    expires_at: null,
+    membership_state: 'active',
+  }));
 }
 
 /** `GET /personal_access_tokens/self`. */

@@ -1,0 +1,75 @@
+import type { Gitlab } from '@gitbeaker/rest';
+import { isAbsent } from './gitlab-notes.ts';
+import * as schema from './gitlab-schema.ts';
+import { read, toPerson } from './gitlab-schema.ts';
+import type { Forge } from './types.ts';
+
+type Client = InstanceType<typeof Gitlab>;
+
+async function orNull<T>(call: Promise<T>): Promise<T | null> {
+  try {
+    return await call;
+  } catch (error) {
+    if (isAbsent(error)) return null;
+    throw error;
+  }
+}
+
+/** The part of the port about who people are and what they did (GitLab REST: group members, approvals, pipelines). */
+export function createPeople(
+  api: Client,
+  project: string,
+): Pick<Forge, 'groupMembers' | 'approvers' | 'pipelineStarter'> {
+  return {
+    async groupMembers(path) {
+      const found: unknown = await orNull(
+        api.GroupMembers.all(path, { includeInherited: true, perPage: 100 }),
+      );
+      if (found === null) return null;
+      return read(schema.groupMembersSchema, found, `members of ${path}`)
+        .filter((one) => one.state === undefined || one.state === 'active')
+        .map((one) => String(one.id));
+    },
+    async approvers(change) {
+      const found: unknown = await orNull(
+        api.MergeRequestApprovals.showConfiguration(project, { mergerequestIId: change }),
+      );
+      if (found === null) return [];
+      const { approved_by } = read(schema.approvalsSchema, found, `approvals of !${change}`);
+      return approved_by.map(({ user, approved_at }) => ({
+        person: toPerson(user),
+        at: approved_at ?? null,
+      }));
+    },
+    async pipelineStarter(pipeline) {
+      const found: unknown = await orNull(api.Pipelines.show(project, Number(pipeline)));
+      const user = found === null ? null : read(schema.starterSchema, found, `pipeline ${pipeline}`).user;
+      return user ? String(user.id) : null;
+    },
+  };
+}
+
+/** Keeps a release (doc: api/releases): made when it is not there, its text corrected when it differs. */
+export function createReleases(api: Client, project: string, page: string): Pick<Forge, 'ensureRelease'> {
+  return {
+    async ensureRelease({ tag, commit, title, description }) {
+      const url = `${page}/-/releases/${encodeURIComponent(tag)}`;
+      const found: unknown = await orNull(api.ProjectReleases.show(project, tag));
+      if (found !== null) {
+        const release = read(schema.releaseSchema, found, `release ${tag}`);
+        if (release.name !== title || release.description !== description) {
+          await api.ProjectReleases.edit(project, tag, { name: title, description });
+        }
+        return { url };
+      }
+      try {
+        await api.ProjectReleases.create(project, { tagName: tag, ref: commit, name: title, description });
+      } catch (error) {
+        // 409: somebody (or a repeated call) was faster.
+        const { status } = error as { status?: number };
+        if (status !== 409) throw error;
+      }
+      return { url };
+    },
+  };
+}
