@@ -62,7 +62,8 @@ function readGithub(env: Environment): CiInfo {
   return {
     kind: 'github',
     project,
-    sha: get('GITHUB_SHA'),
+    // For a pull request GitHub names a test merge; the workflow passes on the head it checked out.
+    sha: env.CDL_SHA || get('GITHUB_SHA'),
     ref: branch ?? get('GITHUB_REF_NAME'),
     branch,
     protectedRef: env.GITHUB_REF_PROTECTED === 'true',

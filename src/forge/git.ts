@@ -94,11 +94,11 @@ export async function openMirror(options: {
     GIT_CONFIG_GLOBAL: '/dev/null',
     GIT_TERMINAL_PROMPT: '0',
   };
-  const credentials = {
+  const credentials = async () => ({
     GIT_CONFIG_COUNT: '1',
     GIT_CONFIG_KEY_0: 'http.extraHeader',
-    GIT_CONFIG_VALUE_0: access.header,
-  };
+    GIT_CONFIG_VALUE_0: typeof access.header === 'string' ? access.header : await access.header(),
+  });
   const git = (extra: Record<string, string> = {}, input?: string): SimpleGit =>
     simpleGit({
       baseDir: folder,
@@ -126,7 +126,7 @@ export async function openMirror(options: {
     const specs = refs.length > 0 ? refs : ['+refs/heads/*:refs/heads/*'];
     const prune = refs.length > 0 ? [] : ['--prune'];
     try {
-      await git(credentials).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
+      await git(await credentials()).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
     } catch (error) {
       throw toError(error, 'fetch');
     }
@@ -157,7 +157,7 @@ export async function openMirror(options: {
 
   async function remoteHead(branch: string): Promise<string | null> {
     try {
-      const text = await git(credentials).raw('ls-remote', access.url, `refs/heads/${branch}`);
+      const text = await git(await credentials()).raw('ls-remote', access.url, `refs/heads/${branch}`);
       return text.split(/\s/)[0] || null;
     } catch (error) {
       throw toError(error, 'ls-remote');
@@ -258,7 +258,7 @@ export async function openMirror(options: {
         const ref = `refs/heads/${commit.branch}`;
         try {
           // The lease makes the server compare: a branch that was moved meanwhile, also back, is left alone.
-          await git(credentials).raw(
+          await git(await credentials()).raw(
             'push',
             '--quiet',
             `--force-with-lease=${ref}:${commit.parent}`,
@@ -277,7 +277,7 @@ export async function openMirror(options: {
         if ((await remoteHead(branch)) !== null) return;
         const ref = `refs/heads/${branch}`;
         try {
-          await git(credentials).raw('push', '--quiet', access.url, `${commit}:${ref}`);
+          await git(await credentials()).raw('push', '--quiet', access.url, `${commit}:${ref}`);
         } catch (error) {
           throw toError(error, 'push');
         }

@@ -14,9 +14,11 @@ export interface Sending {
   ca?: string | undefined;
   /** Milliseconds without a byte before the attempt is given up. */
   idle?: number;
+  /** Gives a redirection (3xx) back instead of failing, so that the caller decides what to send there. */
+  redirects?: true;
 }
 
-/** A success: 2xx, the body unread. */
+/** A success: 2xx (or 3xx where asked for), the body unread. */
 export interface Received {
   status: number;
   headers: Record<string, string>;
@@ -98,18 +100,40 @@ export async function readBody(body: Readable, limit: number): Promise<Buffer | 
   return Buffer.concat(chunks);
 }
 
-/** What an error body says, in whichever of GitLab's shapes: `{message}`, `{error}`, `{message: {field: [problem]}}`, text. */
+/**
+ * What an error body says, in whichever of the forges' shapes: `{message}`, `{error}`, `{message: {field: [problem]}}`,
+ * `{message, errors: [{message}]}`, text.
+ */
 function explanation(text: string): string {
   try {
     const value: unknown = JSON.parse(text);
     if (value && typeof value === 'object') {
       const said = ('message' in value && value.message) || ('error' in value && value.error) || text;
-      return (typeof said === 'string' ? said : JSON.stringify(said)).slice(0, 500);
+      const more = 'errors' in value ? ` ${JSON.stringify(value.errors)}` : '';
+      return `${typeof said === 'string' ? said : JSON.stringify(said)}${more}`.slice(0, 500);
     }
   } catch {
     // Not JSON: a proxy's page, most likely.
   }
   return text.replace(/\s+/g, ' ').slice(0, 200);
+}
+
+/**
+ * A used-up rate limit as 429 with Retry-After: GitHub says 403, and when to come back in a header of its own (epoch
+ * seconds; docs.github.com, rate limits for the REST API).
+ */
+export function readLimit(
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  now: number,
+): { status: number; retryAfter: string | undefined } {
+  const retryAfter = headers['retry-after'];
+  if (status !== 403 && status !== 429) return { status, retryAfter };
+  if (retryAfter !== undefined) return { status: 429, retryAfter };
+  if (headers['x-ratelimit-remaining'] !== '0') return { status, retryAfter };
+  const reset = Number(headers['x-ratelimit-reset']);
+  const seconds = Number.isFinite(reset) ? Math.max(0, Math.ceil(reset - now / 1000)) : undefined;
+  return { status: 429, retryAfter: seconds?.toString() };
 }
 
 /**
@@ -135,10 +159,12 @@ export async function send(
       }
       throw new UpstreamError(service, `${what}: ${code}`, { retryable: true, cause });
     }
-    const { status, headers } = received;
-    if (status >= 200 && status < 300) return received;
+    const { headers } = received;
+    if (received.status >= 200 && received.status < 300) return received;
+    if (sending.redirects && received.status >= 300 && received.status < 400) return received;
+    const { status, retryAfter } = readLimit(received.status, headers, Date.now());
     const said = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
-    const pause = backoff(attempt, headers['retry-after'], Date.now(), Math.random());
+    const pause = backoff(attempt, retryAfter, Date.now(), Math.random());
     if (attempt < attempts && pause !== null && mayRepeat(sending.method, { status })) {
       await wait(pause);
       continue;

@@ -1,10 +1,19 @@
+import type { GithubOptions } from './github.ts';
 import type { GitlabOptions } from './gitlab.ts';
 import type { Forge } from './types.ts';
 
+export type { GithubAuth } from './github-client.ts';
 export type * from './types.ts';
 
+/** Which forge, and how to reach a project there. */
+export type ForgeOptions = ({ kind: 'gitlab' } & GitlabOptions) | ({ kind: 'github' } & GithubOptions);
+
 /** Opens a project on a forge; the driver and its library load on use. */
-export async function openForge(options: { kind: 'gitlab' } & GitlabOptions): Promise<Forge> {
+export async function openForge(options: ForgeOptions): Promise<Forge> {
+  if (options.kind === 'github') {
+    const { openGithub } = await import('./github.ts');
+    return openGithub(options);
+  }
   const { openGitlab } = await import('./gitlab.ts');
   return openGitlab(options);
 }

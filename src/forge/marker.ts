@@ -10,9 +10,9 @@ function safeKey(key: string): string {
   return key.replace(/[^A-Za-z0-9:._/]/g, (char) => (char === '-' ? '-' : '_')).replaceAll('--', '-_');
 }
 
-/** Puts the hidden marker `<!-- cdl:key hash -->` under a text (shortened when too long). `hash` is of the text itself. */
-export function withMarker(key: string, markdown: string): string {
-  const room = longestBody - 500;
+/** Puts the hidden marker `<!-- cdl:key hash -->` under a text (shortened to `longest` characters). `hash` is of the text itself. */
+export function withMarker(key: string, markdown: string, longest = longestBody): string {
+  const room = longest - 500;
   const text =
     markdown.length > room ? `${markdown.slice(0, room)}\n\n… shortened: the report is too long.` : markdown;
   return `${text.trimEnd()}\n\n<!-- cdl:${safeKey(key)} ${shortDigest(digestBytes(text))} -->`;

@@ -66,12 +66,22 @@ export interface Status {
   description: string;
   url: string | null;
   pipeline: string | null;
+  /** Shown at the lines they are about, where the forge can (GitHub's check runs). */
+  problems?: readonly LineProblem[];
+}
+
+/** Something wrong in a line (from 1) of a file. */
+export interface LineProblem {
+  path: string;
+  line: number;
+  message: string;
 }
 
 /** How to reach the repository with git: the token goes into an HTTP header, never into a remote URL. */
 export interface GitAccess {
   url: string;
-  header: string;
+  /** A function where the token in it is renewed every hour (GitHub Apps). */
+  header: string | (() => Promise<string>);
 }
 
 /**
