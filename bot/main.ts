@@ -27,7 +27,9 @@ import { type BotConfig, type Environment, readBotConfig, type StoreConfig } fro
 import { convergeChange } from './converge.ts';
 import { createEffects } from './effects.ts';
 import { handleComment } from './handle.ts';
+import { importIndex } from './import.ts';
 import { convergeBranch } from './promote.ts';
+import { projectAt } from './read.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';
@@ -74,7 +76,20 @@ function jobOf(project: string, task: Task): { queue: string; key: string } {
   }
 }
 
-async function runTask(context: BotContext, task: Task, isolated: boolean, log: Logger): Promise<void> {
+/** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */
+async function updateIndex(context: BotContext, database: Database): Promise<void> {
+  const tip = await context.mirror.head(await context.forge.defaultBranch());
+  const read = tip ? await projectAt(context, tip) : null;
+  if (read && 'project' in read) await importIndex({ ...context, database }, read.project.project);
+}
+
+async function runTask(
+  context: BotContext,
+  database: Database,
+  task: Task,
+  isolated: boolean,
+  log: Logger,
+): Promise<void> {
   switch (task.kind) {
     case 'change': {
       const models = await convergeChange(context, task.change, isolated);
@@ -85,6 +100,7 @@ async function runTask(context: BotContext, task: Task, isolated: boolean, log: 
       return handleComment(context, task.change, task.comment, isolated);
     case 'branch': {
       await convergeBranch(context);
+      await updateIndex(context, database);
       // An evaluation may have ended: its change waits for it.
       for (const change of await context.forge.listChanges({ state: 'open' })) {
         await context.effects.enqueue({ kind: 'change', change: change.id });
@@ -164,7 +180,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
         if (!context) return;
         const letter = `failed/${jobOf(project, task).key}`;
         try {
-          await runTask(context, task, isolated, log);
+          await runTask(context, database, task, isolated, log);
           metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
           if (await context.state.cursor(letter)) await context.state.setCursor(letter, '');
         } catch (error) {

@@ -222,6 +222,7 @@ async function runTraining(ctx: Ctx, given: z.output<typeof params>, folder: str
       stopped_early: done.stoppedEarly,
       metrics: done.metrics,
       resumed: resume !== null,
+      started_at: new Date(started).toISOString(),
       seconds: (Date.now() - started) / 1000,
       pipeline: ctx.ci?.pipeline ?? null,
       job: ctx.ci?.job ?? null,

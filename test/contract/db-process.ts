@@ -16,12 +16,8 @@ if (program === 'open') {
 } else if (program === 'add') {
   for (let index = 0; index < Number(count); index++) {
     await database.transaction(async (transaction) => {
-      const [row] = await transaction.query<{ state: { n: number } }>(
-        `select state from changes where project = 'counter' for update`,
-      );
-      await transaction.query(`update changes set state = $1 where project = 'counter'`, [
-        { n: (row?.state.n ?? 0) + 1 },
-      ]);
+      const [row] = await transaction.query<{ state: { n: number } }>('select state from counter for update');
+      await transaction.query('update counter set state = $1', [{ n: (row?.state.n ?? 0) + 1 }]);
     });
   }
   await database.close();

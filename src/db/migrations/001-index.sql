@@ -30,15 +30,6 @@ create table run_metrics (
   primary key (run, name, step)
 );
 
--- What the bot last knew of a merge or pull request.
-create table changes (
-  project text not null,
-  iid bigint not null,
-  state jsonb not null,
-  updated_at timestamptz not null default now(),
-  primary key (project, iid)
-);
-
 -- Registered versions: the number is given by the store, one by one for each model.
 create table versions (
   project text not null,

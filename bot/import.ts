@@ -1,0 +1,174 @@
+import { z } from 'zod';
+import {
+  candidateDigest,
+  candidateSchema,
+  type Database,
+  decisionDigest,
+  digestSchema,
+  type Envelope,
+  evaluationSchema,
+  isDigest,
+  openDecision,
+  type Zone,
+} from '../src/index.ts';
+import type { Sources } from './types.ts';
+
+/** The part of a run's `meta` that the index asks for; the rest stays in the artifact. */
+const runSchema = z.object({
+  model: z.string(),
+  started_at: z.iso.datetime(),
+  hyperparameters: z.record(z.string(), z.json()).default({}),
+  metrics: z.record(z.string(), z.number()).default({}),
+  epochs: z.array(z.object({ step: z.int(), metrics: z.record(z.string(), z.number()) })).default([]),
+});
+
+const versionSchema = z.object({
+  version: z.int().positive(),
+  model: z.string(),
+  candidate: candidateSchema,
+  run: digestSchema,
+});
+
+/** How many rows were new, by table. */
+export type Imported = Record<'runs' | 'versions' | 'evaluations' | 'decisions', number>;
+
+async function keysOf(zone: Zone, prefix: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const entry of zone.listRecords(prefix)) keys.push(entry.key);
+  return keys;
+}
+
+/** The digests of a column that the index has already. */
+async function known(database: Database, sql: string, project: string): Promise<Set<string>> {
+  const rows = await database.query<{ id: string }>(sql, [project]);
+  return new Set(rows.map((row) => row.id));
+}
+
+async function importRuns(database: Database, work: Zone, project: string): Promise<number> {
+  const have = await known(database, 'select digest as id from runs where project = $1', project);
+  let count = 0;
+  for (const key of await keysOf(work, `runs/${project}/`)) {
+    const digest = `sha256:${key.split('/').at(-1)?.replace('.json', '')}`;
+    if (!isDigest(digest) || have.has(digest)) continue;
+    // Written by change pipelines: whatever is no run is no row.
+    const artifact = await work.getArtifact(digest).catch(() => null);
+    const meta = runSchema.safeParse(artifact?.meta);
+    if (artifact?.kind !== 'run' || !meta.success) continue;
+    const { model, started_at, hyperparameters, metrics, epochs } = meta.data;
+    await database.transaction(async (transaction) => {
+      await transaction.query(
+        `insert into runs (digest, project, model, name, created_at, config, metrics, parents)
+         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (digest) do nothing`,
+        [digest, project, model, artifact.name, started_at, hyperparameters, metrics, artifact.parents],
+      );
+      const points = epochs.flatMap(({ step, metrics: at }) =>
+        Object.entries(at).map(([name, value]) => ({ step, name, value })),
+      );
+      await transaction.query(
+        `insert into run_metrics (run, step, name, value)
+         select $1, * from unnest($2::bigint[], $3::text[], $4::float8[]) on conflict do nothing`,
+        [digest, points.map((p) => p.step), points.map((p) => p.name), points.map((p) => p.value)],
+      );
+    });
+    count++;
+  }
+  return count;
+}
+
+async function importVersions(database: Database, work: Zone, project: string): Promise<number> {
+  const have = await known(
+    database,
+    `select model || '/' || version as id from versions where project = $1`,
+    project,
+  );
+  let count = 0;
+  for (const key of await keysOf(work, `versions/${encodeURIComponent(project)}/`)) {
+    const [, , model, number = ''] = key.replace(/\.json$/, '').split('/');
+    if (have.has(`${model}/${Number(number)}`)) continue;
+    const parsed = versionSchema.safeParse((await work.readRecord(key))?.value);
+    if (!parsed.success || parsed.data.version !== Number(number) || parsed.data.model !== model) continue;
+    const { version, candidate, run } = parsed.data;
+    await database.query(
+      `insert into versions (project, model, version, candidate, checkpoint, run, created_at, info)
+       values ($1, $2, $3, $4, $5, $6, now(), $7) on conflict do nothing`,
+      [project, model, version, candidateDigest(candidate), candidate.checkpoint, run, candidate],
+    );
+    count++;
+  }
+  return count;
+}
+
+async function importEvaluations(database: Database, trusted: Zone, project: string): Promise<number> {
+  const have = await known(database, 'select digest as id from evaluations where project = $1', project);
+  let count = 0;
+  for (const key of await keysOf(trusted, 'evaluations/')) {
+    const digest = ((await trusted.readRecord(key))?.value as { evaluation?: unknown } | undefined)
+      ?.evaluation;
+    if (!isDigest(digest) || have.has(digest)) continue;
+    const evaluation = evaluationSchema.parse((await trusted.getArtifact(digest)).meta);
+    if (evaluation.project !== project) continue;
+    const { model, environment, candidate, baseline, verdict, scores } = evaluation;
+    await database.query(
+      `insert into evaluations (digest, project, model, environment, candidate, baseline, verdict, metrics, created_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, now()) on conflict (digest) do nothing`,
+      [digest, project, model, environment, candidate, baseline, verdict, scores.metrics],
+    );
+    count++;
+  }
+  return count;
+}
+
+async function importDecisions(
+  database: Database,
+  trusted: Zone,
+  keys: Sources['keys'],
+  project: string,
+): Promise<number> {
+  const have = await known(database, 'select digest as id from decisions where project = $1', project);
+  let count = 0;
+  for (const key of await keysOf(trusted, `decisions/${encodeURIComponent(project)}/`)) {
+    const envelope = (await trusted.readRecord(key))?.value as Envelope;
+    const decision = openDecision(envelope, keys, key);
+    const digest = decisionDigest(envelope);
+    if (have.has(digest)) continue;
+    const { model, environment, seq, prev, candidate, evaluation, change, time } = decision;
+    await database.query(
+      `insert into decisions (digest, project, model, environment, seq, prev, decision, candidate, evaluation, change,
+                              decided_at, envelope)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing`,
+      [
+        digest,
+        project,
+        model,
+        environment,
+        seq,
+        prev,
+        decision.decision,
+        candidate,
+        evaluation,
+        change,
+        time,
+        envelope,
+      ],
+    );
+    count++;
+  }
+  return count;
+}
+
+/**
+ * Brings the index up to date with the store: runs and versions of `work/`, evaluations and decisions of `trusted/`. The
+ * store is the truth: emptied tables fill again, rows are written once. `project` is the name in cdl.yaml.
+ */
+export async function importIndex(
+  sources: Pick<Sources, 'work' | 'trusted' | 'keys'> & { database: Database },
+  project: string,
+): Promise<Imported> {
+  const { database, work, trusted, keys } = sources;
+  return {
+    runs: await importRuns(database, work, project),
+    versions: await importVersions(database, work, project),
+    evaluations: await importEvaluations(database, trusted, project),
+    decisions: await importDecisions(database, trusted, keys, project),
+  };
+}

@@ -1,0 +1,130 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { importIndex } from '../../bot/import.ts';
+import {
+  type Candidate,
+  createZone,
+  type Database,
+  type Digest,
+  decisionKey,
+  digestJson,
+  keyId,
+  openDatabase,
+  openStore,
+  signDecision,
+  versionKey,
+  type Zone,
+} from '../../src/index.ts';
+
+const digest = (name: string): Digest => digestJson(name);
+const candidate: Candidate = {
+  model: 'm',
+  code: digest('code'),
+  config: digest('config'),
+  dataset: digest('dataset'),
+  transform: null,
+  checkpoint: digest('checkpoint'),
+  package: digest('package'),
+};
+
+describe('the index of the store', () => {
+  let folder: string;
+  let database: Database;
+  let work: Zone;
+  let trusted: Zone;
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const keys = new Map([[keyId(publicKey), publicKey]]);
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'cdl-import-'));
+    database = await openDatabase({ url: null, folder: join(folder, 'database') });
+    work = createZone('work', await openStore(`file://${folder}/store/work`, null));
+    trusted = createZone('trusted', await openStore(`file://${folder}/store/trusted`, null));
+    const run = await work.putArtifact({
+      kind: 'run',
+      name: 'm',
+      files: [],
+      parents: [candidate.dataset],
+      meta: {
+        model: 'm',
+        started_at: '2026-01-02T03:04:05.000Z',
+        hyperparameters: { epochs: 2 },
+        metrics: { loss: 0.5 },
+        epochs: [
+          { epoch: 1, step: 10, metrics: { loss: 0.75 } },
+          { epoch: 2, step: 20, metrics: { loss: 0.5 } },
+        ],
+      },
+    });
+    await work.writeRecord(`runs/p/${run.slice(7)}.json`, { run });
+    await work.writeRecord(versionKey('p', 'm', 1), {
+      v: 1,
+      project: 'p',
+      model: 'm',
+      version: 1,
+      candidate,
+      run,
+    });
+    // A change's pipeline may write anything here.
+    await work.writeRecord(`runs/p/${'f'.repeat(64)}.json`, { run: 'nonsense' });
+    await work.writeRecord(versionKey('p', 'm', 2), { version: 'two' });
+    const envelope = signDecision(
+      {
+        candidate: digest('candidate'),
+        evaluation: digest('evaluation'),
+        project: 'p',
+        model: 'm',
+        environment: 'production',
+        baseline: null,
+        plan: digest('plan'),
+        decision: 'approved',
+        approvers: [{ id: '7', name: 'vera', role: 'validator' }],
+        policy: digest('policy'),
+        change: '!1',
+        seq: 1,
+        prev: null,
+        time: '2026-01-02T03:04:06.000Z',
+      },
+      { id: keyId(publicKey), key: privateKey },
+    );
+    await trusted.writeRecord(decisionKey('p', 'm', 'production', 1), envelope);
+  });
+  afterAll(async () => {
+    await database.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  it('takes over what is new once, and skips what is no run or version', async () => {
+    const sources = { database, work, trusted, keys };
+    expect(await importIndex(sources, 'p')).toEqual({ runs: 1, versions: 1, evaluations: 0, decisions: 1 });
+    expect(await importIndex(sources, 'p')).toEqual({ runs: 0, versions: 0, evaluations: 0, decisions: 0 });
+    expect(await database.query('select step::int, value from run_metrics order by step')).toEqual([
+      { step: 10, value: 0.75 },
+      { step: 20, value: 0.5 },
+    ]);
+    expect(await database.query('select version, created_at is not null as dated from versions')).toEqual([
+      { version: 1, dated: true },
+    ]);
+  });
+
+  it('is filled again from the store after it was emptied', async () => {
+    await database.query('truncate runs, run_metrics, versions, evaluations, decisions');
+    expect(await importIndex({ database, work, trusted, keys }, 'p')).toMatchObject({
+      runs: 1,
+      decisions: 1,
+    });
+    expect(await database.query('select decision, change from decisions')).toEqual([
+      { decision: 'approved', change: '!1' },
+    ]);
+  });
+
+  it('refuses a decision that no trusted key signed', async () => {
+    await database.query('truncate decisions');
+    await expect(importIndex({ database, work, trusted, keys: new Map() }, 'p')).rejects.toMatchObject({
+      code: 'decision-invalid',
+    });
+  });
+});
