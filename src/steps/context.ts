@@ -123,16 +123,31 @@ export async function openZone(env: Environment, name: Zone['name'], root: strin
   return createZone(name, store, url.startsWith('file:') ? {} : { cache: join(cacheFolder(env), 'blobs') });
 }
 
-/** Reads the public keys of `CDL_TRUSTED_KEYS`: PEM blocks one after the other, or a path to such a file. */
+/**
+ * Reads the public keys of `CDL_TRUSTED_KEYS`: PEM blocks one after the other, or a path to such a file. Throws UserError
+ * config-invalid when it is set and holds none.
+ */
 export async function readTrustedKeys(env: Environment): Promise<ReadonlyMap<string, KeyObject>> {
   const value = env.CDL_TRUSTED_KEYS;
   if (!value) return new Map();
-  const text = value.includes('-----BEGIN') ? value : await readFile(value, 'utf8');
+  const hint = 'give public keys as PEM, or the path of a file that holds them';
+  const bad = (what: string, cause?: unknown) =>
+    new UserError('config-invalid', `CDL_TRUSTED_KEYS ${what}`, hint, { cause });
+  const text = value.includes('-----BEGIN')
+    ? value
+    : await readFile(value, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+        throw bad(`names a file that cannot be read: ${cause.code}`, cause);
+      });
   const blocks = text.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? [];
+  if (blocks.length === 0) throw bad('holds no public key');
   return new Map(
-    blocks.map((pem) => {
-      const key = createPublicKey(pem);
-      return [keyId(key), key] as const;
+    blocks.map((pem, index) => {
+      try {
+        const key = createPublicKey(pem);
+        return [keyId(key), key] as const;
+      } catch (cause) {
+        throw bad(`holds something else than a public key (block ${index + 1})`, cause);
+      }
     }),
   );
 }

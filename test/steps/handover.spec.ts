@@ -138,5 +138,9 @@ describe('the environment of a job', () => {
     expect(text.size).toBe(2);
     expect([...file.keys()]).toEqual([...text.keys()]);
     expect((await readTrustedKeys({})).size).toBe(0);
+    for (const value of ['/no/such/file', '-----BEGIN X-----', pems[0]!.replace(/\n./, '\n!')]) {
+      const wrong = readTrustedKeys({ CDL_TRUSTED_KEYS: value });
+      await expect(wrong, value).rejects.toMatchObject({ code: 'config-invalid' });
+    }
   });
 });
