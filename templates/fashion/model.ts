@@ -7,7 +7,9 @@ export function preprocess(tf: Tf, raw: Tensor): Tensor {
 
 /** A network that ends in ten probabilities; which one is the hyperparameter `architecture`. */
 export function build(tf: Tf, hyperparameters: Hyperparameters): LayersModel {
-  return hyperparameters.architecture === 'lenet5' ? lenet5(tf) : mlp(tf, Number(hyperparameters.hidden ?? 64));
+  return hyperparameters.architecture === 'lenet5'
+    ? lenet5(tf)
+    : mlp(tf, Number(hyperparameters.hidden ?? 64));
 }
 
 function mlp(tf: Tf, hidden: number): LayersModel {
@@ -24,7 +26,13 @@ function mlp(tf: Tf, hidden: number): LayersModel {
 function lenet5(tf: Tf): LayersModel {
   return tf.sequential({
     layers: [
-      tf.layers.conv2d({ inputShape: [28, 28, 1], filters: 6, kernelSize: 5, padding: 'same', activation: 'relu' }),
+      tf.layers.conv2d({
+        inputShape: [28, 28, 1],
+        filters: 6,
+        kernelSize: 5,
+        padding: 'same',
+        activation: 'relu',
+      }),
       tf.layers.maxPooling2d({ poolSize: 2, strides: 2 }),
       tf.layers.conv2d({ filters: 16, kernelSize: 5, activation: 'relu' }),
       tf.layers.maxPooling2d({ poolSize: 2, strides: 2 }),
