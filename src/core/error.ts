@@ -107,6 +107,25 @@ export class UpstreamError extends Error {
   }
 }
 
+/** What the operating system refuses, and what to do about it (errno, POSIX.1-2017 XSH 2.3). */
+const systemHints: Record<string, string> = {
+  ENOSPC: 'the disk is full: free some space, or set CDL_CACHE and TMPDIR to another one',
+  EDQUOT: 'the disk quota is used up',
+  EACCES: 'this user may not use that path: check its permissions',
+  EPERM: 'this user may not do that: check permissions',
+  EROFS: 'that file system is read-only',
+  ENOTDIR: 'a part of that path is a file, not a folder',
+  EISDIR: 'that path is a folder, not a file',
+  ENOENT: 'check the path',
+  EMFILE: 'too many files are open: raise ulimit -n',
+  ENOMEM: 'there is not enough memory',
+  EADDRINUSE: 'another program listens there: choose another port',
+};
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
+  return error instanceof Error && 'syscall' in error && 'code' in error && String(error.code) in systemHints;
+}
+
 /** How an error ends a process and what a person reads: never a stack trace for a user's mistake. */
 export function describeError(error: unknown): {
   exit: number;
@@ -124,6 +143,10 @@ export function describeError(error: unknown): {
       message: `${error.service}: ${error.message}`,
       hint: error.retryable ? 'try again later; nothing was lost' : null,
     };
+  }
+  if (isSystemError(error)) {
+    const next = systemHints[error.code] ?? 'check the path and its permissions';
+    return { exit: 69, code: 'system', message: error.message, hint: next };
   }
   const trace = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return {

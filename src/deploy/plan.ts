@@ -1,15 +1,8 @@
 import { stringify } from 'yaml';
 import { type Digest, digestJson } from '../core/digest.ts';
 import type { EnvironmentConfig } from '../core/project.ts';
-import { renderSeldonDeployment } from './seldon.ts';
-import type { Plan } from './types.ts';
-
-/** What one server may use: GPUs, CPU cores, memory as Kubernetes writes it (`512Mi`, `4Gi`). */
-export interface Resources {
-  gpu: number;
-  cpu: number;
-  memory: string;
-}
+import { renderSeldonDeployment } from './manifest.ts';
+import type { Plan, Resources } from './types.ts';
 
 /** The image that runs `cdl serve` in a cluster, built from this package. */
 export const serveImage = 'cdl/serve:0.1.0';

@@ -1,6 +1,13 @@
 import type { Digest } from '../core/digest.ts';
 import type { EnvironmentConfig } from '../core/project.ts';
 
+/** What one server may use: GPUs, CPU cores, memory as Kubernetes writes it (`512Mi`, `4Gi`). */
+export interface Resources {
+  gpu: number;
+  cpu: number;
+  memory: string;
+}
+
 /** One deployment, as planned: pure data, shown in the report and recomputed at merge. */
 export interface Plan {
   project: string;

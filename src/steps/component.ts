@@ -37,6 +37,11 @@ function commonInputs(step: Step, version: string): Record<string, ComponentInpu
     needs: { type: 'array', default: [], description: 'Jobs whose .cdl/ artifacts this one reads.' },
     rules: { type: 'array', default: [{ when: 'on_success' }], description: 'When the job runs.' },
     timeout: { default: '1h', description: 'Longest run of the job.' },
+    interruptible: {
+      type: 'boolean',
+      default: !step.deploys,
+      description: 'Whether a newer pipeline of the branch may cancel the job.',
+    },
     cpu: { default: '1', description: 'CPU request on Kubernetes runners.' },
     memory: { default: '2Gi', description: 'Memory request on Kubernetes runners.' },
   };
@@ -79,7 +84,7 @@ export function renderComponent(step: Step, version: string): string {
       environment: { name: input('environment') },
       resource_group: `cdl-${input('model')}-${input('environment')}`,
     }),
-    ...(step.deploys ? {} : { interruptible: true }),
+    interruptible: input('interruptible'),
     script: [`cdl ${step.name}`],
     artifacts: {
       when: 'always',
