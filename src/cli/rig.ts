@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { UserError } from '../core/error.ts';
@@ -159,6 +159,9 @@ export async function startRig(options: RigOptions): Promise<Rig> {
     await Promise.all(runners.map((runner) => runner.stop()));
     await stopLocalTarget(targetFolder);
     await sandbox.close();
+    // Started by root, the database may live outside the rig's folder, and would outlive it.
+    const moved = await readFile(join(folder, 'bot', 'database', 'moved-to'), 'utf8').catch(() => null);
+    if (moved) await rm(moved.trim(), { recursive: true, force: true, maxRetries: 5 });
   };
   try {
     const actor = (username: string, name: string, isBot = false): Actor => {
