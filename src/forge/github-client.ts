@@ -24,12 +24,16 @@ export async function createOctokit(options: {
   token: () => Promise<string>;
 }): Promise<Octokit> {
   const { Octokit } = await import('@octokit/rest');
+  const { origin } = new URL(options.url);
   const fetchWithRepeats = async (address: string, init: RequestInit): Promise<Response> => {
     const headers = Object.fromEntries(new Headers(init.headers));
     headers.authorization = `Bearer ${await options.token()}`;
     headers['x-github-api-version'] = apiVersion;
     const body = typeof init.body === 'string' ? Buffer.from(init.body) : null;
     const url = new URL(address);
+    // The token is for one server: an address that came from elsewhere is a mistake of ours.
+    if (url.origin !== origin)
+      throw new Error(`a request to ${url.origin} would carry the token of ${origin}`);
     const received = await send({ method: init.method ?? 'GET', url, headers, body, ca: options.ca });
     const bytes = await readBody(received.body, largestAnswer);
     if (!bytes) throw new UpstreamError(url.host, `${url.pathname}: answer too long`, { retryable: false });

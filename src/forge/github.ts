@@ -226,7 +226,8 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
       const config = { url: hook.url, content_type: 'json', insecure_ssl: '0', secret: hook.signingToken };
       if (identity.app) {
         // An app has one webhook for all its repositories, and its events are chosen where it is registered.
-        await identity.app.octokit.rest.apps.updateWebhookConfigForApp(config);
+        // As `data`, because Octokit takes a parameter `url` for where to send the request.
+        await identity.app.octokit.request('PATCH /app/hook/config', { data: config });
         return { signed: true };
       }
       const all = await readPages(async (number) => {

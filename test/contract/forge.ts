@@ -18,6 +18,14 @@ export interface ForgeBench {
   bodies(): string[];
   /** Statuses of a name, oldest first, with the description unless canceled. */
   statuses(name: string): string[];
+  /** What {@link statuses} are after "pending: one" became "pending: two": some forges replace, some keep both. */
+  renewed: readonly string[];
+  /** Answers are in the thread of what they answer; elsewhere they link to it. */
+  threads: boolean;
+  /** Longest comment, in characters. */
+  longest: number;
+  /** Markdown that shows `chart.png`. */
+  picture: RegExp;
   /** A group whose only member is the author. */
   group: string;
   /** The author presses the forge's button that approves. */
@@ -31,7 +39,7 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
   describe(`the forge ${name}`, () => {
     it('knows itself, the project and its members', async () => {
       const { forge, author } = bench();
-      expect((await forge.self()).username).toBe('cdl-bot');
+      expect((await forge.self()).username).toMatch(/^cdl-bot(\[bot\])?$/);
       expect(await forge.defaultBranch()).toBe('main');
       expect(await forge.member(author.id)).toEqual({ person: author, level: 30 });
       expect(await forge.member('999999')).toBeNull();
@@ -54,7 +62,7 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       });
       expect(await forge.getChange(4711)).toBeNull();
       expect(await forge.changedFiles(change)).toEqual(['model.ts']);
-      expect(await forge.commitAuthors(change)).toEqual([{ name: 'Ada', email: 'ada@example.com' }]);
+      expect(await forge.commitAuthors(change)).toContainEqual({ name: 'Ada', email: 'ada@example.com' });
       expect(await forge.readFile('model.ts', head)).toBe('better\n');
       expect(await forge.readFile('absent.ts', head)).toBeNull();
       expect((await forge.listChanges({ state: 'open' })).map((one) => one.id)).toEqual([change]);
@@ -96,8 +104,8 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       expect(bodies().filter((body) => body.includes('cdl:report:race '))).toHaveLength(1);
     });
 
-    it('answers a comment once in its thread and reacts once', async () => {
-      const { forge, change, say, author } = bench();
+    it('answers a comment once, where it was said, and reacts once', async () => {
+      const { forge, change, say, author, threads } = bench();
       const id = await say('/status');
       const comment = (await forge.getComment(change, id))!;
       expect(comment).toMatchObject({ author, body: '/status', system: false });
@@ -105,17 +113,22 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
         await forge.ensureReply(change, comment, `reply:${id}`, 'fine');
         await forge.react(change, id, 'thumbsup');
       }
-      const replies = (await forge.listComments(change)).filter((one) => one.thread === comment.thread);
-      expect(replies).toHaveLength(2);
-      expect(replies[1]!.body).toContain('fine');
+      const all = await forge.listComments(change);
+      const replies = all.filter((one) => one.body.includes(`cdl:reply:${id} `));
+      expect(replies).toHaveLength(1);
+      expect(replies[0]!.body).toContain('fine');
+      if (threads) expect(replies[0]!.thread).toBe(comment.thread);
+      else expect(replies[0]!.body).toMatch(new RegExp(`\\]\\(http[^)]+${id}\\)`));
       expect(await forge.getComment(change, '4711')).toBeNull();
     });
 
     it('shortens what is too long for a comment', async () => {
-      const { forge, change, bodies } = bench();
-      await forge.ensureComment(change, 'report:long', 'x'.repeat(1_200_000));
+      const { forge, change, bodies, longest } = bench();
+      const wanted = 'x'.repeat(1_200_000);
+      await forge.ensureComment(change, 'report:long', wanted);
       const body = bodies().find((one) => one.includes('cdl:report:long '))!;
-      expect(body.length).toBeLessThanOrEqual(1_000_000);
+      expect(body.length).toBeLessThanOrEqual(longest);
+      expect(await forge.ensureComment(change, 'report:long', wanted)).toMatchObject({ changed: false });
     });
 
     it('sets a status again without an error', async () => {
@@ -133,7 +146,7 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
     });
 
     it('says something new in the same state, and goes back from running to pending', async () => {
-      const { forge, head, statuses } = bench();
+      const { forge, head, statuses, renewed } = bench();
       const status = {
         name: 'cdl/b',
         state: 'pending',
@@ -143,16 +156,15 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       } as const;
       await forge.setStatus(head, status);
       await forge.setStatus(head, { ...status, description: 'two' });
-      expect(statuses('cdl/b')).toEqual(['canceled', 'pending: two']);
+      expect(statuses('cdl/b')).toEqual(renewed);
       await forge.setStatus(head, { ...status, state: 'running', description: 'three' });
       await forge.setStatus(head, { ...status, description: 'four' });
       expect(statuses('cdl/b').at(-1)).toBe('pending: four');
     });
 
     it('uploads a picture and gives the markdown that shows it', async () => {
-      expect(await bench().forge.upload('chart.png', new Uint8Array([1, 2, 3]))).toMatch(
-        /^!\[chart\]\(\/uploads\/.+\)/,
-      );
+      const { forge, picture } = bench();
+      expect(await forge.upload('chart.png', new Uint8Array([1, 2, 3]))).toMatch(picture);
     });
 
     it('opens one change and one issue for one purpose', async () => {
@@ -189,7 +201,7 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
     it('installs its webhook once', async () => {
       const { forge } = bench();
       const hook = {
-        url: 'http://127.0.0.1:9/webhooks/gitlab',
+        url: 'http://127.0.0.1:9/webhooks',
         token: 'a-secret-token',
         signingToken: 'whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=',
       };
@@ -203,7 +215,7 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
         .catch((e: unknown) => e);
       expect(error).toBeInstanceOf(UserError);
       expect(error).toMatchObject({ code: 'forge-denied' });
-      expect(String(error)).not.toContain('glpat-nobody');
+      expect(String(error)).not.toContain('nobody-knows');
     });
   });
 }

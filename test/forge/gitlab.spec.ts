@@ -99,6 +99,10 @@ beforeAll(async () => {
     press: async () => {
       await api(adasToken, `merge_requests/${mr.iid}/approve`, {});
     },
+    renewed: ['canceled', 'pending: two'],
+    threads: true,
+    longest: 1_000_000,
+    picture: /^!\[chart\]\(\/uploads\/.+\)/,
     double: async (body) => {
       await api(botsToken, notes, { body });
     },
