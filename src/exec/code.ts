@@ -66,7 +66,11 @@ export async function selectCode(
   ref: string | null,
   globs: readonly string[],
 ): Promise<SelectedFile[]> {
-  const matchers = globs.map((glob) => ({ glob, matches: picomatch(glob, { dot: true, flags: 's' }), hit: false }));
+  const matchers = globs.map((glob) => ({
+    glob,
+    matches: picomatch(glob, { dot: true, flags: 's' }),
+    hit: false,
+  }));
   const chosen: TreeFile[] = [];
   for (const file of await listTree(root, ref)) {
     if (file.path === 'cdl.lock') continue;
