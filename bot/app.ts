@@ -1,16 +1,10 @@
 import { type FastifyInstance, fastify } from 'fastify';
 import { Counter, collectDefaultMetrics, Registry } from 'prom-client';
+import { type Receiver, receiveEvent } from './event.ts';
 import { readEvent } from './gitlab.ts';
 import { verifyWebhook, type WebhookSecrets } from './signature.ts';
-import type { Task } from './types.ts';
 
-/** One project as the webhook side sees it. */
-export interface Receiver {
-  isKnownDelivery(id: string): Promise<boolean>;
-  rememberDelivery(id: string): Promise<void>;
-  enqueue(task: Task): Promise<void>;
-  defaultBranch(): Promise<string>;
-}
+export type { Receiver } from './event.ts';
 
 /** Counters of the bot, by what happened. */
 export interface BotMetrics {
@@ -43,37 +37,14 @@ export function createMetrics(): BotMetrics {
 /** GitLab's payloads are small; a push of many commits is cut at 20. */
 const largestBody = 5 * 1024 * 1024;
 
-async function queueEvent(
-  receiver: Receiver,
-  event: NonNullable<ReturnType<typeof readEvent>>,
-): Promise<void> {
-  switch (event.kind) {
-    case 'change':
-      await receiver.enqueue({ kind: 'change', change: event.change });
-      // A merge changes the default branch's releases.
-      await receiver.enqueue({ kind: 'branch' });
-      return;
-    case 'comment':
-      return receiver.enqueue({ kind: 'comment', change: event.change, comment: event.comment });
-    case 'pipeline':
-      if (event.change !== null) return receiver.enqueue({ kind: 'change', change: event.change });
-      // An evaluation or a deployment ended: which changes wait for it, the branch task finds out.
-      return receiver.enqueue({ kind: 'branch' });
-    case 'push':
-      if (event.branch === (await receiver.defaultBranch())) await receiver.enqueue({ kind: 'branch' });
-      return;
-    case 'deployment':
-      return receiver.enqueue({ kind: 'branch' });
-  }
-}
-
 /**
  * The bot's HTTP side. `POST /webhooks/gitlab` verifies, remembers the delivery, queues and answers at once: GitLab waits 10
  * seconds and does not deliver again. `receivers` by path of the project.
  */
 export function createApp(options: {
   receivers: ReadonlyMap<string, Receiver>;
-  secrets: WebhookSecrets;
+  /** Null where no GitLab is. */
+  secrets: WebhookSecrets | null;
   metrics: BotMetrics;
   now(): number;
   onError(error: unknown): void;
@@ -92,6 +63,7 @@ export function createApp(options: {
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
   );
+  if (secrets === null) return app;
   app.post('/webhooks/gitlab', async (request, reply) => {
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
     const verified = verifyWebhook(request.headers, body, secrets, options.now());
@@ -106,21 +78,10 @@ export function createApp(options: {
       metrics.deliveries.inc({ outcome: 'refused' });
       return reply.code(400).send({ error: 'not JSON' });
     }
-    const event = readEvent(payload);
-    const receiver = event ? receivers.get(event.project) : undefined;
-    if (!event || !receiver) {
-      metrics.deliveries.inc({ outcome: 'ignored' });
-      return reply.code(204).send();
-    }
-    if (await receiver.isKnownDelivery(verified.id)) {
-      metrics.deliveries.inc({ outcome: 'repeated' });
-      return reply.code(200).send({ queued: false });
-    }
-    // Queued before it is remembered: a crash in between does the work twice, which changes nothing, and never not at all.
-    await queueEvent(receiver, event);
-    await receiver.rememberDelivery(verified.id);
-    metrics.deliveries.inc({ outcome: 'queued' });
-    return reply.code(202).send({ queued: true });
+    const outcome = await receiveEvent(receivers, verified.id, readEvent(payload));
+    metrics.deliveries.inc({ outcome });
+    if (outcome === 'ignored') return reply.code(204).send();
+    return reply.code(outcome === 'queued' ? 202 : 200).send({ queued: outcome === 'queued' });
   });
   return app;
 }

@@ -1,19 +1,37 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { keyId, type StoreCredentials, UserError } from '../src/index.ts';
+import { type GithubAuth, keyId, type StoreCredentials, UserError } from '../src/index.ts';
+
+/** How the bot speaks to its forge, and how the forge's webhooks are known. */
+export type ForgeConfig =
+  | {
+      kind: 'gitlab';
+      url: string;
+      token: string;
+      /** Starts evaluations; of another identity than `token`. */
+      evaluationToken: string | null;
+      /** For GitLab before 19.0, which does not sign; null refuses what is not signed. */
+      webhookSecret: string | null;
+      /** `whsec_…`; two, separated by a space, while one is replaced. */
+      signingToken: string;
+    }
+  | {
+      kind: 'github';
+      /** Base of the REST API. */
+      url: string;
+      auth: GithubAuth;
+      evaluationToken: string | null;
+      /** What GitHub signs webhooks with. */
+      webhookSecret: string;
+      /** File below .github/workflows. */
+      workflow: string;
+    };
 
 /** What a bot needs. Paths are absolute; times in seconds. */
 export interface BotConfig {
-  gitlabUrl: string;
+  forge: ForgeConfig;
   /** Full paths, `group/project`. */
   projects: string[];
-  token: string;
-  /** Starts evaluations; of another identity than `token`. */
-  evaluationToken: string | null;
-  /** For GitLab before 19.0, which does not sign; null refuses what is not signed. */
-  webhookSecret: string | null;
-  /** `whsec_…`; two, separated by a space, while one is replaced. */
-  signingToken: string;
   /** Ed25519 private key, PEM. */
   signingKey: string;
   /** Further public keys whose decisions count. */
@@ -61,6 +79,42 @@ function credentialsOf(env: Environment, prefix: string): StoreCredentials | nul
   return { accessKey, secretKey, ...(ca ? { ca } : {}) };
 }
 
+async function readForge(env: Environment): Promise<ForgeConfig> {
+  const kind = env.CDL_FORGE || 'gitlab';
+  const evaluationToken = env.CDL_EVALUATION_TOKEN || null;
+  if (kind === 'gitlab') {
+    return {
+      kind,
+      url: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
+      token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
+      evaluationToken,
+      webhookSecret: env.CDL_WEBHOOK_SECRET || null,
+      signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
+    };
+  }
+  if (kind !== 'github') {
+    throw new UserError('config-invalid', `CDL_FORGE "${kind}" is not one of gitlab, github`);
+  }
+  const appId = env.CDL_GITHUB_APP_ID;
+  const auth: GithubAuth = appId
+    ? {
+        kind: 'app',
+        appId,
+        privateKey: await textOrFile(
+          need(env, 'CDL_GITHUB_PRIVATE_KEY', 'private key of the GitHub App, PEM or a path'),
+        ),
+      }
+    : { kind: 'token', token: need(env, 'CDL_BOT_TOKEN', 'a token, unless CDL_GITHUB_APP_ID is set') };
+  return {
+    kind,
+    url: env.CDL_GITHUB_URL || 'https://api.github.com',
+    auth,
+    evaluationToken,
+    webhookSecret: need(env, 'CDL_WEBHOOK_SECRET', 'the secret that GitHub signs webhooks with'),
+    workflow: env.CDL_GITHUB_WORKFLOW || 'cdl.yml',
+  };
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
   const number = (name: string, standard: number): number => {
@@ -84,15 +138,11 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
   };
   return {
-    gitlabUrl: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
+    forge: await readForge(env),
     projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
       .split(',')
       .map((one) => one.trim())
       .filter(Boolean),
-    token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
-    evaluationToken: env.CDL_EVALUATION_TOKEN || null,
-    webhookSecret: env.CDL_WEBHOOK_SECRET || null,
-    signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
     signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
     trustedKeys,
     stores,

@@ -1,20 +1,6 @@
 import { z } from 'zod';
 import type { PipelineState } from '../src/index.ts';
-
-/** What a delivery is about. Texts of payloads are never used: everything is read again from the forge. */
-export type BotEvent =
-  | { kind: 'change'; project: string; change: number }
-  | { kind: 'comment'; project: string; change: number; comment: string }
-  | {
-      kind: 'pipeline';
-      project: string;
-      change: number | null;
-      ref: string;
-      sha: string;
-      state: PipelineState | 'other';
-    }
-  | { kind: 'push'; project: string; branch: string }
-  | { kind: 'deployment'; project: string; environment: string };
+import type { BotEvent } from './event.ts';
 
 const project = z.object({ path_with_namespace: z.string() });
 

@@ -9,6 +9,7 @@ import {
   createZone,
   type Database,
   describeError,
+  type ForgeOptions,
   isSecretName,
   keyId,
   openDatabase,
@@ -22,10 +23,17 @@ import {
   UserError,
   type Zone,
 } from '../src/index.ts';
-import { createApp, createMetrics, type Receiver } from './app.ts';
-import { type BotConfig, type Environment, readBotConfig, type StoreConfig } from './config.ts';
+import { createApp, createMetrics } from './app.ts';
+import {
+  type BotConfig,
+  type Environment,
+  type ForgeConfig,
+  readBotConfig,
+  type StoreConfig,
+} from './config.ts';
 import { convergeChange } from './converge.ts';
 import { createEffects } from './effects.ts';
+import { type GithubReceiver, mountGithub } from './github.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
 import { convergeBranch } from './promote.ts';
@@ -34,7 +42,7 @@ import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 
-export { type BotConfig, readBotConfig, type StoreConfig } from './config.ts';
+export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 
 /** A bot that runs. */
 export interface RunningBot {
@@ -124,12 +132,30 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
   }
 }
 
+/** What must never be in a log. */
+function forgeSecrets(forge: ForgeConfig): (string | undefined)[] {
+  const shared = [forge.evaluationToken ?? undefined, forge.webhookSecret ?? undefined];
+  if (forge.kind === 'gitlab') return [...shared, forge.token, ...forge.signingToken.split(' ')];
+  return [...shared, forge.auth.kind === 'app' ? forge.auth.privateKey : forge.auth.token];
+}
+
+/** How to open one of the projects. */
+function forgeOptions(config: BotConfig, project: string): ForgeOptions {
+  const { forge } = config;
+  const shared = {
+    project,
+    url: forge.url,
+    evaluationToken: forge.evaluationToken ?? undefined,
+    ca: config.ca ?? undefined,
+  };
+  return forge.kind === 'gitlab'
+    ? { kind: 'gitlab', ...shared, token: forge.token }
+    : { kind: 'github', ...shared, auth: forge.auth, workflow: forge.workflow };
+}
+
 async function startOn(database: Database, signer: SigningKey, config: BotConfig): Promise<RunningBot> {
   const mask = createRedactor([
-    config.token,
-    config.evaluationToken ?? undefined,
-    config.webhookSecret ?? undefined,
-    ...config.signingToken.split(' '),
+    ...forgeSecrets(config.forge),
     config.signingKey,
     config.stores.work.credentials?.secretKey,
     config.stores.trusted.credentials?.secretKey,
@@ -152,14 +178,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     await queue!.add('task', { project, task }, jobOf(project, task));
   };
   for (const project of config.projects) {
-    const forge = await openForge({
-      kind: 'gitlab',
-      url: config.gitlabUrl,
-      project,
-      token: config.token,
-      evaluationToken: config.evaluationToken ?? undefined,
-      ca: config.ca ?? undefined,
-    });
+    const forge = await openForge(forgeOptions(config, project));
     const mirror = await openMirror({
       folder: join(config.folder, 'mirrors', encodeURIComponent(project)),
       access: forge.git(),
@@ -202,24 +221,34 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     { concurrency: 4, onFailure: (name, error) => log.debug({ name }, String(error)) },
   );
 
-  const receivers = new Map<string, Receiver>(
+  const receivers = new Map<string, GithubReceiver>(
     [...contexts].map(([project, context]) => [
       project,
       {
         isKnownDelivery: (id) => context.state.isKnownDelivery(id),
         rememberDelivery: (id) => context.state.rememberDelivery(id),
         defaultBranch: () => context.forge.defaultBranch(),
+        self: () => context.forge.self(),
         enqueue: context.effects.enqueue,
       },
     ]),
   );
+  const { forge } = config;
+  const onError = (error: unknown) => log.error(describeError(error).message);
   const app = createApp({
     receivers,
-    secrets: { signing: config.signingToken.split(' ').filter(Boolean), token: config.webhookSecret },
+    secrets:
+      forge.kind === 'gitlab'
+        ? { signing: forge.signingToken.split(' ').filter(Boolean), token: forge.webhookSecret }
+        : null,
     metrics,
     now: () => Date.now(),
-    onError: (error) => log.error(describeError(error).message),
+    onError,
   });
+  if (forge.kind === 'github') {
+    const { auth, url, webhookSecret: secret } = forge;
+    await mountGithub(app, { receivers, metrics, auth, url, secret, onError });
+  }
   await app.listen({ host: config.host, port: config.port });
   const { port } = app.server.address() as AddressInfo;
   const url = `http://${config.host}:${port}`;
@@ -236,13 +265,13 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   for (const [project, context] of contexts) {
     if (config.publicUrl === null) break;
     const hook = {
-      url: `${config.publicUrl === 'auto' ? url : config.publicUrl.replace(/\/+$/, '')}/webhooks/gitlab`,
-      token: config.webhookSecret,
-      signingToken: config.signingToken.split(' ')[0] ?? '',
+      url: `${config.publicUrl === 'auto' ? url : config.publicUrl.replace(/\/+$/, '')}/webhooks/${forge.kind}`,
+      token: forge.webhookSecret,
+      signingToken: forge.kind === 'github' ? forge.webhookSecret : (forge.signingToken.split(' ')[0] ?? ''),
     };
     try {
       const { signed } = await context.forge.ensureHook(hook);
-      if (!signed && config.webhookSecret === null) {
+      if (!signed && forge.webhookSecret === null) {
         log.warn(
           { project },
           'this GitLab does not sign webhooks: set CDL_WEBHOOK_SECRET, or rely on reconciling',

@@ -15,12 +15,15 @@ const key = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', fo
 
 function configOf(w: BotWorld): BotConfig {
   return {
-    gitlabUrl: w.sandbox.url,
+    forge: {
+      kind: 'gitlab',
+      url: w.sandbox.url,
+      token: w.people.bot.token,
+      evaluationToken: w.people.evaluator.token,
+      webhookSecret: null,
+      signingToken: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+    },
     projects: [w.context.forge.project],
-    token: w.people.bot.token,
-    evaluationToken: w.people.evaluator.token,
-    webhookSecret: null,
-    signingToken: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
     signingKey: key,
     trustedKeys: new Map(),
     stores: {
