@@ -13,8 +13,13 @@ export const commands: readonly CommandEntry[] = [
         description: 'project of the CI components on the forge',
         default: '$CI_SERVER_FQDN/cdl/ci-components',
       },
+      { flags: '--forge <name>', description: 'where it will live: gitlab or github', default: 'gitlab' },
     ],
-    examples: ['cdl init fashion', 'cdl init fashion my-project --validator vera'],
+    examples: [
+      'cdl init fashion',
+      'cdl init fashion my-project --validator vera',
+      'cdl init fashion --forge github',
+    ],
     load: async () => (await import('./init.ts')).init,
   },
   {

@@ -1,5 +1,5 @@
 import { cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
 import { parseProject, projectFile } from '../core/project.ts';
@@ -33,12 +33,23 @@ async function checkVacant(folder: string): Promise<boolean> {
   throw new UserError('usage', `${folder} is not empty`, hint);
 }
 
+/** The starter pipeline of each forge in `templates/`, and where a project has it. */
+const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = new Map([
+  ['gitlab', { template: '.gitlab-ci.yml', path: '.gitlab-ci.yml' }],
+  ['github', { template: 'github-workflow.yml', path: '.github/workflows/cdl.yml' }],
+]);
+
 /** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
 export async function writeExample(
   example: string,
   folder: string,
-  options: { version: string; components: string; validators: readonly string[] },
+  options: { version: string; components: string; validators: readonly string[]; forge?: string },
 ): Promise<void> {
+  const pipelineFile = pipelineFiles.get(options.forge ?? 'gitlab');
+  if (!pipelineFile) {
+    const known = [...pipelineFiles.keys()].join(', ');
+    throw new UserError('usage', `--forge "${options.forge}" is not one of ${known}`);
+  }
   const known = await examples();
   if (!known.includes(example)) {
     const guess = nearest(example, known);
@@ -64,12 +75,13 @@ export async function writeExample(
     await writeFile(file, document.toString({ lineWidth: 0, flowCollectionPadding: true }));
   }
   const [model, config] = Object.entries(project.models)[0]!;
-  const pipeline = (await readFile(join(templates, '.gitlab-ci.yml'), 'utf8'))
+  const pipeline = (await readFile(join(templates, pipelineFile.template), 'utf8'))
     .replaceAll('$CI_SERVER_FQDN/cdl/ci-components', () => options.components)
     .replaceAll('__VERSION__', options.version)
     .replaceAll('__MODEL__', model)
     .replaceAll('__DATASET__', config.data);
-  await writeFile(join(folder, '.gitlab-ci.yml'), pipeline);
+  await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
+  await writeFile(join(folder, pipelineFile.path), pipeline);
 }
 
 async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
@@ -88,10 +100,11 @@ export async function init(input: CommandInput): Promise<number> {
   const folder = resolve(input.cwd, input.args[1] ?? example);
   const validators = (input.options.validator as string[] | undefined) ?? [];
   const components = input.options.components as string;
+  const forge = input.options.forge as string;
   const existed = await checkVacant(folder);
   const hadGit = existed && (await readdir(folder)).length > 0;
   try {
-    await writeExample(example, folder, { version: input.version, components, validators });
+    await writeExample(example, folder, { version: input.version, components, validators, forge });
     await commitProject(folder, example, input.env);
   } catch (error) {
     // Nothing was there but .git, so that all else is ours to take back.

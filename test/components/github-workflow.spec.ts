@@ -1,0 +1,116 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { writeExample } from '../../src/cli/init.ts';
+import { steps } from '../../src/steps/index.ts';
+
+interface WorkflowStep {
+  run?: string;
+  uses?: string;
+  with?: Record<string, unknown>;
+  env?: Record<string, string>;
+}
+interface Job {
+  if?: string;
+  needs?: string;
+  environment?: string;
+  env?: Record<string, string>;
+  steps: WorkflowStep[];
+}
+interface Workflow {
+  on: { workflow_dispatch: { inputs: Record<string, unknown> } };
+  permissions: Record<string, string>;
+  jobs: Record<string, Job>;
+}
+
+let folder: string;
+let text: string;
+let workflow: Workflow;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cdl-workflow-'));
+  const options = { version: '9.8.7', components: '', validators: [], forge: 'github' };
+  await writeExample('fashion', join(folder, 'shop'), options);
+  text = await readFile(join(folder, 'shop/.github/workflows/cdl.yml'), 'utf8');
+  workflow = parse(text) as Workflow;
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const jobs = () => Object.entries(workflow.jobs);
+const commandOf = (job: Job) => job.steps.find((one) => one.run?.startsWith('cdl '))!;
+
+describe('the starter workflow for GitHub', () => {
+  it('is filled in, and takes the place of GitLab’s pipeline', async () => {
+    expect(text).not.toContain('__');
+    expect(text).toContain(':9.8.7');
+    await expect(readFile(join(folder, 'shop/.gitlab-ci.yml'))).rejects.toMatchObject({ code: 'ENOENT' });
+    const options = { version: '1', components: '', validators: [], forge: 'gitea' };
+    await expect(writeExample('fashion', join(folder, 'x'), options)).rejects.toMatchObject({
+      code: 'usage',
+    });
+  });
+
+  it('never pastes an expression into a script', () => {
+    const scripts = jobs().flatMap(([, job]) => job.steps.flatMap((one) => one.run ?? []));
+    expect(scripts.length).toBeGreaterThan(10);
+    for (const script of scripts) expect(script).not.toContain('${{');
+  });
+
+  it('runs the steps of the starter pipeline for GitLab, in that order, each by its name and parameters', async () => {
+    const gitlab = await readFile(new URL('../../templates/.gitlab-ci.yml', import.meta.url), 'utf8');
+    const wanted = [...gitlab.matchAll(/ci-components\/([a-z-]+)@/g)].map((one) => one[1]);
+    expect(jobs().map(([, job]) => commandOf(job).run!.split(' ')[1])).toEqual(wanted);
+    for (const [name, job] of jobs()) {
+      const command = commandOf(job);
+      const entry = steps.find((one) => command.run === `cdl ${one.name}`);
+      const step = await entry!.load();
+      const parameters = Object.keys(step.params.shape).map((one) => `CDL_PARAM_${one.toUpperCase()}`);
+      for (const variable of Object.keys(command.env!)) expect(parameters, name).toContain(variable);
+    }
+  });
+
+  it('hands each job’s folder on under the job’s name, from the project’s root', () => {
+    for (const [name, job] of jobs()) {
+      const upload = job.steps.at(-1)!;
+      expect(upload.uses, name).toMatch(/^actions\/upload-artifact@/);
+      expect(upload.with!.name).toMatch(/^\$\{\{ github\.job \}\}$/);
+      const paths = String(upload.with!.path).split('\n');
+      expect(paths).toContain('cdl.yaml');
+      expect(upload.with!['include-hidden-files']).toBe(true);
+      const download = job.steps.find((one) => one.uses?.startsWith('actions/download-artifact@'));
+      expect(download?.with?.name, name).toBe(job.needs);
+    }
+  });
+
+  it('pins every action to a major version and asks GitHub for no more than reading', () => {
+    for (const [, job] of jobs()) {
+      for (const { uses } of job.steps) if (uses) expect(uses).toMatch(/^actions\/[a-z-]+@v\d+$/);
+      expect(job).not.toHaveProperty('permissions');
+    }
+    expect(workflow.permissions).toEqual({ contents: 'read' });
+    expect(jobs().flatMap(([, job]) => job.steps[0]!.with!['persist-credentials'])).toEqual(
+      jobs().map(() => false),
+    );
+  });
+
+  it('gives the trusted zone to jobs of the default branch alone, and nothing to forks', () => {
+    const start = (name: string): Job => {
+      const job = workflow.jobs[name]!;
+      return job.needs ? start(job.needs) : job;
+    };
+    for (const [name, job] of jobs()) {
+      const trusted = Object.keys(job.env ?? {}).some((one) => one.startsWith('CDL_TRUSTED_'));
+      const condition = start(name).if!;
+      expect(trusted, name).toBe(job.environment !== undefined);
+      if (trusted) expect(condition).toContain('github.ref_name == github.event.repository.default_branch');
+      else expect(condition).toContain('head.repo.full_name == github.repository');
+    }
+  });
+
+  it('takes the inputs the bot sends', () => {
+    const inputs = Object.keys(workflow.on.workflow_dispatch.inputs);
+    const sent = ['task', 'model', 'environment', 'candidate', 'change', 'question', 'run'];
+    expect(inputs).toEqual(sent.map((one) => `cdl_${one}`));
+  });
+});
