@@ -94,12 +94,14 @@ export async function checkClaim(
     config: ModelConfig;
     lock: Lock;
     environment: string;
+    /** The lock alone says what is proposed: an entry that is copied to another environment. */
+    lockOnly: boolean;
   },
 ): Promise<CheckedClaim> {
   const { model, config } = input;
   const [code, raw] = await Promise.all([
     sources.mirror.codeFiles(input.commit, config.code).then(codeDigest),
-    claimOf(sources, input.head, model),
+    input.lockOnly ? null : claimOf(sources, input.head, model),
   ]);
   let claim: Claim;
   let source: 'pipeline' | 'lock' = 'pipeline';
@@ -110,8 +112,15 @@ export async function checkClaim(
   } else {
     // After the bot's own lock commit the content is known already; nobody has to wait for its (cached) pipeline.
     const entry = lockEntry(input.lock, model, input.environment);
-    if (!entry || entry.code !== code || entry.config !== configDigest(config)) return { kind: 'none' };
-    if (input.head?.state === 'success') return { kind: 'none' };
+    if (!entry) return { kind: 'none' };
+    if (entry.code !== code || entry.config !== configDigest(config)) {
+      if (!input.lockOnly) return { kind: 'none' };
+      return {
+        kind: 'wrong',
+        problems: ['the entry was made from other code or configuration than the commit has'],
+      };
+    }
+    if (input.head?.state === 'success' && !input.lockOnly) return { kind: 'none' };
     if (!(await sources.trusted.readRecord(candidateKey(entry.candidate)))) return { kind: 'none' };
     claim = { v: 1, candidate: entryCandidate(model, entry), ...entry.info };
     source = 'lock';

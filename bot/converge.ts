@@ -1,8 +1,9 @@
 import { emptyLock, lockFile, type Report } from '../src/index.ts';
 import { botEmail } from './effects.ts';
+import { renderReturn, returnCursor } from './places.ts';
 import { type ChangePlan, planChange } from './plan.ts';
 import { type ReadChange, readChange } from './read.ts';
-import { buildReport } from './report.ts';
+import { buildReport, reportKey } from './report.ts';
 import type { BotContext, Facts } from './types.ts';
 
 /** What was done for one model, for the log and for tests. */
@@ -40,13 +41,18 @@ async function unreadable(
 async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promise<void> {
   const { effects } = context;
   const { change, claim, model } = facts;
+  const { returns, paused } = facts;
+  if (paused && change.state === 'open') return effects.status(change.head, plan.status);
+  if (returns && change.state === 'open') {
+    await effects.setCursor(returnCursor(change.id), renderReturn({ ...facts, returns }));
+  }
   if (plan.record && claim.kind === 'verified') await effects.recordCandidate(claim.digest, claim.claim);
   if (plan.evaluate) {
     await effects.startEvaluation({ ...plan.evaluate, head: change.head });
   }
   // First the decision, then the words about it: nobody reads "approved" before it is.
   if (plan.decision) await effects.appendDecision(plan.decision);
-  await effects.comment(change.id, `report:${model}`, buildReport(facts, plan));
+  await effects.comment(change.id, reportKey(facts), buildReport(facts, plan));
   if (change.state === 'open') await effects.status(change.head, plan.status);
   if (plan.lock) {
     const self = await context.forge.self();

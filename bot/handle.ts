@@ -1,38 +1,10 @@
-import type { Person } from '../src/index.ts';
 import { commandNames, commands } from './commands/index.ts';
-import type { Answer, Tools } from './commands/types.ts';
+import type { Answer } from './commands/types.ts';
 import { parseComment, type Spoken } from './parse.ts';
 import { planChange } from './plan.ts';
 import { readChange } from './read.ts';
+import { createTools } from './tools.ts';
 import type { BotContext } from './types.ts';
-
-/** Whether a commit's author is this person, as far as names and addresses tell. Errs on the side of yes. */
-export function isSamePerson(author: { name: string; email: string }, person: Person): boolean {
-  const fold = (text: string): string => text.trim().toLowerCase();
-  const local = fold(author.email).split('@')[0] ?? '';
-  const username = fold(person.username);
-  return (
-    fold(author.name) === fold(person.name) ||
-    fold(author.name) === username ||
-    local === username ||
-    // Forges' private addresses: `12-name@users.noreply.…`, `12+name@…`.
-    (/^\d+[-+]/.test(local) && local.replace(/^\d+[-+]/, '') === username)
-  );
-}
-
-function createTools(context: BotContext): Tools {
-  const { forge, state } = context;
-  return {
-    member: async (userId) => (await forge.member(userId))?.person ?? null,
-    async wroteCommits(change, person) {
-      return (await forge.commitAuthors(change)).some((author) => isSamePerson(author, person));
-    },
-    addApproval: (approval) => state.addApproval(approval),
-    setRejection: (rejection) => state.setRejection(rejection),
-    liftRejection: (change, userId) => state.liftRejection(change, userId),
-    now: () => context.now(),
-  };
-}
 
 const strongest = ['no_entry', 'confused', 'thumbsup', 'eyes'] as const;
 

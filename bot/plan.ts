@@ -18,6 +18,8 @@ import type { Approval, Facts } from './types.ts';
 export type Standing =
   | { kind: 'fork' }
   | { kind: 'new-model' }
+  /** Puts back what ran before: was judged then, needs no pipeline and no approval now. */
+  | { kind: 'return'; candidate: Digest | null; version: number | null }
   | { kind: 'waiting' }
   | { kind: 'broken' }
   | { kind: 'unclaimed' }
@@ -72,6 +74,7 @@ export function standingOf(facts: Facts): Standing {
   const { claim, pipeline } = facts;
   if (facts.change.fork) return { kind: 'fork' };
   if (!facts.rules) return { kind: 'new-model' };
+  if (facts.returns) return { kind: 'return', ...facts.returns };
   const failed = pipeline?.state === 'failed' || pipeline?.state === 'canceled';
   if (failed && facts.change.state === 'open') return { kind: 'broken' };
   if (claim.kind === 'none') {
@@ -104,6 +107,9 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
     const { step, reason } = facts.rejection;
     return { state: 'failed', description: `sent back to ${step}: ${reason}` };
   }
+  if (facts.paused && facts.change.state === 'open') {
+    return { state: 'pending', description: `paused by ${facts.paused}` };
+  }
   const settled = standing.kind === 'new-model' || standing.kind === 'unchanged';
   if (settled && isLockEdited(facts)) {
     return {
@@ -116,6 +122,14 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
       return { state: 'pending', description: 'from a fork: nothing is evaluated here' };
     case 'new-model':
       return { state: 'success', description: 'new model: merging defines it, nothing is deployed' };
+    case 'return':
+      return {
+        state: 'success',
+        description:
+          standing.version === null
+            ? 'takes out what was taken back'
+            : `back to version ${standing.version}, which ran here before`,
+      };
     case 'waiting':
       return { state: 'pending', description: 'waiting for the pipeline' };
     case 'broken':
@@ -162,7 +176,7 @@ function readableLock(text: string): Lock {
 
 function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'] {
   const { claim, answer, change } = facts;
-  const due = standing.kind === 'judged' && standing.gateOpen && !facts.rejection;
+  const due = standing.kind === 'judged' && standing.gateOpen && !facts.rejection && !facts.paused;
   if (!due || claim.kind !== 'verified' || !answer || change.draft || change.state !== 'open') return null;
   const { version, run, candidate } = claim.claim;
   const entry = createEntry(candidate, answer.digest, { version, run });
@@ -174,6 +188,7 @@ function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'
 function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
   const { claim, answer, plan, change, rules } = facts;
   if (standing.kind !== 'judged' || standing.approved || !standing.enough || facts.rejection) return null;
+  if (facts.paused) return null;
   if (claim.kind !== 'verified' || !answer || !plan || !rules || change.draft || change.state === 'closed') {
     return null;
   }
@@ -201,9 +216,9 @@ export function changeName(change: Pick<Change, 'id'>): string {
   return `!${change.id}`;
 }
 
-/** The name of the status of a model. */
-export function statusName(model: string): string {
-  return `cdl/${model}`;
+/** The name of the status of a model; of another environment than the first with its name. */
+export function statusName(facts: Pick<Facts, 'model' | 'environment' | 'isFirst'>): string {
+  return facts.isFirst ? `cdl/${facts.model}` : `cdl/${facts.model}/${facts.environment}`;
 }
 
 /** What to do about one model of a change. Pure: the same facts give the same plan, whatever was done before. */
@@ -214,24 +229,24 @@ export function planChange(facts: Facts, base: Lock = emptyLock): ChangePlan {
   const asks =
     standing.kind === 'evaluating' &&
     isOpen &&
+    !facts.paused &&
     claim.kind === 'verified' &&
     question &&
     run?.head !== change.head;
   const stillRunning = run && (run.state === 'running' || run.state === 'waiting');
-  const where = facts.rules?.project.evaluate.where === 'branch' ? change.sourceBranch : facts.defaultBranch;
   return {
     standing,
     status: {
-      name: statusName(facts.model),
+      name: statusName(facts),
       ...statusOf(facts, standing),
       url: null,
       pipeline: facts.pipeline?.pipeline.id ?? null,
     },
-    record: claim.kind === 'verified' && !claim.recorded,
+    record: claim.kind === 'verified' && !claim.recorded && !facts.paused,
     evaluate:
       asks && !stillRunning
         ? {
-            ref: where,
+            ref: facts.defaultBranch,
             question,
             inputs: {
               cdl_task: 'evaluate',

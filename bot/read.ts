@@ -16,7 +16,6 @@ import {
   liveStateSchema,
   lockEntry,
   lockFile,
-  type ModelConfig,
   openChain,
   type PipelineState,
   type Project,
@@ -30,8 +29,10 @@ import {
   type Zone,
 } from '../src/index.ts';
 import { checkClaim, packageOf } from './claim.ts';
+import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
-import type { CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
+import { createRoles, type Roles } from './roles.ts';
+import type { Approval, CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
 
 /** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
 export type ReadProject = { project: Project } | { problem: string } | null;
@@ -60,11 +61,6 @@ export async function lockAt(
     if (error instanceof UserError) return { text, lock: emptyLock, problem: error.message };
     throw error;
   }
-}
-
-/** The environment a change proposes for: the first that cdl.yaml lists for the model. */
-export function firstEnvironment(config: ModelConfig): string {
-  return Object.keys(config.environments)[0] ?? 'production';
 }
 
 /** Reads the live record of an environment. Throws UserError artifact-corrupt for one that is none. */
@@ -162,7 +158,6 @@ function changedRules(head: Project, base: Project, model: string): string[] {
   if (digestJson(head.models[model]?.gates ?? []) !== digestJson(base.models[model]?.gates ?? [])) {
     changed.push('gates');
   }
-  if (digestJson(head.evaluate) !== digestJson(base.evaluate)) changed.push('where evaluations run');
   const [headData, baseData] = [head, base].map((one) => one.datasets[one.models[model]?.data ?? '']);
   if (digestJson(headData ?? null) !== digestJson(baseData ?? null)) changed.push('the data set');
   return changed;
@@ -201,13 +196,50 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     sources.state.approvals(id),
     sources.state.rejections(id),
   ]);
+  const places = placesOf(headProject.project);
+  const decided = new Map<Place, Awaited<ReturnType<typeof readDecisions>>>();
+  const project = baseProject?.project ?? headProject.project;
+  for (const place of places) {
+    const { model, environment } = place;
+    decided.set(place, await readDecisions(sources, project.project, model, environment));
+  }
+  const lockEdits = places.filter(
+    ({ model, environment }) =>
+      digestJson(lockEntry(headLock.lock, model, environment)) !==
+      digestJson(lockEntry(baseLock.lock, model, environment)),
+  );
+  const decisionsAt = (place: Place): Decision[] => decided.get(place)?.decisions ?? [];
+  const [kept, paused] = await Promise.all([
+    readReturn(sources.state, id),
+    sources.state.cursor(`paused/${id}`),
+  ]);
+  const proposed = await proposedPlaces({
+    isMerged: change.state === 'merged',
+    places,
+    lockEdits,
+    isDecided: (place) =>
+      (kept?.model === place.model && kept.environment === place.environment) ||
+      decisionsAt(place).some((one) => one.change === changeName(change)) ||
+      approvals.some((one) => one.model === place.model && one.environment === place.environment),
+    mayReturn: (place) => returnOf(headLock.lock, baseLock.lock, place, decisionsAt(place)) !== null,
+    changedFiles: () => forge.changedFiles(id),
+  });
+  const roles = createRoles(sources);
   const models: Facts[] = [];
-  for (const [model, config] of Object.entries(headProject.project.models)) {
-    const project = baseProject?.project ?? headProject.project;
-    const environment = firstEnvironment(config);
+  for (const place of proposed.places) {
+    const { model, environment, config, isFirst } = place;
     const baseModel = baseProject?.project.models[model];
     const rules = baseProject && baseModel ? { project: baseProject.project, model: baseModel } : null;
-    const [claim, live, { decisions }] = await Promise.all([
+    const decisions = decisionsAt(place);
+    const returns =
+      change.state === 'merged'
+        ? kept?.model === model && kept.environment === environment
+          ? { candidate: kept.candidate, version: kept.version }
+          : null
+        : proposed.lockOnly
+          ? returnOf(headLock.lock, baseLock.lock, place, decisions)
+          : null;
+    const [claim, live] = await Promise.all([
       checkClaim(sources, {
         head: pipeline,
         commit: change.head,
@@ -215,9 +247,9 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         config,
         lock: headLock.lock,
         environment,
+        lockOnly: !isFirst || returns !== null,
       }),
       readLive(sources.trusted, project.project, model, environment),
-      readDecisions(sources, project.project, model, environment),
     ]);
     const baseline = baselineOf(live, claim, change, decisions);
     const question =
@@ -256,15 +288,14 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         ? reviewDigest({ candidate: claim.digest, evaluation: answer.digest, plan: plan.digest })
         : null;
     const mine = approvals.filter((one) => one.model === model && one.environment === environment);
-    const role = project.approvals.role;
-    const mayApprove = (one: { username: string; userId: string }) =>
-      project.roles[role].includes(one.username) &&
-      (project.approvals.self_approval || one.userId !== change.author.id);
+    const current = mine.filter((one) => one.review === review);
+    const { standing, lapsed } = await whoStillMay(roles, project, change, current);
     models.push({
       project: project.project,
       change,
       model,
       environment,
+      isFirst,
       defaultBranch,
       rules,
       rulesChanged: rules ? changedRules(headProject.project, rules.project, model) : [],
@@ -285,7 +316,8 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         : null,
       plan,
       review,
-      approvals: mine.filter((one) => one.review === review && mayApprove(one)),
+      approvals: standing,
+      lapsed,
       voided: mine.filter((one) => one.review !== review),
       rejection:
         rejections.find(
@@ -293,11 +325,35 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
             one.head === change.head || (claim.kind === 'verified' && one.candidates.includes(claim.digest)),
         ) ?? null,
       decisions,
+      returns,
+      paused: paused || null,
       losses: claim.kind === 'verified' ? await readLosses(sources.work, claim.claim.run) : [],
       isolated,
     });
   }
   return { kind: 'read', change, base: baseLock.lock, models };
+}
+
+/** Approvals by people who may still give them, and the others with the reason: asked again each time, by id. */
+async function whoStillMay(
+  roles: Roles,
+  project: Project,
+  change: Change,
+  approvals: readonly Approval[],
+): Promise<{ standing: Approval[]; lapsed: Facts['lapsed'] }> {
+  const standing: Approval[] = [];
+  const lapsed: Facts['lapsed'] = [];
+  const { role, forge_button } = project.approvals;
+  for (const approval of approvals) {
+    const found = await roles.roleOf(project, [role], approval.userId);
+    const conflict = found ? await roles.conflictOf(project, change, found.person) : null;
+    if (!found) lapsed.push({ approval, why: `does not have the role ${role} any more` });
+    else if (conflict) lapsed.push({ approval, why: 'had a part in making the change' });
+    else if (approval.comment === 'button' && !forge_button)
+      lapsed.push({ approval, why: 'used the forge’s button, which does not count here' });
+    else standing.push({ ...approval, username: found.person.username });
+  }
+  return { standing, lapsed };
 }
 
 /**

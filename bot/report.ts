@@ -5,6 +5,7 @@ import {
   type Evaluation,
   type Measure,
   type Report,
+  selfApproval,
   shortDigest,
   type Verdict,
 } from '../src/index.ts';
@@ -12,9 +13,9 @@ import { approveLine } from './commands/line.ts';
 import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
 import type { Facts } from './types.ts';
 
-/** Key of the comment about one model. */
-export function reportKey(model: string): string {
-  return `report:${model}`;
+/** Key of the comment about one model; of another environment than the first with its name. */
+export function reportKey(facts: Pick<Facts, 'model' | 'environment' | 'isFirst'>): string {
+  return facts.isFirst ? `report:${facts.model}` : `report:${facts.model}:${facts.environment}`;
 }
 
 const text = (value: string): Block => ({ kind: 'text', text: value });
@@ -121,8 +122,10 @@ export function warningsOf(facts: Facts): string[] {
       `This change alters ${facts.rulesChanged.join(', ')}. It is judged by those of ${facts.defaultBranch}; the new ones count once it is merged.`,
     );
   }
-  if (facts.answer?.evaluation.mode === 'self-reported') {
-    warnings.push('Self-reported: the change evaluated itself (evaluate.where is branch).');
+  if (facts.answer?.evaluation.isolation === 'none') {
+    warnings.push(
+      'The model code could reach the network while it was evaluated: this runner allows no network namespace.',
+    );
   }
   if (!facts.isolated) {
     warnings.push('The store does not keep the zones apart: whoever can write work/ can write trusted/ too.');
@@ -138,6 +141,9 @@ export function warningsOf(facts: Facts): string[] {
       );
     }
   }
+  for (const { approval, why } of facts.lapsed) {
+    warnings.push(`The approval of ${approval.username} does not count: ${approval.username} ${why}.`);
+  }
   const voided = new Map(facts.voided.map((one) => [`${one.review} ${one.username}`, one]));
   for (const one of voided.values()) {
     warnings.push(
@@ -150,6 +156,17 @@ export function warningsOf(facts: Facts): string[] {
 function whyVoid(facts: Facts): string {
   if (facts.review === null) return 'the change has no report at present';
   return 'code, data, evaluation, baseline or deployment plan changed since';
+}
+
+/** Who may not approve although they have the role. */
+function whoNot(facts: Facts): string {
+  const may = selfApproval(facts.rules!.project);
+  const not = [
+    ...(may.author ? [] : ['the author']),
+    ...(may.committers ? [] : ['who wrote a commit']),
+    ...(may.trigger ? [] : ['who started a pipeline']),
+  ];
+  return not.length === 0 ? '' : ` (not ${not.join(', ')})`;
 }
 
 function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): Block[] {
@@ -168,7 +185,7 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
       kind: 'facts',
       facts: [
         ['approvals', `${counting.length} of ${rules.required}`],
-        ['who may', `${rules.role}: ${who}${rules.self_approval ? '' : ' (not the author)'}`],
+        ['who may', `${rules.role}: ${who}${whoNot(facts)}`],
         ...facts.approvals.map((one): [string, string] => [
           'approved by',
           `${one.username} (${one.role})${one.override ? `, overruling the gate: ${one.override}` : ''}`,
@@ -189,9 +206,35 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
   return blocks;
 }
 
+/** What a change says that puts back what ran before. */
+function wayBack(
+  facts: Facts,
+  to: { candidate: Digest | null; version: number | null },
+): { verdict: Verdict; summary: string } {
+  const what = `version ${to.version} of ${facts.model}`;
+  const { current, failed, transition } = facts.live ?? { current: null, failed: null, transition: null };
+  if (to.candidate === null) {
+    return { verdict: 'pass', summary: `Takes out of cdl.lock what was taken back in ${facts.environment}.` };
+  }
+  if (facts.change.state !== 'merged') {
+    return {
+      verdict: 'pass',
+      summary: `Back to ${what} in ${facts.environment}, which was promoted here before. Merging deploys it again; no new approval is needed.`,
+    };
+  }
+  if (current?.candidate === to.candidate && !transition) {
+    return { verdict: 'pass', summary: `${what} serves ${facts.environment} again.` };
+  }
+  if (failed?.candidate === to.candidate) {
+    return { verdict: 'fail', summary: `The way back to ${what} failed: ${failed.reason}.` };
+  }
+  return { verdict: 'pass', summary: `Merged: the deployment of ${what} is under way.` };
+}
+
 /** What became of a merged change. */
 function outcome(facts: Facts): { verdict: Verdict; summary: string } {
   const { claim, live, decisions } = facts;
+  if (facts.returns) return wayBack(facts, facts.returns);
   if (claim.kind !== 'verified')
     return { verdict: 'warn', summary: 'Merged without a verified candidate: nothing is deployed.' };
   const about = decisions.filter((one: Decision) => one.candidate === claim.digest);
@@ -220,6 +263,8 @@ function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary
     return { verdict: 'fail', summary: `Sent back to ${step} by ${username}: ${reason}` };
   }
   switch (standing.kind) {
+    case 'return':
+      return wayBack(facts, standing);
     case 'fork':
       return { verdict: 'warn', summary: 'The branch is in a fork: nothing is run for it here.' };
     case 'new-model':
@@ -254,7 +299,8 @@ function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary
     case 'unanswered':
       return {
         verdict: 'fail',
-        summary: 'The evaluation pipeline ended without an answer. Push again to ask once more.',
+        summary:
+          'The evaluation pipeline ended without an answer. Ask once more with /evaluate, or push again.',
       };
     case 'judged': {
       const failed = facts.answer!.evaluation.gates.filter((gate) => gate.status === 'fail');
@@ -346,8 +392,8 @@ export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): R
   // Last, so that the eye has seen what the line is about.
   if (standing.kind === 'judged') blocks.push(...approvalBlocks(facts, standing));
   return {
-    key: reportKey(facts.model),
-    title: `${facts.model}${version}`,
+    key: reportKey(facts),
+    title: `${facts.model}${version}${facts.isFirst ? '' : ` for ${facts.environment}`}`,
     verdict,
     summary,
     blocks,

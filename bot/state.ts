@@ -40,6 +40,13 @@ export function createBotState(database: Queryable, project: string): BotState {
       );
       return rows.map((row) => ({ ...row, at: iso(row.at) }));
     },
+    async withdrawButton(change, userId) {
+      await run(
+        `delete from bot_approvals where project = $1 and change = $2 and user_id = $3 and comment = 'button'`,
+        change,
+        userId,
+      );
+    },
     async setRejection(r) {
       await run(
         `insert into bot_rejections (project, change, user_id, username, head, candidates, step, reason, at)

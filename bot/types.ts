@@ -82,6 +82,8 @@ export interface BotState {
   setPicture(key: Digest, markdown: string): Promise<void>;
   isHandled(comment: string): Promise<boolean>;
   setHandled(comment: string): Promise<void>;
+  /** Takes back what a person approved with the forge's button. */
+  withdrawButton(change: number, userId: string): Promise<void>;
   cursor(name: string): Promise<string | null>;
   setCursor(name: string, value: string): Promise<void>;
 }
@@ -155,6 +157,8 @@ export interface Facts {
   change: Change;
   model: string;
   environment: string;
+  /** The environment a change proposes for by its code; any other one it names in cdl.lock. */
+  isFirst: boolean;
   defaultBranch: string;
   /** The default branch's rules; null when its cdl.yaml does not know the model (or there is none). */
   rules: { project: Project; model: ModelConfig } | null;
@@ -179,10 +183,16 @@ export interface Facts {
   review: Digest | null;
   /** For the current review, by people who still have the role and are not the author. */
   approvals: Approval[];
+  /** For the current review, by people who may not approve it (any more), and why. */
+  lapsed: { approval: Approval; why: string }[];
   /** Approvals of earlier states of this change. */
   voided: Approval[];
   rejection: Rejection | null;
   decisions: Decision[];
+  /** The change only puts back what ran here before (or nothing): candidate, and its version. */
+  returns: { candidate: Digest | null; version: number | null } | null;
+  /** Who told the bot to leave the change alone; null when nobody did. */
+  paused: string | null;
   /** Loss by epoch, as the run recorded it; empty when it did not. */
   losses: { name: string; points: [number, number][] }[];
   /** The store keeps writers of the work zone out of the trusted one. */

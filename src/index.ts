@@ -19,6 +19,7 @@ export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';
 export { drawChart } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';
+export { codeSpan, escapeInline } from './report/escape.ts';
 export { renderMarkdown } from './report/markdown.ts';
 export { createZone, openStore, type StoreCredentials, type Zone } from './store/index.ts';
 export type { Hyperparameters, LayersModel, ModelCode, Tensor, Tf } from './train/types.ts';

@@ -1,7 +1,7 @@
 import { shortDigest } from '../../src/index.ts';
 import type { Facts } from '../types.ts';
 import { approveLine } from './line.ts';
-import { permit } from './permission.ts';
+import { permit, refuseMakers } from './permission.ts';
 import type { Answer, Call, Command, Tools } from './types.ts';
 
 const shortest = 6;
@@ -42,11 +42,15 @@ function whyNothing(call: Call): string {
 
 /** Approves exactly what a report showed. */
 export const approve: Command<
-  Pick<Tools, 'member' | 'wroteCommits' | 'addApproval' | 'liftRejection' | 'now'>
+  Pick<Tools, 'member' | 'roleOf' | 'conflictOf' | 'addApproval' | 'liftRejection' | 'now'>
 > = {
   name: 'approve',
   usage: '/approve <digest> [--override "why"]',
   summary: 'Approve the candidate, evaluation and plan of the report with this digest.',
+  examples: [
+    '/approve 3f9a2c41b7d6',
+    '/approve 3f9a2c41b7d6 --override "rare class, agreed with the customer"',
+  ],
   role: 'approver',
   async handle(call, tools) {
     const all = reviewable(call);
@@ -74,16 +78,8 @@ export const approve: Command<
     }
     const { facts, review } = hit;
     const rules = facts.rules!.project.approvals;
-    if (!rules.self_approval) {
-      const isAuthor =
-        call.change.author.id === person.id || (await tools.wroteCommits(call.change.id, person));
-      if (isAuthor) {
-        return {
-          emoji: 'no_entry',
-          text: `You are an author of this change; somebody else with the role **${role}** has to approve it.`,
-        };
-      }
-    }
+    const made = await refuseMakers(call, tools, facts.rules!.project, permission);
+    if (made) return made;
     const reason = call.options.override?.trim() ?? '';
     if (isFailed(facts) && reason === '') {
       return {

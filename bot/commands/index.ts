@@ -1,13 +1,38 @@
 import { approve } from './approve.ts';
+import { compare } from './compare.ts';
+import { evaluate } from './evaluate.ts';
+import { explain } from './explain.ts';
 import { createHelp } from './help.ts';
+import { lock } from './lock.ts';
+import { pause, resume } from './pause.ts';
+import { promote } from './promote.ts';
 import { reject } from './reject.ts';
+import { requestData } from './request-data.ts';
+import { retrain } from './retrain.ts';
+import { rollback } from './rollback.ts';
 import { status } from './status.ts';
+import { train } from './train.ts';
 import type { Command, Tools } from './types.ts';
 
-const decisions: readonly Command<Tools>[] = [approve, reject, status];
+const others: readonly Command<Tools>[] = [
+  approve,
+  reject,
+  requestData,
+  status,
+  train,
+  retrain,
+  evaluate,
+  compare,
+  explain,
+  lock,
+  rollback,
+  promote,
+  pause,
+  resume,
+];
 
 /** Every command, by the word after the slash. */
-export const commands: readonly Command<Tools>[] = [...decisions, createHelp(decisions)];
+export const commands: readonly Command<Tools>[] = [...others, createHelp(others)];
 
 /** The words after the slash. */
 export const commandNames: readonly string[] = commands.map((command) => command.name);

@@ -1,7 +1,7 @@
-import type { Person, Project } from '../../src/index.ts';
+import { type Person, type Project, type Role, selfApproval } from '../../src/index.ts';
 import type { Answer, Call, Tools } from './types.ts';
 
-/** A person who may decide, with the role that says so; or the answer for somebody who may not. */
+/** A person who may do something, with the role that says so; or the answer for somebody who may not. */
 export type Permission = { person: Person; role: string } | { refused: Answer };
 
 const refuse = (text: string): { refused: Answer } => ({ refused: { emoji: 'no_entry', text } });
@@ -11,22 +11,65 @@ export function rulesOf(call: Call): Project | null {
   return call.models.find((one) => one.facts.rules)?.facts.rules?.project ?? null;
 }
 
+/** GitLab's Developer: may push to a branch that is not protected (doc: user/permissions). */
+const developer = 30;
+
+/** Whether the author of a comment may push to this project. */
+export async function permitMember(call: Call, tools: Pick<Tools, 'member'>): Promise<Permission> {
+  const found = await tools.member(call.comment.author.id);
+  if (found && found.level >= developer) return { person: found.person, role: 'member' };
+  return refuse('Only members of this project who may push to it (Developer and up) can do this.');
+}
+
 /**
- * Whether the author of a comment has the approving role: a member by their id, whose current user name the default
- * branch lists.
+ * Whether the author of a comment has the approving role (or one of `also`): a member by their id, whom the rules of the
+ * default branch give it.
  */
-export async function permit(call: Call, tools: Pick<Tools, 'member'>): Promise<Permission> {
+export async function permit(
+  call: Call,
+  tools: Pick<Tools, 'member' | 'roleOf'>,
+  also: readonly Role[] = [],
+): Promise<Permission> {
   const rules = rulesOf(call);
   const branch = call.models[0]?.facts.defaultBranch ?? 'the default branch';
   if (!rules) {
     return refuse(`${branch} has no roles for the models of this change yet, so nobody can decide about it.`);
   }
-  const { role } = rules.approvals;
-  const person = await tools.member(call.comment.author.id);
-  if (!person) return refuse(`Only members of this project with the role **${role}** can do this.`);
-  if (rules.roles[role].includes(person.username)) return { person, role };
-  const people = rules.roles[role].map((name) => `\`${name}\``).join(', ') || 'nobody yet';
+  const wanted = [...new Set([rules.approvals.role, ...also])];
+  const found = await tools.roleOf(rules, wanted, call.comment.author.id);
+  if (found) return found;
+  const names = wanted.map((role) => `**${role}**`).join(' or ');
+  const member = await tools.member(call.comment.author.id);
+  if (!member) return refuse(`Only members of this project with the role ${names} can do this.`);
+  const people =
+    wanted
+      .flatMap((role) => rules.roles[role])
+      .map((name) => `\`${name}\``)
+      .join(', ') || 'nobody yet';
+  const where = wanted.map((role) => `\`roles.${role}\``).join(' or ');
   return refuse(
-    `\`${person.username}\` does not have the role **${role}**. ${branch} gives it to: ${people}. It is changed in \`cdl.yaml\`, \`roles.${role}\`.`,
+    `\`${member.person.username}\` does not have the role ${names}. ${branch} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.`,
   );
+}
+
+/** The answer for somebody who has the role and made the change; null when nothing speaks against them. */
+export async function refuseMakers(
+  call: Call,
+  tools: Pick<Tools, 'conflictOf'>,
+  rules: Project,
+  permission: { person: Person; role: string },
+): Promise<Answer | null> {
+  const may = selfApproval(rules);
+  if (may.author && may.committers && may.trigger) return null;
+  const conflict = await tools.conflictOf(rules, call.change, permission.person);
+  if (!conflict) return null;
+  const what = {
+    author: 'You are an author of this change',
+    committers: 'You are an author of this change (you wrote a commit of it)',
+    trigger: 'You started a pipeline of this change',
+  }[conflict];
+  return {
+    emoji: 'no_entry',
+    text: `${what}; somebody else with the role **${permission.role}** has to approve it.`,
+  };
 }

@@ -16,10 +16,11 @@ export const returnable = [
 ] as const;
 
 /** Sends a change back to a step. */
-export const reject: Command<Pick<Tools, 'member' | 'setRejection' | 'now'>> = {
+export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 'now'>> = {
   name: 'reject',
   usage: '/reject <step> "why"',
   summary: 'Send the change back to a step; void after the next push that changes it.',
+  examples: ['/reject train "the loss still falls: more epochs"'],
   role: 'approver',
   async handle(call, tools) {
     const [given = '', ...rest] = call.args;

@@ -6,6 +6,7 @@ export const status: Command = {
   name: 'status',
   usage: '/status',
   summary: 'Where this change stands, and what comes next.',
+  examples: ['/status'],
   role: 'anyone',
   async handle(call) {
     if (call.models.length === 0) {

@@ -1,5 +1,6 @@
-import type { Change, Comment, Person } from '../../src/index.ts';
+import type { Change, Comment, Evaluation, LockEntry, Person, Project, Role } from '../../src/index.ts';
 import type { ChangePlan } from '../plan.ts';
+import type { Conflict } from '../roles.ts';
 import type { Approval, Facts, Rejection } from '../types.ts';
 
 /** One command as it was written, and by whom. */
@@ -19,24 +20,83 @@ export interface Answer {
   converge?: true;
 }
 
-/** What commands may use; each asks for the part it needs. */
+/** What became of a commit on a branch: `moved` = others kept pushing. */
+export type Committed = 'pushed' | 'same' | 'moved';
+
+/** What commands may use; each asks for the part it needs. Everything may be called again after a kill. */
 export interface Tools {
-  /** The member of the project behind a comment, by id; null when they are none. */
-  member(userId: string): Promise<Person | null>;
-  /** Whether a person wrote a commit of the change. */
-  wroteCommits(change: number, person: Person): Promise<boolean>;
+  /** The member of the project behind a comment, by id, and their access level; null when they are none. */
+  member(userId: string): Promise<{ person: Person; level: number } | null>;
+  /** The first of these roles that somebody has by these rules; null when none. */
+  roleOf(
+    project: Project,
+    roles: readonly Role[],
+    userId: string,
+  ): Promise<{ person: Person; role: Role } | null>;
+  /** Why a person who has the role may not approve all the same; null when nothing speaks against it. */
+  conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
   addApproval(approval: Approval): Promise<void>;
   setRejection(rejection: Rejection): Promise<void>;
   liftRejection(change: number, userId: string): Promise<void>;
+  /** Remembers who paused a change; null = nobody any more. */
+  setPaused(change: number, username: string | null): Promise<void>;
+  /** Has the question of a model asked again; false when that was done for this head before. */
+  askAgain(facts: Facts): Promise<boolean>;
+  /** Changes one file at the head of the change's branch, in the name of a person; read again when somebody pushed meanwhile. */
+  editFile(
+    change: Change,
+    path: string,
+    edit: (text: string) => string,
+    message: string,
+    person: Person,
+  ): Promise<Committed>;
+  /** Brings the default branch into the change's branch with cdl.lock merged by whole entries; `conflict` in other files. */
+  refreshLock(change: Change, person: Person): Promise<Committed | { conflict: string[] }>;
+  /** cdl.yaml of the default branch as text. */
+  defaultProject(): Promise<string | null>;
+  /** Opens a change from the default branch with these files changed (null: as the branch has them). */
+  propose(wanted: {
+    branch: string;
+    files: Record<string, string>;
+    title: string;
+    description: string;
+    person: Person;
+  }): Promise<Change>;
+  /** The default branch's cdl.lock with an entry set, as text. */
+  lockWith(model: string, environment: string, entry: LockEntry): Promise<string>;
+  /** A version that was ever promoted here, newest first, as an entry that can come back. */
+  promoted(facts: Facts, environment: string): Promise<PromotedVersion[]>;
+  /** The entry of the default branch's lock, and whether code and configuration of that branch still make it. */
+  lockedAt(facts: Facts, environment: string): Promise<{ entry: LockEntry; isCurrent: boolean } | null>;
+  /** What is known of a version's evaluation in an environment: the newest on this test set, else the newest at all. */
+  evaluationOf(facts: Facts, version: number): Promise<FoundEvaluation>;
+  openIssue(key: string, issue: { title: string; text: string; labels: string[] }): Promise<{ url: string }>;
   now(): Date;
 }
+
+/** A version that ran in an environment. */
+export interface PromotedVersion {
+  version: number;
+  entry: LockEntry;
+  isLive: boolean;
+  /** Its package is still in the trusted zone. */
+  isKept: boolean;
+}
+
+/** An evaluation of a version, or why there is none. */
+export type FoundEvaluation =
+  | { kind: 'found'; evaluation: Evaluation }
+  | { kind: 'unknown-version'; known: number[] }
+  | { kind: 'never-evaluated' };
 
 /** One command. `Needs` is the part of {@link Tools} its handler uses. */
 export interface Command<Needs extends Partial<Tools> = object> {
   name: string;
   usage: string;
   summary: string;
-  /** Who may: anybody who can comment, or the approving role of cdl.yaml. */
-  role: 'anyone' | 'approver';
+  /** One or two lines as a person would write them. */
+  examples: readonly string[];
+  /** Who may: anybody who can comment, a member who may push, the approving role, or a role that operates (devops, maintainer) too. */
+  role: 'anyone' | 'member' | 'approver' | 'operator';
   handle(call: Call, tools: Needs): Promise<Answer>;
 }

@@ -108,7 +108,20 @@ const modelSchema = z.strictObject({
   environments: z.record(name, environmentSchema).default({ production: environmentSchema.parse({}) }),
 });
 
-const members = z.array(z.string().min(1)).default([]);
+/** Access levels as GitLab numbers them (doc: api/access_requests, valid access levels). */
+export const accessLevels = { reporter: 20, developer: 30, maintainer: 40, owner: 50 } as const;
+
+const member = z
+  .string()
+  .min(1)
+  .describe('a user name, @group/path, access:maintainer (or another level), or codeowners');
+const members = z.array(member).default([]);
+
+const selfApprovalSchema = z.strictObject({
+  author: z.boolean().default(false).describe('who opened the change may approve it'),
+  committers: z.boolean().default(false).describe('who wrote a commit of the change may approve it'),
+  trigger: z.boolean().default(false).describe('who started one of its pipelines may approve it'),
+});
 
 /** The schema of `cdl.yaml`. */
 export const projectSchema = z.strictObject({
@@ -127,12 +140,23 @@ export const projectSchema = z.strictObject({
   roles: z
     .strictObject({ validator: members, data: members, devops: members, maintainer: members })
     .prefault({})
-    .describe('user names (of members of the project) by role; read from the default branch only'),
+    .describe(
+      'members of the project by role (user name, @group/path, access:maintainer, codeowners); read from the default branch only',
+    ),
   approvals: z
     .strictObject({
       required: z.int().min(1).max(10).default(1),
       role: z.enum(['validator', 'data', 'devops', 'maintainer']).default('validator'),
-      self_approval: z.boolean().default(false),
+      self_approval: z
+        .union([z.boolean(), selfApprovalSchema])
+        .default(false)
+        .describe('whether people who made the change may approve it; true = all of them'),
+      forge_button: z
+        .boolean()
+        .default(false)
+        .describe(
+          'whether the forge’s own Approve button counts, for the report that is shown when it is pressed',
+        ),
     })
     .prefault({}),
   evaluate: z
@@ -164,6 +188,18 @@ function ruleProblems(project: Project): RuleProblem[] {
   const problems: RuleProblem[] = [];
   if (Object.keys(project.models).length === 0)
     problems.push({ path: ['models'], text: 'models: at least one is needed' });
+  for (const [role, members] of Object.entries(project.roles)) {
+    for (const [index, member] of members.entries()) {
+      const level = /^access:(.*)$/s.exec(member)?.[1];
+      if (level === undefined || Object.hasOwn(accessLevels, level)) continue;
+      const known = Object.keys(accessLevels);
+      const guess = nearest(level, known);
+      problems.push({
+        path: ['roles', role, index],
+        text: `roles.${role}[${index}] access level "${level}" is not one of ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`,
+      });
+    }
+  }
   for (const [model, config] of Object.entries(project.models)) {
     if (Object.hasOwn(project.datasets, config.data)) continue;
     const guess = nearest(config.data, Object.keys(project.datasets));
@@ -191,6 +227,15 @@ export function modelConfig(project: Project, model: string): ModelConfig {
 export function configDigest(config: ModelConfig): Digest {
   const { gates: _gates, environments: _environments, ...shaping } = config;
   return digestJson(shaping);
+}
+
+/** One of `roles:`. */
+export type Role = keyof Project['roles'];
+
+/** Who of those that made a change may approve it, with the short form (`true`, `false`) written out. */
+export function selfApproval(project: Project): z.output<typeof selfApprovalSchema> {
+  const given = project.approvals.self_approval;
+  return typeof given === 'boolean' ? { author: given, committers: given, trigger: given } : given;
 }
 
 /** Digest of who may decide and under which rules; part of every decision. */

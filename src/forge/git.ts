@@ -45,6 +45,13 @@ export interface Mirror {
    * nothing was made; `moved`: the branch is somewhere else, read again.
    */
   fastForward(commit: FastForward): Promise<'pushed' | 'same' | 'moved'>;
+  /**
+   * Puts a merge of `other` on top of exactly `parent` and pushes it; `files` replace what git made of them, also where it
+   * found a conflict. `conflict`: other files conflict, nothing was made.
+   */
+  merge(
+    commit: FastForward & { other: string },
+  ): Promise<'pushed' | 'same' | 'moved' | { conflict: string[] }>;
   /** Makes a branch at a commit when there is none of that name yet. */
   ensureBranch(branch: string, commit: string): Promise<void>;
 }
@@ -194,17 +201,18 @@ export async function openMirror(options: {
     return true;
   }
 
-  async function makeCommit(commit: FastForward): Promise<string> {
+  /** `tree`: what the files are put on, when it is not the parent's own. */
+  async function makeCommit(commit: FastForward, merged?: { tree: string; other: string }): Promise<string> {
     const scratch = await mkdtemp(join(tmpdir(), 'cdl-index-'));
     try {
       const index = { GIT_INDEX_FILE: join(scratch, 'index') };
-      await git(index).raw('read-tree', commit.parent);
+      await git(index).raw('read-tree', merged?.tree ?? commit.parent);
       const lines: string[] = [];
       for (const [path, text] of Object.entries(commit.files)) {
         const oid = (await git({}, text).raw('hash-object', '-w', '--stdin')).trim();
         lines.push(`100644 ${oid}\t${path}\0`);
       }
-      await git(index, lines.join('')).raw('update-index', '-z', '--index-info');
+      if (lines.length > 0) await git(index, lines.join('')).raw('update-index', '-z', '--index-info');
       const tree = (await git(index).raw('write-tree')).trim();
       const { name, email } = commit.author;
       const person = {
@@ -213,11 +221,53 @@ export async function openMirror(options: {
         GIT_COMMITTER_NAME: name,
         GIT_COMMITTER_EMAIL: email,
       };
-      const made = git(person, commit.message).raw('commit-tree', tree, '-p', commit.parent, '-F', '-');
+      const parents = ['-p', commit.parent, ...(merged ? ['-p', merged.other] : [])];
+      const made = git(person, commit.message).raw('commit-tree', tree, ...parents, '-F', '-');
       return (await made).trim();
     } finally {
       await rm(scratch, { recursive: true, force: true });
     }
+  }
+
+  async function push(commit: FastForward, made: string): Promise<'pushed' | 'moved'> {
+    const ref = `refs/heads/${commit.branch}`;
+    try {
+      // The lease makes the server compare: a branch that was moved meanwhile, also back, is left alone.
+      await git(await credentials()).raw(
+        'push',
+        '--quiet',
+        `--force-with-lease=${ref}:${commit.parent}`,
+        access.url,
+        `${made}:${ref}`,
+      );
+      return 'pushed';
+    } catch (error) {
+      if (/stale info|non-fast-forward|fetch first|cannot lock ref/i.test(String(error))) return 'moved';
+      throw toError(error, 'push');
+    }
+  }
+
+  /** The tree of a merge and the files that conflict in it (git merge-tree --write-tree, git 2.38). */
+  async function mergeTree(ours: string, theirs: string): Promise<{ tree: string; conflicts: string[] }> {
+    const text = await git().raw(
+      'merge-tree',
+      '--write-tree',
+      '--name-only',
+      '--no-messages',
+      '-z',
+      ours,
+      theirs,
+    );
+    const [tree = '', ...conflicts] = text.split('\0').filter((part) => part !== '');
+    if (!/^[0-9a-f]{40,64}$/.test(tree)) throw toError(new Error(text), 'merge-tree');
+    return { tree, conflicts };
+  }
+
+  async function isAncestor(a: string, b: string): Promise<boolean> {
+    const base = await git()
+      .raw('merge-base', a, b)
+      .catch(() => '');
+    return base.trim() === a;
   }
 
   return {
@@ -254,22 +304,20 @@ export async function openMirror(options: {
         if (!(await has(head)) || !(await has(commit.parent))) return 'moved';
         if (await holds(head, commit.files)) return 'same';
         if (head !== commit.parent) return 'moved';
-        const made = await makeCommit(commit);
-        const ref = `refs/heads/${commit.branch}`;
-        try {
-          // The lease makes the server compare: a branch that was moved meanwhile, also back, is left alone.
-          await git(await credentials()).raw(
-            'push',
-            '--quiet',
-            `--force-with-lease=${ref}:${commit.parent}`,
-            access.url,
-            `${made}:${ref}`,
-          );
-          return 'pushed';
-        } catch (error) {
-          if (/stale info|non-fast-forward|fetch first|cannot lock ref/i.test(String(error))) return 'moved';
-          throw toError(error, 'push');
-        }
+        return push(commit, await makeCommit(commit));
+      }),
+    merge: (commit) =>
+      inTurn(async () => {
+        const { branch, parent, other, files } = commit;
+        const head = await remoteHead(branch);
+        if (head === null) return 'moved';
+        if (!(await has(head)) || !(await has(parent)) || !(await has(other))) await fetchNow();
+        if (head !== parent) return (await has(head)) && (await isAncestor(other, head)) ? 'same' : 'moved';
+        if (await isAncestor(other, parent)) return 'same';
+        const { tree, conflicts } = await mergeTree(parent, other);
+        const left = conflicts.filter((path) => !Object.hasOwn(files, path));
+        if (left.length > 0) return { conflict: left };
+        return push(commit, await makeCommit(commit, { tree, other }));
       }),
     async ensureBranch(branch, commit) {
       await ensureCommit(commit);

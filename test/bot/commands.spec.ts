@@ -2,12 +2,24 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { commandNames, commands } from '../../bot/commands/index.ts';
 import type { Answer, Tools } from '../../bot/commands/types.ts';
-import { isSamePerson } from '../../bot/handle.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
+import { isSamePerson } from '../../bot/roles.ts';
 import type { Approval, Facts, Rejection } from '../../bot/types.ts';
-import { type Person, shortDigest } from '../../src/index.ts';
-import { approvalOf, factsWith, failingFacts } from './facts.ts';
+import {
+  type Change,
+  createEntry,
+  emptyLock,
+  type Person,
+  parseLock,
+  parseProject,
+  renderLock,
+  selfApproval,
+  shortDigest,
+  withEntry,
+} from '../../src/index.ts';
+import { approvalOf, factsWith, failingFacts, lockOf } from './facts.ts';
+import { projectYaml, scoresOf } from './world.ts';
 
 const golden = (name: string): string => join(import.meta.dirname, '../golden/comments', `${name}.md`);
 const people: Record<string, Person> = Object.fromEntries(
@@ -20,9 +32,67 @@ const people: Record<string, Person> = Object.fromEntries(
 async function say(who: string, body: string, all: Facts[], writers: string[] = ['ada']) {
   const approvals: Approval[] = [];
   const rejections: Rejection[] = [];
+  const done: string[] = [];
+  const byId = (id: string) => Object.values(people).find((one) => one.id === id) ?? null;
+  const entry = lockOf(factsWith()).head!;
   const tools: Tools = {
-    member: async (id) => Object.values(people).find((one) => one.id === id) ?? null,
-    wroteCommits: async (_change, person) => writers.includes(person.username),
+    async member(id) {
+      const person = byId(id);
+      return person && { person, level: 30 };
+    },
+    async roleOf(rules, roles, id) {
+      const person = byId(id);
+      const role = roles.find((one) => person && rules.roles[one].includes(person.username));
+      return person && role ? { person, role } : null;
+    },
+    async conflictOf(rules, change, person) {
+      const may = selfApproval(rules);
+      if (!may.author && change.author.id === person.id) return 'author';
+      return !may.committers && writers.includes(person.username) ? 'committers' : null;
+    },
+    setPaused: async (_change, username) => void done.push(`paused: ${username}`),
+    askAgain: async ({ run }) => run?.pipeline === '8',
+    async editFile(_change, path, edit, message, person) {
+      const text = edit(yamlWithHyperparameters);
+      done.push(`${person.username} ${path}: ${message}`, text);
+      return text === yamlWithHyperparameters ? 'same' : 'pushed';
+    },
+    refreshLock: async (change) => (change.head.startsWith('b') ? { conflict: ['model.ts'] } : 'pushed'),
+    defaultProject: async () => projectYaml(),
+    async propose({ branch, files, title }) {
+      done.push(`${branch}: ${title}`, ...Object.values(files));
+      return {
+        ...factsWith().change,
+        id: 13,
+        url: 'https://gitlab.example.com/acme/fashion/-/merge_requests/13',
+      } satisfies Change;
+    },
+    lockWith: async (model, environment, one) => renderLock(withEntry(emptyLock, model, environment, one)),
+    promoted: async () =>
+      [7, 6, 5].map((version) => ({
+        version,
+        entry: createEntry({ model: 'fashion', ...entry }, entry.evaluation, {
+          version,
+          run: entry.info.run,
+        }),
+        isLive: version === 7,
+        isKept: version !== 5,
+      })),
+    lockedAt: async (_facts, environment) =>
+      environment === 'staging' ? { entry, isCurrent: writers.length > 0 } : null,
+    async evaluationOf(facts, version) {
+      if (version > 7) return { kind: 'unknown-version', known: [5, 6] };
+      if (version === 5) return { kind: 'never-evaluated' };
+      const evaluation = { ...facts.answer!.evaluation, scores: scoresOf(85) };
+      return {
+        kind: 'found',
+        evaluation: version === 6 ? evaluation : { ...evaluation, testset: entry.code },
+      };
+    },
+    async openIssue(key, { title, text }) {
+      done.push(`${key}: ${title}: ${text}`);
+      return { url: 'https://gitlab.example.com/acme/fashion/-/issues/3' };
+    },
     addApproval: async (approval) => void approvals.push(approval),
     setRejection: async (rejection) => void rejections.push(rejection),
     liftRejection: async () => {},
@@ -40,7 +110,7 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       await command.handle({ args: spoken.args, options: spoken.options, comment, change, models }, tools),
     );
   }
-  return { answers, approvals, rejections };
+  return { answers, approvals, rejections, done };
 }
 
 const good = factsWith();
@@ -55,6 +125,40 @@ const waiting = factsWith({
 });
 const { project, model } = good.rules!;
 const two = { project: { ...project, approvals: { ...project.approvals, required: 2 } }, model };
+
+/** Hyperparameters with comments and layout that must stay. */
+const yamlWithHyperparameters = projectYaml().replace(
+  '    code: [model.ts]',
+  `    code: [model.ts]
+    hyperparameters: # ours
+      epochs: 3        # few
+      learning_rate: 1e-3
+      optimizer: "adam"`,
+);
+const tunedProject = parseProject(yamlWithHyperparameters);
+const tuned = factsWith({ headProject: tunedProject });
+const unanswered = (pipeline: string): Facts =>
+  factsWith({
+    answer: null,
+    review: null,
+    run: {
+      question: good.question!,
+      pipeline,
+      head: good.change.head,
+      state: 'failed',
+      url: 'https://gitlab.example.com/acme/fashion/-/pipelines/9',
+    },
+  });
+const stagedYaml = projectYaml().replace(
+  '    gates:',
+  '    environments: { staging: {}, production: {} }\n    gates:',
+);
+const stagedProject = parseProject(stagedYaml);
+const staged = factsWith({
+  environment: 'staging',
+  headProject: stagedProject,
+  rules: { project: stagedProject, model: stagedProject.models.fashion! },
+});
 
 const table: [
   name: string,
@@ -96,6 +200,48 @@ const table: [
   ['status-failed', 'eve', '/status', [bad], 'eyes', 0],
   ['status-no-model', 'eve', '/status', [], 'eyes', 0],
   ['help', 'eve', '/help', [good], 'eyes', 0],
+  ['help-train', 'eve', '/help train', [good], 'eyes', 0],
+  ['train', 'eve', '/train learning_rate=0.0005 epochs=5', [tuned], 'thumbsup', 0],
+  ['train-same', 'eve', '/train epochs=3', [tuned], 'eyes', 0],
+  ['train-bare', 'eve', '/train', [tuned], 'confused', 0],
+  ['train-unknown', 'eve', '/train epoch=5', [tuned], 'confused', 0],
+  ['train-wrong-type', 'eve', '/train epochs=many', [tuned], 'confused', 0],
+  ['train-stranger', 'mallory', '/train epochs=5', [tuned], 'no_entry', 0],
+  ['evaluate-judged', 'eve', '/evaluate', [good], 'eyes', 0],
+  ['evaluate-again', 'eve', '/evaluate', [unanswered('8')], 'thumbsup', 0],
+  ['evaluate-twice', 'eve', '/evaluate', [unanswered('9')], 'confused', 0],
+  ['evaluate-nothing', 'eve', '/evaluate', [waiting], 'confused', 0],
+  ['compare', 'eve', '/compare 6', [good], 'eyes', 0],
+  ['compare-other-testset', 'eve', '/compare v4', [good], 'eyes', 0],
+  ['compare-never', 'eve', '/compare 5', [good], 'eyes', 0],
+  ['compare-unknown', 'eve', '/compare 99', [good], 'confused', 0],
+  ['compare-bare', 'eve', '/compare', [good], 'confused', 0],
+  ['explain', 'eve', '/explain accuracy', [bad], 'eyes', 0],
+  ['explain-number', 'eve', '/explain 2', [good], 'eyes', 0],
+  ['explain-unknown', 'eve', '/explain acuracy', [good], 'confused', 0],
+  ['lock-refresh', 'eve', 'cdl /lock refresh', [good], 'thumbsup', 0],
+  [
+    'lock-conflict',
+    'eve',
+    'cdl /lock refresh',
+    [factsWith({ change: { ...good.change, head: 'b'.repeat(40) } })],
+    'confused',
+    0,
+  ],
+  ['lock-bare', 'eve', 'cdl /lock', [good], 'confused', 0],
+  ['pause', 'eve', '/pause', [good], 'thumbsup', 0],
+  ['resume', 'eve', '/resume', [factsWith({ paused: 'vera' })], 'thumbsup', 0],
+  ['rollback', 'vera', '/rollback', [good], 'thumbsup', 0],
+  ['rollback-live', 'vera', '/rollback 7', [good], 'confused', 0],
+  ['rollback-unknown', 'vera', '/rollback 3', [good], 'confused', 0],
+  ['rollback-gone', 'vera', '/rollback 5', [good], 'confused', 0],
+  ['rollback-wrong-role', 'eve', '/rollback', [good], 'no_entry', 0],
+  ['promote', 'vera', '/promote production', [staged], 'thumbsup', 0],
+  ['promote-bare', 'vera', '/promote', [staged], 'confused', 0],
+  ['promote-nothing', 'vera', '/promote staging --from production', [staged], 'confused', 0],
+  ['retrain', 'eve', '/retrain', [good], 'thumbsup', 0],
+  ['request-data', 'vera', '/request-data "more shoes with laces"', [good], 'thumbsup', 0],
+  ['request-data-bare', 'vera', '/request-data', [good], 'confused', 0],
 ];
 
 describe('the bot’s answers', () => {
@@ -113,6 +259,36 @@ describe('the bot’s answers', () => {
     expect(approvals).toEqual([]);
     const lax = { project: { ...project, approvals: { ...project.approvals, self_approval: true } }, model };
     expect((await say('walt', line, [factsWith({ rules: lax })], ['walt'])).approvals).toHaveLength(1);
+  });
+
+  it('write hyperparameters into cdl.yaml and leave every other character as it is', async () => {
+    const { done } = await say('eve', '/train learning_rate=0.0005 epochs=5 optimizer=sgd', [tuned]);
+    expect(done).toEqual([
+      'eve cdl.yaml: train(fashion): learning_rate=0.0005 epochs=5 optimizer=sgd',
+      yamlWithHyperparameters
+        .replace('epochs: 3 ', 'epochs: 5 ')
+        .replace('1e-3', '0.0005')
+        .replace('"adam"', 'sgd'),
+    ]);
+  });
+
+  it('never write what cdl.yaml would not take, and no YAML beside the value', async () => {
+    for (const words of ['epochs=0x10', 'epochs=.nan', 'epochs=2.5', 'optimizer=', 'seed=9', '__proto__=1']) {
+      expect((await say('eve', `/train ${words}`, [tuned])).done, words).toEqual([]);
+    }
+    const { done } = await say('eve', '/train "optimizer=adam\\n    seed: 9" ', [tuned]);
+    for (const text of done.slice(1)) expect(parseProject(text).models.fashion!.seed).toBe(1);
+  });
+
+  it('put the next seed and the entry of an earlier version into a change of their own', async () => {
+    const { done } = await say('eve', '/retrain', [good]);
+    expect(done[0]).toBe('cdl/retrain-fashion-seed-2: train(fashion): seed 2');
+    expect(parseProject(done[1]!).models.fashion!.seed).toBe(2);
+    const back = await say('vera', '/rollback', [good]);
+    expect(back.done[0]).toBe(
+      'cdl/rollback-fashion-production-v6: rollback(fashion): version 6 in production',
+    );
+    expect(parseLock(back.done[1]!).models.fashion!.production!.info.version).toBe(6);
   });
 
   it('bind an approval to exactly the review that was current', async () => {

@@ -1,0 +1,77 @@
+import type { Evaluation, Measure } from '../../src/index.ts';
+import { quoted, subjectOf } from './subject.ts';
+import type { Command, Tools } from './types.ts';
+
+const number = (value: number): string => {
+  if (Number.isInteger(value)) return value.toLocaleString('en-US');
+  return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
+};
+const measure = (one: Measure | undefined): string => {
+  if (!one) return '–';
+  return one.low === one.high
+    ? number(one.value)
+    : `${number(one.value)} (${number(one.low)} … ${number(one.high)})`;
+};
+
+function table(own: Evaluation, other: Evaluation, version: number): string {
+  const names = Object.keys(own.scores.metrics);
+  const rows = names.map((name) => {
+    const [a, b] = [own.scores.metrics[name], other.scores.metrics[name]];
+    const difference = a && b ? number(a.value - b.value) : '–';
+    return `| ${quoted(name)} | ${measure(a)} | ${measure(b)} | ${difference} |`;
+  });
+  return [
+    `| metric (95 % interval) | this candidate | version ${version} | difference |`,
+    '|---|--:|--:|--:|',
+    ...rows,
+  ].join('\n');
+}
+
+/** Sets this candidate's evaluation beside that of an earlier version. */
+export const compare: Command<Pick<Tools, 'evaluationOf'>> = {
+  name: 'compare',
+  usage: '/compare <version> [--model name]',
+  summary: 'A table of this candidate beside an earlier version, both on the withheld test set.',
+  examples: ['/compare 7'],
+  role: 'anyone',
+  async handle(call, tools) {
+    const subject = subjectOf(call);
+    if ('answer' in subject) return subject.answer;
+    const { facts, plan } = subject;
+    const version = Number(/^v?(\d{1,9})$/i.exec(call.args[0] ?? '')?.[1] ?? 0);
+    if (version === 0) {
+      return {
+        emoji: 'confused',
+        text: 'Please name the number of a version:\n\n```\n/compare 7\n```',
+      };
+    }
+    const own = facts.answer?.evaluation;
+    if (!own) {
+      return {
+        emoji: 'confused',
+        text: `**${facts.model}** of this change is not evaluated yet (${plan.status.description}), so there is nothing to compare.`,
+      };
+    }
+    const found = await tools.evaluationOf(facts, version);
+    switch (found.kind) {
+      case 'unknown-version':
+        return {
+          emoji: 'confused',
+          text: `**${facts.model}** has no version ${version}${found.known.length > 0 ? `; it has ${found.known.slice(-10).join(', ')}` : ''}.`,
+        };
+      case 'never-evaluated':
+        return {
+          emoji: 'eyes',
+          text: `Version ${version} of **${facts.model}** was never evaluated in the trusted zone, so there are no numbers that can be trusted.`,
+        };
+      case 'found': {
+        const { evaluation } = found;
+        const differs =
+          evaluation.testset !== own.testset
+            ? `⚠ Version ${version} was evaluated on **another test set** (and never on this one): the numbers cannot be compared item by item.`
+            : 'Both on the same withheld test set. The difference is not paired: for a judgement with intervals, see the report against production.';
+        return { emoji: 'eyes', text: `${table(own, evaluation, version)}\n\n${differs}` };
+      }
+    }
+  },
+};

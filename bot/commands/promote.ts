@@ -1,0 +1,76 @@
+import { nearest } from '../../src/index.ts';
+import { permit } from './permission.ts';
+import { quoted, subjectOf } from './subject.ts';
+import type { Command, Tools } from './types.ts';
+
+/** Opens a change that copies the entry of one environment to another, with an evaluation and a decision of its own. */
+export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lockWith' | 'propose'>> = {
+  name: 'promote',
+  usage: '/promote <environment> [--from name] [--model name]',
+  summary:
+    'Open a change that proposes what one environment has for another; it is evaluated and approved there anew.',
+  examples: ['/promote production --from staging'],
+  role: 'operator',
+  async handle(call, tools) {
+    const subject = subjectOf(call);
+    if ('answer' in subject) return subject.answer;
+    const { facts } = subject;
+    const { model } = facts;
+    const environments = Object.keys(facts.rules?.model.environments ?? {});
+    const from = call.options.from ?? environments[0] ?? facts.environment;
+    const to = call.args[0] ?? '';
+    for (const name of [to, from]) {
+      if (environments.includes(name)) continue;
+      const guess = nearest(name, environments);
+      return {
+        emoji: 'confused',
+        text: `${name === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(name)} on ${facts.defaultBranch}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
+      };
+    }
+    if (from === to) {
+      return {
+        emoji: 'confused',
+        text: `${quoted(to)} is where it comes from. Other environments of **${model}**: ${
+          environments
+            .filter((one) => one !== from)
+            .map(quoted)
+            .join(', ') || 'none'
+        }.`,
+      };
+    }
+    const permission = await permit(call, tools, ['devops', 'maintainer']);
+    if ('refused' in permission) return permission.refused;
+    const locked = await tools.lockedAt(facts, from);
+    if (!locked) {
+      return {
+        emoji: 'confused',
+        text: `\`cdl.lock\` of ${facts.defaultBranch} has no entry of **${model}** for ${quoted(from)} yet.`,
+      };
+    }
+    const { entry, isCurrent } = locked;
+    if (!isCurrent) {
+      return {
+        emoji: 'confused',
+        text: `Version ${entry.info.version} was made from other code or configuration than ${facts.defaultBranch} has now, and deploying checks that. Bring the current code to ${quoted(from)} first.`,
+      };
+    }
+    const there = await tools.lockedAt(facts, to);
+    if (there?.entry.candidate === entry.candidate) {
+      return { emoji: 'eyes', text: `${quoted(to)} has version ${entry.info.version} already.` };
+    }
+    const made = await tools.propose({
+      branch: `cdl/promote-${model}-${to}-v${entry.info.version}`,
+      files: { 'cdl.lock': await tools.lockWith(model, to, entry) },
+      title: `promote(${model}): version ${entry.info.version} to ${to}`,
+      description: [
+        `Proposes version ${entry.info.version} of ${model}, which ${from} has, for ${to}. It is evaluated against what is live in ${to} and needs an approval of its own.`,
+        `Asked for by ${permission.person.username} in !${call.change.id}.`,
+      ].join('\n\n'),
+      person: permission.person,
+    });
+    return {
+      emoji: 'thumbsup',
+      text: `Opened ${made.url}: version ${entry.info.version} of **${model}** is evaluated for **${to}** there, and waits for approval.`,
+    };
+  },
+};

@@ -1,0 +1,59 @@
+import { nearest } from '../../src/index.ts';
+import type { Answer, Call } from './types.ts';
+
+/** One model of the change. */
+export type Subject = Call['models'][number];
+
+/** Text of a person inside a code span: one line, without what would end the span, and short. */
+export function quoted(text: string): string {
+  const line = [...text.replace(/[\s\p{Cc}]+/gu, ' ').replaceAll('`', 'ʼ')].slice(0, 80).join('');
+  return `\`${line || ' '}\``;
+}
+
+const confused = (text: string): Answer => ({ emoji: 'confused', text });
+
+/**
+ * The model a command is about: `--model`, or the only one, or the only one that this change alters. An answer when that
+ * cannot be told.
+ */
+export function subjectOf(call: Call, environment?: string): Subject | { answer: Answer } {
+  if (call.models.length === 0) {
+    return { answer: confused('This change has no model of `cdl.yaml`, or its `cdl.yaml` cannot be read.') };
+  }
+  const here = environment ? call.models.filter((one) => one.facts.environment === environment) : call.models;
+  const named = call.options.model;
+  const names = [...new Set(call.models.map((one) => one.facts.model))];
+  if (named !== undefined) {
+    const found =
+      here.find((one) => one.facts.model === named) ?? call.models.find((one) => one.facts.model === named);
+    if (found) return found;
+    const guess = nearest(named, names);
+    const meant = guess ? ` Did you mean \`${guess}\`?` : '';
+    return { answer: confused(`${quoted(named)} is not one of ${names.map(quoted).join(', ')}.${meant}`) };
+  }
+  const [first, ...others] = names.length === 1 ? [here[0] ?? call.models[0]!] : altered(here);
+  if (first && others.length === 0) return first;
+  return {
+    answer: confused(
+      `This change has several models: please say which, with ${names.map((name) => `\`--model ${name}\``).join(' or ')}.`,
+    ),
+  };
+}
+
+function altered(models: readonly Subject[]): Subject[] {
+  return models.filter(
+    ({ plan }) => plan.standing.kind !== 'unchanged' && plan.standing.kind !== 'new-model',
+  );
+}
+
+/** The answer when others keep pushing to the branch. */
+export const movedAnswer: Answer = confused(
+  'Somebody keeps pushing to this branch; please try again in a moment.',
+);
+
+/** Whether a change can still be worked on here; else the answer. */
+export function notOpen(call: Call): Answer | null {
+  if (call.change.state !== 'open') return confused('This change is not open any more.');
+  if (call.change.fork) return confused('The branch is in a fork: I do not write there.');
+  return null;
+}

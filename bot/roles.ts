@@ -1,0 +1,131 @@
+import {
+  accessLevels,
+  type Change,
+  type Person,
+  type Project,
+  projectFile,
+  type Role,
+  selfApproval,
+} from '../src/index.ts';
+import { codeownersPaths, ownersOf } from './codeowners.ts';
+import type { Sources } from './types.ts';
+
+/** In which way somebody made the change that they want to approve. */
+export type Conflict = 'author' | 'committers' | 'trigger';
+
+/** Who may what, as the forge and the default branch say at this moment; asks each question once. */
+export interface Roles {
+  /** The member with this id and their access level; null when they are none. */
+  member(userId: string): Promise<{ person: Person; level: number } | null>;
+  /** The first of these roles that a member has by the rules of a project; null when none, or when they are no member. */
+  roleOf(
+    project: Project,
+    roles: readonly Role[],
+    userId: string,
+  ): Promise<{ person: Person; role: Role } | null>;
+  /** Why a person may not approve a change although they have the role; null when nothing speaks against it. */
+  conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
+}
+
+/** More pipelines of one change than this are not asked for who started them. */
+const mostPipelines = 30;
+
+/** Whether a commit's author is this person, as far as names and addresses tell. Errs on the side of yes. */
+export function isSamePerson(author: { name: string; email: string }, person: Person): boolean {
+  const fold = (text: string): string => text.trim().toLowerCase();
+  const local = fold(author.email).split('@')[0] ?? '';
+  const username = fold(person.username);
+  return (
+    fold(author.name) === fold(person.name) ||
+    fold(author.name) === username ||
+    local === username ||
+    // Forges' private addresses: `12-name@users.noreply.…`, `12+name@…`.
+    (/^\d+[-+]/.test(local) && local.replace(/^\d+[-+]/, '') === username)
+  );
+}
+
+/** Resolves people by id: a name can change hands, a number cannot. */
+export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
+  const { forge, mirror } = sources;
+  const known = new Map<string, Promise<unknown>>();
+  function once<T>(key: string, ask: () => Promise<T>): Promise<T> {
+    const asked = known.get(key) as Promise<T> | undefined;
+    if (asked) return asked;
+    const answer = ask();
+    known.set(key, answer);
+    return answer;
+  }
+
+  const member = (userId: string) => once(`member ${userId}`, () => forge.member(userId));
+  const inGroup = async (path: string, userId: string): Promise<boolean> =>
+    ((await once(`group ${path}`, () => forge.groupMembers(path))) ?? []).includes(userId);
+
+  const owners = () =>
+    once('codeowners', async () => {
+      const tip = await mirror.head(await forge.defaultBranch());
+      for (const path of tip ? codeownersPaths : []) {
+        const text = await mirror.readFile(tip!, path);
+        if (text !== null) return ownersOf(text, projectFile);
+      }
+      return [];
+    });
+
+  /** Whether an owner of CODEOWNERS is this member: `@name`, `@group/path` or `@@maintainer`. */
+  async function isOwner(owner: string, found: { person: Person; level: number }): Promise<boolean> {
+    const level = /^@@([a-z]+?)s?$/.exec(owner)?.[1];
+    if (level !== undefined) {
+      const needed = Object.hasOwn(accessLevels, level)
+        ? accessLevels[level as keyof typeof accessLevels]
+        : Number.POSITIVE_INFINITY;
+      return found.level >= needed;
+    }
+    if (!owner.startsWith('@')) return false;
+    const name = owner.slice(1);
+    return name === found.person.username || (await inGroup(name, found.person.id));
+  }
+
+  async function isMeant(entry: string, found: { person: Person; level: number }): Promise<boolean> {
+    if (entry === 'codeowners') {
+      for (const owner of await owners()) if (await isOwner(owner, found)) return true;
+      return false;
+    }
+    const level = /^access:(\w+)$/.exec(entry)?.[1];
+    if (level !== undefined) {
+      return (
+        Object.hasOwn(accessLevels, level) && found.level >= accessLevels[level as keyof typeof accessLevels]
+      );
+    }
+    if (entry.startsWith('@')) return inGroup(entry.slice(1), found.person.id);
+    return entry === found.person.username;
+  }
+
+  return {
+    member,
+    async roleOf(project, roles, userId) {
+      const found = await member(userId);
+      if (!found) return null;
+      for (const role of roles) {
+        for (const entry of project.roles[role]) {
+          if (await isMeant(entry, found)) return { person: found.person, role };
+        }
+      }
+      return null;
+    },
+    async conflictOf(project, change, person) {
+      const may = selfApproval(project);
+      if (!may.author && change.author.id === person.id) return 'author';
+      if (!may.committers) {
+        const authors = await once(`commits ${change.id}`, () => forge.commitAuthors(change.id));
+        if (authors.some((author) => isSamePerson(author, person))) return 'committers';
+      }
+      if (!may.trigger) {
+        const starters = await once(`starters ${change.id}`, async () => {
+          const pipelines = (await forge.changePipelines(change.id)).slice(0, mostPipelines);
+          return Promise.all(pipelines.map((one) => forge.pipelineStarter(one.id)));
+        });
+        if (starters.includes(person.id)) return 'trigger';
+      }
+      return null;
+    },
+  };
+}
