@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { claimPath } from '../../src/core/claim.ts';
 import { liveKey, liveStateSchema } from '../../src/core/live.ts';
@@ -155,13 +156,20 @@ describe('two registers at once', { timeout }, () => {
   it('give the same candidate one version and different candidates different ones', async () => {
     const other = await copyOf(ingested);
     const file = join(other.project, 'model.ts');
-    const { writeFile } = await import('node:fs/promises');
     await writeFile(file, `${await readFile(file, 'utf8')}\n// another version of the code\n`);
     const shared = { CDL_WORK_STORE: `file://${join(other.folder, 'shared')}` };
     for (const args of [['ingest'], ['train'], ['package']]) await other.json(args, shared);
     const same = await Promise.all([1, 2].map(() => copyOf(packaged)));
 
-    const children = [...same, other].map((bench) => bench.start(['register', '--json'], shared));
+    // All of them have seen which numbers are taken before any of them takes one.
+    const env = {
+      ...shared,
+      NODE_OPTIONS: `--import ${pathToFileURL(join(import.meta.dirname, 'meet.mjs')).href}`,
+      MEET_BELOW: join(other.folder, 'shared'),
+      MEET_AT: join(other.folder, 'meeting'),
+      MEET_COUNT: '3',
+    };
+    const children = [...same, other].map((bench) => bench.start(['register', '--json'], env));
     const results = await Promise.all(children.map(endOf));
     for (const { code, stderr } of results) expect(code, stderr).toBe(0);
     const [first, second, third] = results.map(
