@@ -1,4 +1,5 @@
 import { emptyLock, lockFile, type Report } from '../src/index.ts';
+import { countButton, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { renderReturn, returnCursor } from './places.ts';
 import { type ChangePlan, planChange } from './plan.ts';
@@ -53,6 +54,9 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   // First the decision, then the words about it: nobody reads "approved" before it is.
   if (plan.decision) await effects.appendDecision(plan.decision);
   await effects.comment(change.id, reportKey(facts), buildReport(facts, plan));
+  if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
+    await effects.setCursor(shownCursor(facts), facts.review);
+  }
   if (change.state === 'open') await effects.status(change.head, plan.status);
   if (plan.lock) {
     const self = await context.forge.self();
@@ -77,7 +81,9 @@ export async function convergeChange(
   id: number,
   isolated: boolean,
 ): Promise<Converged[]> {
-  const read = await readChange(context, id, isolated);
+  let read = await readChange(context, id, isolated);
+  if (read.kind === 'read' && (await countButton(context, read)))
+    read = await readChange(context, id, isolated);
   if (read.kind === 'ignored') return [];
   if (read.kind === 'unreadable') {
     await unreadable(context, read);

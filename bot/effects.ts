@@ -3,13 +3,17 @@ import {
   chartsOf,
   claimKey,
   type Decision,
+  type Digest,
   decisionDigest,
   decisionKey,
   drawChart,
   type Envelope,
+  headKey,
   lockFile,
+  openHead,
   renderMarkdown,
   signDecision,
+  signHead,
   UpstreamError,
 } from '../src/index.ts';
 import { readDecisions } from './read.ts';
@@ -36,6 +40,23 @@ export function createEffects(
   enqueue: (task: Task) => Promise<void>,
 ): Effects {
   const { forge, mirror, trusted, state } = context;
+
+  /** Notes how long a chain is, never shorter than somebody else noted meanwhile. */
+  async function keepHead(
+    of: Pick<Decision, 'project' | 'model' | 'environment'>,
+    seq: number,
+    digest: Digest,
+  ): Promise<void> {
+    const key = headKey(of.project, of.model, of.environment);
+    for (let attempt = 0; attempt < tries; attempt++) {
+      const record = await trusted.readRecord(key);
+      if (record && openHead(record.value, context.keys, key).seq >= seq) return;
+      const head = signHead({ v: 1, ...of, seq, digest }, context.signer);
+      const condition = record ? { ifMatch: record.etag } : { ifAbsent: true as const };
+      if ((await trusted.writeRecord(key, head, condition)) === 'stored') return;
+    }
+  }
+
   return {
     enqueue,
     setCursor: (name, value) => state.setCursor(name, value),
@@ -68,7 +89,14 @@ export function createEffects(
         const { decisions, envelopes } = await readDecisions(context, project, model, environment);
         const last = decisions.at(-1);
         // Somebody (or this very job before it was killed) was first.
-        if (last && saysTheSame(decision, last)) return;
+        if (last && saysTheSame(decision, last)) {
+          await keepHead(
+            { project, model, environment },
+            last.seq,
+            decisionDigest(envelopes.at(-1) as Envelope),
+          );
+          return;
+        }
         const seq = decisions.length + 1;
         const before = envelopes.at(-1) as Envelope | undefined;
         const envelope = signDecision(
@@ -81,7 +109,9 @@ export function createEffects(
           context.signer,
         );
         const key = decisionKey(project, model, environment, seq);
-        if ((await trusted.writeRecord(key, envelope, { ifAbsent: true })) === 'stored') return;
+        if ((await trusted.writeRecord(key, envelope, { ifAbsent: true })) !== 'stored') continue;
+        await keepHead({ project, model, environment }, seq, decisionDigest(envelope));
+        return;
       }
       throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
     },

@@ -6,6 +6,7 @@ export * from './core/decision.ts';
 export * from './core/digest.ts';
 export * from './core/error.ts';
 export * from './core/evaluation.ts';
+export * from './core/head.ts';
 export * from './core/live.ts';
 export * from './core/lock.ts';
 export * from './core/project.ts';

@@ -58,6 +58,34 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./lock.ts')).lock,
   },
   {
+    name: 'audit',
+    summary: 'Show or verify the signed decisions of every environment',
+    arguments: ['<action>'],
+    options: [
+      {
+        flags: '--since <file>',
+        description: 'what cdl audit verify --json printed earlier: nothing of that may be gone',
+      },
+    ],
+    examples: [
+      'cdl audit show',
+      'cdl audit verify --json > heads.json',
+      'cdl audit verify --since heads.json',
+    ],
+    load: async () => (await import('./audit.ts')).audit,
+  },
+  {
+    name: 'keys',
+    summary: 'Sign every decision with a further key, so that an old one can go',
+    arguments: ['<action>'],
+    options: [
+      { flags: '--key <file>', description: 'the new Ed25519 private key, PEM' },
+      { flags: '--out <file>', description: 'make a key and write it to this new file' },
+    ],
+    examples: ['cdl keys rotate --out signing-2.pem', 'cdl keys rotate --key signing-2.pem'],
+    load: async () => (await import('./keys.ts')).keys,
+  },
+  {
     name: 'doctor',
     summary: 'Check what this machine offers, and say why',
     arguments: [],
@@ -69,7 +97,7 @@ export const commands: readonly CommandEntry[] = [
     name: 'bot',
     summary: 'Run the merge-request bot (settings: see bot/README.md)',
     arguments: [],
-    options: [],
+    options: [{ flags: '--attached', description: 'stop when standard input ends' }],
     examples: ['cdl bot'],
     load: async () => (await import('./bot.ts')).bot,
   },

@@ -50,7 +50,7 @@ const base64 = z
   .refine((text) => Buffer.from(text, 'base64').toString('base64') === text, 'not canonical base64');
 
 const envelopeSchema = z.strictObject({
-  payloadType: z.literal(payloadType),
+  payloadType: z.string(),
   payload: base64,
   signatures: z.array(z.strictObject({ keyid: z.string(), sig: base64 })).min(1),
 });
@@ -81,6 +81,51 @@ function preAuthEncoding(type: string, body: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${body.length} `), body]);
 }
 
+/** Signs bytes of a payload type with Ed25519 (RFC 8032) as a DSSE envelope. */
+export function signBytes(type: string, body: Buffer, signer: SigningKey): Envelope {
+  const sig = sign(null, preAuthEncoding(type, body), signer.key).toString('base64');
+  return { payloadType: type, payload: body.toString('base64'), signatures: [{ keyid: signer.id, sig }] };
+}
+
+/** The bytes of an envelope of this payload type, verified. Throws UserError decision-invalid. */
+export function openSigned(
+  value: unknown,
+  type: string,
+  trusted: ReadonlyMap<string, KeyObject>,
+  where: string,
+): Buffer {
+  const envelope = envelopeSchema.safeParse(value);
+  if (!envelope.success || envelope.data.payloadType !== type) {
+    throw new UserError('decision-invalid', `${where} is not a DSSE envelope`);
+  }
+  const body = Buffer.from(envelope.data.payload, 'base64');
+  const message = preAuthEncoding(type, body);
+  const valid = envelope.data.signatures.some(({ keyid, sig }) => {
+    const key = trusted.get(keyid);
+    return key !== undefined && verify(null, message, key, Buffer.from(sig, 'base64'));
+  });
+  if (!valid) throw new UserError('decision-invalid', `${where} is not signed by a trusted key`);
+  return body;
+}
+
+/**
+ * An envelope with a further signature over the same payload (which its digest, and so the chain, does not cover). Only
+ * one that verifies is signed again. Throws UserError decision-invalid.
+ */
+export function signAgain(
+  value: unknown,
+  trusted: ReadonlyMap<string, KeyObject>,
+  signer: SigningKey,
+  where: string,
+): Envelope {
+  const envelope = envelopeSchema.safeParse(value);
+  if (!envelope.success) throw new UserError('decision-invalid', `${where} is not a DSSE envelope`);
+  const { payloadType: type, payload, signatures } = envelope.data;
+  const again = signBytes(type, openSigned(value, type, trusted, where), signer);
+  const kept = signatures.filter(({ keyid }) => keyid !== signer.id && trusted.has(keyid));
+  return { payloadType: type, payload, signatures: [...kept, ...again.signatures] };
+}
+
 /** Signs a decision with Ed25519 (RFC 8032). */
 export function signDecision(decision: Decision, signer: SigningKey): Envelope {
   const { candidate, evaluation, ...predicate } = decision;
@@ -95,8 +140,7 @@ export function signDecision(decision: Decision, signer: SigningKey): Envelope {
       predicate,
     }),
   );
-  const sig = sign(null, preAuthEncoding(payloadType, body), signer.key).toString('base64');
-  return { payloadType, payload: body.toString('base64'), signatures: [{ keyid: signer.id, sig }] };
+  return signBytes(payloadType, body, signer);
 }
 
 /** The value of a JSON text, or undefined (which no schema takes for a statement). */
@@ -117,15 +161,7 @@ export function openDecision(
   trusted: ReadonlyMap<string, KeyObject>,
   where = 'decision',
 ): Decision {
-  const envelope = envelopeSchema.safeParse(value);
-  if (!envelope.success) throw new UserError('decision-invalid', `${where} is not a DSSE envelope`);
-  const body = Buffer.from(envelope.data.payload, 'base64');
-  const message = preAuthEncoding(envelope.data.payloadType, body);
-  const valid = envelope.data.signatures.some(({ keyid, sig }) => {
-    const key = trusted.get(keyid);
-    return key !== undefined && verify(null, message, key, Buffer.from(sig, 'base64'));
-  });
-  if (!valid) throw new UserError('decision-invalid', `${where} is not signed by a trusted key`);
+  const body = openSigned(value, payloadType, trusted, where);
   const statement = statementSchema.safeParse(parseJson(body.toString('utf8')));
   if (!statement.success) {
     throw new UserError('decision-invalid', `${where}: ${z.prettifyError(statement.error)}`);
