@@ -8,30 +8,16 @@ import { ZipFile } from 'yazl';
 import { createEffects } from '../../bot/effects.ts';
 import { createBotState } from '../../bot/state.ts';
 import type { BotContext, Effects, Task } from '../../bot/types.ts';
-import { selectCode } from '../../src/exec/code.ts';
-import { run } from '../../src/exec/run.ts';
 import {
-  type Candidate,
-  candidateDigest,
   claimPath,
-  codeDigest,
-  configDigest,
   createZone,
   type Database,
-  type Digest,
-  digestJson,
-  type Evaluation,
-  evaluationKey,
-  judge,
   keyId,
   type LiveState,
   liveKey,
-  type Measure,
   openForge,
   openMirror,
   openStore,
-  parseProject,
-  type Scores,
   type Zone,
 } from '../../src/index.ts';
 import type { CiEngine } from '../../src/sandbox/ci-port.ts';
@@ -45,6 +31,9 @@ import {
   type User,
   type World,
 } from '../../src/sandbox/state.ts';
+import { answerQuestion, git, makeClaim } from './jobs.ts';
+
+export { scoresOf } from './jobs.ts';
 
 /** A project of one model, as people would write it. */
 export const projectYaml = (more = ''): string => `version: 1
@@ -72,29 +61,6 @@ models:
 roles:
   validator: [vera, walt, ada]
 ${more}`;
-
-const exact = (value: number): Measure => ({ value, low: value, high: value });
-
-/** Scores of a model that gets `right` of 100 items of each class. */
-export function scoresOf(right: number): Scores {
-  const share = right / 100;
-  return {
-    count: 200,
-    classes: ['shirt', 'shoe'],
-    metrics: { accuracy: exact(share), macro_f1: exact(share), size_bytes: exact(1000) },
-    perClass: ['shirt', 'shoe'].map((name) => ({
-      name,
-      precision: share,
-      recall: share,
-      f1: share,
-      support: 100,
-    })),
-    confusion: [
-      [right, 100 - right],
-      [100 - right, right],
-    ],
-  };
-}
 
 /** Everything around a bot: a forge with people, a repository, a store, a database; CI does what `quality` says. */
 export interface BotWorld {
@@ -130,43 +96,6 @@ export interface BotWorld {
   /** Says that what the lock of the default branch names is live now. */
   setLive(state: Partial<LiveState>): Promise<void>;
   close(): Promise<void>;
-}
-
-async function git(cwd: string, ...args: string[]): Promise<string> {
-  const env = { PATH: process.env.PATH ?? '', HOME: cwd, GIT_CONFIG_NOSYSTEM: '1' };
-  const result = await run('git', args, { cwd, env });
-  if (result.code !== 0) throw new Error(`git ${args.join(' ')}: ${result.stderr.toString()}`);
-  return result.stdout.toString().trim();
-}
-
-async function putCandidate(
-  work: Zone,
-  code: Digest,
-  config: Digest,
-): Promise<{ candidate: Candidate; run: Digest }> {
-  const put = async (
-    kind: 'dataset' | 'checkpoint' | 'package' | 'run',
-    parents: Digest[],
-    meta: Record<string, never> | object,
-  ) => {
-    const { digest, size } = await work.putBlob(`${kind} of ${code}`);
-    return work.putArtifact({
-      kind,
-      name: 'fashion',
-      files: [{ path: 'data', digest, size }],
-      parents,
-      meta: meta as Record<string, string>,
-    });
-  };
-  const dataset = await put('dataset', [], {});
-  const checkpoint = await put('checkpoint', [dataset], { code, config });
-  const packaged = await put('package', [checkpoint], {});
-  const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
-  const made = await put('run', [checkpoint], { epochs });
-  return {
-    candidate: { model: 'fashion', code, config, dataset, transform: null, checkpoint, package: packaged },
-    run: made,
-  };
 }
 
 /** An engine whose jobs are done at once: registering claims what the commit makes, evaluating answers the question. */
@@ -212,14 +141,7 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     if (outcome !== 'success') return;
     const job = addJob(project, pipeline, 'register: [fashion]', 'success');
     const repository = project.repository;
-    const yaml = await git(repository, 'show', `${pipeline.sha}:cdl.yaml`);
-    const config = parseProject(yaml).models.fashion!;
-    const code = codeDigest(await selectCode(repository, pipeline.sha, config.code));
-    const { candidate, run: made } = await putCandidate(work, code, configDigest(config));
-    const digest = candidateDigest(candidate);
-    const version = versions.get(digest) ?? versions.size + 1;
-    versions.set(digest, version);
-    const honest = { v: 1, candidate, version, run: made };
+    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions });
     const zip = new ZipFile();
     zip.addBuffer(Buffer.from(JSON.stringify(claim ? claim(honest) : honest)), claimPath('fashion'));
     zip.end();
@@ -231,51 +153,8 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   async function evaluate(project: Project, pipeline: Pipeline): Promise<void> {
     const { trusted, quality } = self();
     addJob(project, pipeline, 'evaluate', 'success');
-    const { cdl_candidate: candidate, cdl_question: question } = pipeline.inputs as Record<string, Digest>;
-    const repository = project.repository;
-    const base = parseProject(await git(repository, 'show', `${pipeline.sha}:cdl.yaml`));
-    const record = await trusted.readRecord(`candidates/${candidate!.slice(7)}.json`);
-    const { code } = record!.value as Candidate;
-    const live = (await trusted.readRecord(liveKey('fashion', 'fashion', 'production')))?.value as
-      | LiveState
-      | undefined;
-    const right = async (wanted: Digest) => {
-      for (const [text, percent] of quality) {
-        const digest = codeDigest([{ path: 'model.ts', mode: '100644', digest: await digestText(text) }]);
-        if (digest === wanted) return percent;
-      }
-      return 90;
-    };
-    const scores = scoresOf(await right(code));
-    const before = live?.current
-      ? ((await trusted.readRecord(`candidates/${live.current.candidate.slice(7)}.json`))?.value as Candidate)
-      : null;
-    const baselineScores = before ? scoresOf(await right(before.code)) : null;
-    const difference = baselineScores
-      ? { accuracy: exact(scores.metrics.accuracy!.value - baselineScores.metrics.accuracy!.value) }
-      : {};
-    const evaluation: Evaluation = {
-      v: 1,
-      project: 'fashion',
-      model: 'fashion',
-      environment: 'production',
-      mode: 'independent',
-      candidate: candidate!,
-      baseline: live?.current?.candidate ?? null,
-      testset: digestJson('test set'),
-      ...judge(base.models.fashion!.gates, scores, baselineScores, difference),
-      scores,
-      baselineScores,
-      differences: difference,
-    };
-    const digest = await trusted.putArtifact({
-      kind: 'evaluation',
-      name: 'fashion',
-      files: [],
-      parents: [],
-      meta: evaluation as never,
-    });
-    await trusted.writeRecord(evaluationKey(question!), { evaluation: digest }, { ifAbsent: true });
+    const { repository } = project;
+    await answerQuestion({ trusted, quality, repository, sha: pipeline.sha, inputs: pipeline.inputs });
   }
 
   return {
@@ -319,11 +198,6 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     routes: [],
     close: async () => {},
   };
-}
-
-async function digestText(text: string): Promise<Digest> {
-  const { digestBytes } = await import('../../src/index.ts');
-  return digestBytes(text);
 }
 
 /** Builds a world; `database` is shared between worlds, each has its own project there. */

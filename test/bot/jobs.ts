@@ -1,0 +1,155 @@
+import { selectCode } from '../../src/exec/code.ts';
+import { run } from '../../src/exec/run.ts';
+import {
+  type Candidate,
+  candidateDigest,
+  codeDigest,
+  configDigest,
+  type Digest,
+  digestBytes,
+  digestJson,
+  type Evaluation,
+  evaluationKey,
+  judge,
+  type LiveState,
+  liveKey,
+  type Measure,
+  parseProject,
+  type Scores,
+  type Zone,
+} from '../../src/index.ts';
+
+// What the jobs of a pipeline leave in the store, without running any: the same for every forge.
+
+const exact = (value: number): Measure => ({ value, low: value, high: value });
+
+/** Scores of a model that gets `right` of 100 items of each class. */
+export function scoresOf(right: number): Scores {
+  const share = right / 100;
+  return {
+    count: 200,
+    classes: ['shirt', 'shoe'],
+    metrics: { accuracy: exact(share), macro_f1: exact(share), size_bytes: exact(1000) },
+    perClass: ['shirt', 'shoe'].map((name) => ({
+      name,
+      precision: share,
+      recall: share,
+      f1: share,
+      support: 100,
+    })),
+    confusion: [
+      [right, 100 - right],
+      [100 - right, right],
+    ],
+  };
+}
+
+/** Runs git and gives its output. */
+export async function git(cwd: string, ...args: string[]): Promise<string> {
+  const env = { PATH: process.env.PATH ?? '', HOME: cwd, GIT_CONFIG_NOSYSTEM: '1' };
+  const result = await run('git', args, { cwd, env });
+  if (result.code !== 0) throw new Error(`git ${args.join(' ')}: ${result.stderr.toString()}`);
+  return result.stdout.toString().trim();
+}
+
+async function putCandidate(
+  work: Zone,
+  code: Digest,
+  config: Digest,
+): Promise<{ candidate: Candidate; run: Digest }> {
+  const put = async (
+    kind: 'dataset' | 'checkpoint' | 'package' | 'run',
+    parents: Digest[],
+    meta: Record<string, never> | object,
+  ) => {
+    const { digest, size } = await work.putBlob(`${kind} of ${code}`);
+    return work.putArtifact({
+      kind,
+      name: 'fashion',
+      files: [{ path: 'data', digest, size }],
+      parents,
+      meta: meta as Record<string, string>,
+    });
+  };
+  const dataset = await put('dataset', [], {});
+  const checkpoint = await put('checkpoint', [dataset], { code, config });
+  const packaged = await put('package', [checkpoint], {});
+  const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
+  const made = await put('run', [checkpoint], { epochs });
+  return {
+    candidate: { model: 'fashion', code, config, dataset, transform: null, checkpoint, package: packaged },
+    run: made,
+  };
+}
+
+/** What the register job of a commit claims. `versions` remembers the numbers that were given. */
+export async function makeClaim(job: {
+  work: Zone;
+  repository: string;
+  sha: string;
+  versions: Map<string, number>;
+}): Promise<object> {
+  const { work, repository, sha, versions } = job;
+  const config = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`)).models.fashion!;
+  const code = codeDigest(await selectCode(repository, sha, config.code));
+  const { candidate, run: made } = await putCandidate(work, code, configDigest(config));
+  const digest = candidateDigest(candidate);
+  const version = versions.get(digest) ?? versions.size + 1;
+  versions.set(digest, version);
+  return { v: 1, candidate, version, run: made };
+}
+
+/** What the evaluate job leaves: the answer to the question of its inputs. `quality` says how good a model.ts is. */
+export async function answerQuestion(job: {
+  trusted: Zone;
+  quality: ReadonlyMap<string, number>;
+  repository: string;
+  sha: string;
+  inputs: Readonly<Record<string, unknown>>;
+}): Promise<void> {
+  const { trusted, quality, repository, sha, inputs } = job;
+  const { cdl_candidate: candidate, cdl_question: question } = inputs as Record<string, Digest>;
+  const base = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
+  const record = await trusted.readRecord(`candidates/${candidate!.slice(7)}.json`);
+  const { code } = record!.value as Candidate;
+  const live = (await trusted.readRecord(liveKey('fashion', 'fashion', 'production')))?.value as
+    | LiveState
+    | undefined;
+  const right = (wanted: Digest) => {
+    for (const [text, percent] of quality) {
+      const digest = codeDigest([{ path: 'model.ts', mode: '100644', digest: digestBytes(text) }]);
+      if (digest === wanted) return percent;
+    }
+    return 90;
+  };
+  const scores = scoresOf(right(code));
+  const before = live?.current
+    ? ((await trusted.readRecord(`candidates/${live.current.candidate.slice(7)}.json`))?.value as Candidate)
+    : null;
+  const baselineScores = before ? scoresOf(right(before.code)) : null;
+  const difference = baselineScores
+    ? { accuracy: exact(scores.metrics.accuracy!.value - baselineScores.metrics.accuracy!.value) }
+    : {};
+  const evaluation: Evaluation = {
+    v: 1,
+    project: 'fashion',
+    model: 'fashion',
+    environment: 'production',
+    isolation: 'network namespace',
+    candidate: candidate!,
+    baseline: live?.current?.candidate ?? null,
+    testset: digestJson('test set'),
+    ...judge(base.models.fashion!.gates, scores, baselineScores, difference),
+    scores,
+    baselineScores,
+    differences: difference,
+  };
+  const digest = await trusted.putArtifact({
+    kind: 'evaluation',
+    name: 'fashion',
+    files: [],
+    parents: [],
+    meta: evaluation as never,
+  });
+  await trusted.writeRecord(evaluationKey(question!), { evaluation: digest }, { ifAbsent: true });
+}
