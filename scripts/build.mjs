@@ -7,6 +7,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const entries = {
   index: 'src/index.ts',
   'cli/main': 'src/cli/main.ts',
+  'cli/janitor': 'src/cli/janitor.ts',
   'bot/main': 'bot/main.ts',
   'steps/train-child': 'src/steps/train-child.ts',
   'model/child': 'src/model/child.ts',

@@ -76,7 +76,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'keys',
-    summary: 'Sign every decision with a further key, so that an old one can go',
+    summary: 'Sign decisions with a further key, so that an old one can go',
     arguments: ['<action>'],
     options: [
       { flags: '--key <file>', description: 'the new Ed25519 private key, PEM' },

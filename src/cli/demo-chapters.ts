@@ -194,7 +194,7 @@ export async function predict(story: Story, rig: Rig, endpoint: string): Promise
 
 /** What happens to a change whose gate failed: nobody can merge it, and what is served stays. */
 export async function refuse(story: Story, rig: Rig, mr: ApiMergeRequest, endpoint: string): Promise<void> {
-  await story.chapter('The gate refuses it: it cannot be approved, merged or deployed', async () => {
+  await story.chapter('The gate refuses it: it can be neither merged nor deployed', async () => {
     const maintainer = openApi(rig, rig.people.maintainer);
     const status = await until(rig, 'the verdict', async () => {
       const statuses = await maintainer.statuses(mr.sha);

@@ -28,6 +28,8 @@ export async function demo(input: CommandInput): Promise<number> {
         port: portOf(input.options.port),
         npmRegistry: await npmRegistry(input.env),
         caFile: input.env.NODE_EXTRA_CA_CERTS ?? null,
+        signal: input.console.signal,
+        temporary: true,
         systemPath: path,
         version: input.version,
         project: `acme/${model}`,

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { describeError } from '../core/error.ts';
+import { describeError, UserError } from '../core/error.ts';
 import { createRedactor, isSecretName } from '../core/redact.ts';
 import { steps } from '../steps/index.ts';
 import { createConsole } from './console.ts';
@@ -39,10 +39,12 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     return await createProgram({ argv, env, console, steps, version: version() });
   } catch (error) {
     console.end();
-    const { exit, code, message, hint } = describeError(error);
+    // Whatever broke while everything was being stopped is not what the person wants to read.
+    const told = stop.signal.aborted ? new UserError('interrupted', 'stopped') : error;
+    const { exit, code, message, hint } = describeError(told);
     if (json) process.stdout.write(`${redact(JSON.stringify({ error: { code, message, hint } }))}\n`);
     else process.stderr.write(redact(`cdl: ${message}\n${hint ? `  → ${hint}\n` : ''}`));
-    return stop.signal.aborted && exit === 70 ? 130 : exit;
+    return exit;
   } finally {
     console.end();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);

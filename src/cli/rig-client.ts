@@ -83,7 +83,9 @@ export async function until<T>(
     events.on('event', onEvent);
     // Store and decisions change without an event of the forge: look at least this often.
     const timer = setTimeout(wake, 500);
+    rig.signal.addEventListener('abort', onEvent, { once: true });
     try {
+      if (rig.signal.aborted) throw new UserError('interrupted', `stopped while waiting for ${what}`);
       const value = await look();
       if (value !== null) return value;
       if (Date.now() > deadline)
@@ -94,6 +96,7 @@ export async function until<T>(
     } finally {
       clearTimeout(timer);
       events.off('event', onEvent);
+      rig.signal.removeEventListener('abort', onEvent);
     }
   }
 }

@@ -3,6 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
 import { UserError } from '../core/error.ts';
 import { stopLocalTarget } from '../deploy/index.ts';
 import { packageRoot } from '../exec/root.ts';
@@ -35,6 +36,8 @@ export interface Rig {
   /** Environment of the bot: what an operator would set. */
   botEnvironment: NodeJS.ProcessEnv;
   bot: { url: string; process: ChildProcess };
+  /** Aborted when the person who started it wants to stop. */
+  signal: AbortSignal;
   /** Kills the bot with a signal and starts it again on the same port. */
   restartBot(signal: NodeJS.Signals): Promise<void>;
   /** Stops everything, deployed servers included. */
@@ -55,9 +58,11 @@ export interface RigOptions {
   /** Path of the project, e.g. `acme/fashion`. */
   project: string;
   log?: (line: string) => void;
+  /** Stops whoever waits for something on the rig. */
+  signal?: AbortSignal;
+  /** The folder is removed should this process be killed. */
+  temporary?: boolean;
 }
-
-const httpUrl = (folder: string) => `file://${folder}`;
 
 /** A folder with the one program that jobs find as `cdl`. */
 async function writeLauncher(folder: string): Promise<string> {
@@ -86,9 +91,11 @@ async function seedComponents(sandbox: Sandbox, owner: User, version: string, fo
 
 /** Starts the bot as its own process and waits until it says where it listens. */
 async function startBotProcess(env: NodeJS.ProcessEnv, log: (line: string) => void): Promise<Rig['bot']> {
-  const child = spawn(process.execPath, [join(packageRoot(), 'bin', 'cdl.js'), 'bot'], {
+  const child = spawn(process.execPath, [join(packageRoot(), 'bin', 'cdl.js'), 'bot', '--attached'], {
     env,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own: Ctrl-C in the terminal is ours to pass on. It ends when its stdin does, however we end.
+    detached: true,
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
   const last: string[] = [];
   createInterface({ input: child.stderr! }).on('line', (line) => {
@@ -154,11 +161,22 @@ export async function startRig(options: RigOptions): Promise<Rig> {
   const runners: Runner[] = [];
   let bot: Rig['bot'] | null = null;
   const targetFolder = join(folder, 'target');
+  const janitor = spawn(
+    process.execPath,
+    [
+      join(packageRoot(), 'dist', 'cli', 'janitor.js'),
+      folder,
+      targetFolder,
+      options.temporary ? 'temporary' : 'kept',
+    ],
+    { detached: true, stdio: ['pipe', 'ignore', 'ignore'] },
+  );
   const close = async () => {
     if (bot) await stopProcess(bot.process, 'SIGTERM');
     await Promise.all(runners.map((runner) => runner.stop()));
     await stopLocalTarget(targetFolder);
     await sandbox.close();
+    await stopProcess(janitor, 'SIGTERM');
     // Started by root, the database may live outside the rig's folder, and would outlive it.
     const moved = await readFile(join(folder, 'bot', 'database', 'moved-to'), 'utf8').catch(() => null);
     if (moved) await rm(moved.trim(), { recursive: true, force: true, maxRetries: 5 });
@@ -194,8 +212,8 @@ export async function startRig(options: RigOptions): Promise<Rig> {
 
     const { publicKey, privateKey } = generateKeyPairSync('ed25519');
     const stores = {
-      work: httpUrl(join(folder, 'store', 'work')),
-      trusted: httpUrl(join(folder, 'store', 'trusted')),
+      work: pathToFileURL(join(folder, 'store', 'work')).href,
+      trusted: pathToFileURL(join(folder, 'store', 'trusted')).href,
     };
     const publicPem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
     const variables: [string, string, boolean][] = [
@@ -261,6 +279,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       repository: `${sandbox.url}/${options.project}.git`,
       folder,
       targetFolder,
+      signal: options.signal ?? new AbortController().signal,
       botEnvironment: { ...botEnvironment, CDL_BOT_PORT: new URL(bot.url).port },
       bot,
       async restartBot(signal) {

@@ -17,6 +17,8 @@ export async function sandbox(input: CommandInput): Promise<number> {
     port: portOf(input.options.port),
     npmRegistry: await npmRegistry(input.env),
     caFile: input.env.NODE_EXTRA_CA_CERTS ?? null,
+    signal: input.console.signal,
+    temporary: !given,
     systemPath: input.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     version: input.version,
     project: 'acme/fashion',

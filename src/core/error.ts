@@ -64,7 +64,7 @@ export const catalogue = {
   'forge-unavailable': { exit: 75, next: 'try again later' },
   'environment-missing': { exit: 2, next: 'set the variable; see cdl doctor' },
   'not-available': { exit: 69, next: 'see the README for what this version can do' },
-  interrupted: { exit: 130, next: 'run the command again to go on' },
+  interrupted: { exit: 130, next: 'run the command again; finished steps are not done twice' },
 } as const satisfies Record<string, { exit: number; next: string }>;
 
 /** A code of the catalogue; stable, so that scripts and tests can rely on it. */

@@ -69,8 +69,8 @@ export const evaluationSchema = z.strictObject({
   project: z.string(),
   model: z.string(),
   environment: z.string(),
-  /** `independent` = by the default branch in the trusted zone, `self-reported` = by the change itself. */
-  mode: z.enum(['independent', 'self-reported']),
+  /** How far the model code was kept from the network while it predicted; `none` where the runner cannot do better. */
+  isolation: z.enum(['network namespace', 'none']),
   candidate: digestSchema,
   /** The candidate that was live when this was measured, or null for a first version. */
   baseline: digestSchema.nullable(),
@@ -165,7 +165,7 @@ export function judge(
 }
 
 /** Increase when the evaluator changes what it measures, so that older evaluations are not taken for current ones. */
-export const evaluatorEpoch = 1;
+export const evaluatorEpoch = 2;
 
 /**
  * Identity of the question an evaluation answers: this candidate, in this environment, against this baseline, under the

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
 import { gateSchema } from './evaluation.ts';
+import { modelProblems } from './project-rules.ts';
 import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
 import { nearest } from './suggest.ts';
 
@@ -12,7 +13,8 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256 (64 hexadecimal 
 const glob = z
   .string()
   .min(1)
-  .refine((path) => !path.startsWith('/') && !path.split('/').includes('..'), 'a path inside the project');
+  .refine((path) => !path.startsWith('/') && !path.split('/').includes('..'), 'a path inside the project')
+  .refine((path) => !path.startsWith('!'), 'no exclusion: name what the model needs');
 
 const readSchema = z.discriminatedUnion('format', [
   z.strictObject({
@@ -159,9 +161,6 @@ export const projectSchema = z.strictObject({
         ),
     })
     .prefault({}),
-  evaluate: z
-    .strictObject({ where: z.enum(['default-branch', 'branch']).default('default-branch') })
-    .prefault({}),
 });
 
 /** `cdl.yaml`, normalized: every default filled in. */
@@ -201,7 +200,10 @@ function ruleProblems(project: Project): RuleProblem[] {
     }
   }
   for (const [model, config] of Object.entries(project.models)) {
-    if (Object.hasOwn(project.datasets, config.data)) continue;
+    if (Object.hasOwn(project.datasets, config.data)) {
+      problems.push(...modelProblems(['models', model], config, project.datasets[config.data]!.classes));
+      continue;
+    }
     const guess = nearest(config.data, Object.keys(project.datasets));
     problems.push({
       path: ['models', model, 'data'],
@@ -223,9 +225,12 @@ export function modelConfig(project: Project, model: string): ModelConfig {
   );
 }
 
-/** H(JCS(normalized model without gates and environments)): what of the configuration shapes the model. */
+/**
+ * H(JCS(normalized model without gates, environments and resources)): what of the configuration shapes the model. What a
+ * server may use is part of the deployment plan.
+ */
 export function configDigest(config: ModelConfig): Digest {
-  const { gates: _gates, environments: _environments, ...shaping } = config;
+  const { gates: _gates, environments: _environments, resources: _resources, ...shaping } = config;
   return digestJson(shaping);
 }
 

@@ -28,7 +28,7 @@ export const datasetMetaSchema = z.strictObject({
   quarantined: z.record(z.string(), z.int().positive()),
   /** The bytes it was made of, and the declared places that have just these. */
   source: z.strictObject({ names: z.array(z.string()), sha256: z.array(z.string()) }),
-  split: z.strictObject({ key: z.string(), test: z.number() }),
+  split: z.strictObject({ key: z.string(), test: z.number(), validation: z.number() }),
 });
 
 /** See {@link datasetMetaSchema}. */
@@ -90,7 +90,7 @@ export async function buildDataset(
     duplicates: chosen.duplicates,
     quarantined,
     source: describeSource(source, config.sources),
-    split: { key: config.split.key, test: config.split.test },
+    split: { key: config.split.key, test: config.split.test, validation: config.split.validation },
   };
   const artifact: Artifact = { kind: 'dataset', name: `${name}-${side}`, files, parents: [], meta };
   return { digest: await zone.putArtifact(artifact), meta };
@@ -174,6 +174,20 @@ export async function openDataset(folder: string): Promise<Dataset> {
     throw new UserError('artifact-corrupt', `${folder} has labels beyond its ${known} classes`);
   }
   return { x: x.data, y: y.data, count: count!, shape, classes: classes.data };
+}
+
+/** How many items of `a` stand in `b` too, byte for byte. */
+export function countShared(a: Dataset, b: Dataset): number {
+  const hashes = (set: Dataset) => {
+    const size = set.shape.reduce((product, dim) => product * dim, 1);
+    return Array.from({ length: set.count }, (_, index) =>
+      createHash('sha256')
+        .update(set.x.subarray(index * size, (index + 1) * size))
+        .digest('base64'),
+    );
+  };
+  const known = new Set(hashes(b));
+  return hashes(a).filter((hash) => known.has(hash)).length;
 }
 
 /**

@@ -12,8 +12,8 @@ import {
   type Measure,
   type Scores,
 } from '../core/evaluation.ts';
-import type { Report } from '../core/report.ts';
-import { openDataset } from '../data/dataset.ts';
+import type { GateLine, Report } from '../core/report.ts';
+import { countShared, type Dataset, openDataset } from '../data/dataset.ts';
 import { compare, score } from '../model/metrics.ts';
 import { predictIsolated } from '../model/predict.ts';
 import type { Zone } from '../store/types.ts';
@@ -38,6 +38,20 @@ interface Measured {
 
 const exact = (value: number): Measure => ({ value, low: value, high: value });
 
+/** A built-in gate: whatever else the change alters, it must not have trained on what it is measured by. */
+async function leakGate(work: Zone, dataset: Digest, test: Dataset, folder: string): Promise<GateLine> {
+  const name = 'no withheld item in the training data';
+  await work.saveArtifact(dataset, folder);
+  const shared = countShared(test, await openDataset(folder));
+  return shared === 0
+    ? { name, status: 'pass', explanation: 'none of them stands in the data version it was trained on' }
+    : {
+        name,
+        status: 'fail',
+        explanation: `${shared} of ${test.count} withheld items stand in the training data`,
+      };
+}
+
 /** Runs a package over the test items in a process without credentials or network, and scores what it says. */
 async function measure(
   ctx: Ctx,
@@ -45,7 +59,7 @@ async function measure(
   packaged: Digest,
   test: { folder: string; y: ArrayLike<number>; classes: string[] },
   folder: string,
-): Promise<Measured & { isolation: string }> {
+): Promise<Measured & { isolation: Evaluation['isolation'] }> {
   await mkdir(folder, { recursive: true });
   const manifest = await zone.saveArtifact(packaged, join(folder, 'package'));
   const predicted = await predictIsolated({
@@ -96,7 +110,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const answered = await trusted.readRecord(evaluationKey(question));
   if (answered) {
     const earlier = z.object({ evaluation: z.string() }).parse(answered.value).evaluation as Digest;
-    return outcome(earlier, await readEvaluation(trusted, earlier), 'answered before');
+    return outcome(earlier, await readEvaluation(trusted, earlier));
   }
 
   // From here on the candidate must not be able to change or vanish: what was measured is what can be deployed.
@@ -127,13 +141,16 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const differences: Record<string, Measure> = before
     ? compare(own.probabilities, before.probabilities, test.y, test.classes).differences
     : {};
-  const { gates, verdict } = judge(config.gates, own.scores, before?.scores ?? null, differences);
+  const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);
+  const leak = await leakGate(work, candidate.dataset, test, join(folder, 'train'));
+  const gates = [...judged.gates, leak];
+  const verdict = leak.status === 'fail' ? 'fail' : judged.verdict;
   const evaluation: Evaluation = {
     v: 1,
     project: ctx.project.project,
     model,
     environment: given.environment,
-    mode: ctx.project.evaluate.where === 'branch' ? 'self-reported' : 'independent',
+    isolation: own.isolation,
     candidate: digest,
     baseline: state.current?.candidate ?? null,
     testset,
@@ -159,12 +176,12 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     const winner = z
       .object({ evaluation: z.string() })
       .parse((await trusted.readRecord(evaluationKey(question)))?.value).evaluation as Digest;
-    return outcome(winner, await readEvaluation(trusted, winner), own.isolation);
+    return outcome(winner, await readEvaluation(trusted, winner));
   }
-  return outcome(stored, evaluation, own.isolation);
+  return outcome(stored, evaluation);
 }
 
-function outcome(digest: Digest, evaluation: Evaluation, isolation: string): Outcome {
+function outcome(digest: Digest, evaluation: Evaluation): Outcome {
   const { scores, baselineScores } = evaluation;
   const number = (measure: Measure | undefined) => (measure ? measure.value.toFixed(4) : '–');
   const report: Report = {
@@ -193,7 +210,7 @@ function outcome(digest: Digest, evaluation: Evaluation, isolation: string): Out
       {
         kind: 'facts',
         facts: [
-          ['isolation of the model code', isolation],
+          ['isolation of the model code', evaluation.isolation],
           ['evaluation', digest],
         ],
       },

@@ -92,7 +92,7 @@ export function parseParameters<P extends Params>(
     parsed.error.issues
       .map(
         (issue) =>
-          `--${issue.path.join('.').replaceAll('_', '-')}: ${issue.message.replace(/^Invalid input: /, '')}`,
+          `--${issue.path.join('.').replaceAll('_', '-')}: ${issue.message.includes('received undefined') ? 'is required' : issue.message.replace(/^Invalid input: /, '')}`,
       )
       .join('\n'),
   );

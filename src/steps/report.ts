@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { shortDigest } from '../core/digest.ts';
+import { isDigest, shortDigest } from '../core/digest.ts';
 import type { Block, Report, Verdict } from '../core/report.ts';
 import { chartsOf } from '../report/chart-key.ts';
 import { renderMarkdown } from '../report/markdown.ts';
@@ -30,6 +30,25 @@ function openMetrics(model: string, reports: readonly Report[], numbers: Record<
     ...reports.map((r) => `cdl_step_ok{step="${r.key.split(':')[0]}"} ${r.verdict === 'fail' ? 0 : 1}`),
   );
   return `${lines.join('\n')}\n# EOF\n`;
+}
+
+/** Version, metrics and seconds of the run this pipeline made, by OpenMetrics name. */
+async function runNumbers(ctx: Ctx, model: string): Promise<Record<string, number>> {
+  const [registered, trained] = await Promise.all([
+    ctx.handover.read('register', model),
+    ctx.handover.read('train', model),
+  ]);
+  const numbers: Record<string, number> = registered?.version ? { version: Number(registered.version) } : {};
+  if (!isDigest(trained?.run)) return numbers;
+  const { meta } = await (await ctx.zone('work')).getArtifact(trained.run);
+  const run = z.object({ metrics: z.record(z.string(), z.number()), seconds: z.number() }).parse(meta);
+  numbers.train_seconds = run.seconds;
+  for (const [name, value] of Object.entries(run.metrics)) {
+    // camelCase of the trainer to snake_case of metrics; nothing else may stand in a name.
+    const metric = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (/^[a-z][a-z0-9_]*$/.test(metric)) numbers[metric] = value;
+  }
+  return numbers;
 }
 
 /** Writes `.cdl/report.md`, the pictures it shows and `.cdl/metrics.txt` from what the jobs before it handed on. */
@@ -67,7 +86,7 @@ export const report: Step<typeof params> = {
     const whole: Report = {
       key: `pipeline:${model}`,
       title: `${model}: pipeline`,
-      verdict: worst(parts.map((part) => part.verdict)),
+      verdict: parts.length === 0 ? 'warn' : worst(parts.map((part) => part.verdict)),
       summary:
         parts.length === 0
           ? 'No step has reported yet.'
@@ -85,8 +104,7 @@ export const report: Step<typeof params> = {
       }
     }
     await ctx.handover.writeFile('report.md', renderMarkdown(whole, pictures));
-    const trained = await ctx.handover.read('register', model);
-    const numbers = trained?.version ? { version: Number(trained.version) } : {};
+    const numbers = await runNumbers(ctx, model);
     await ctx.handover.writeFile('metrics.txt', openMetrics(model, parts, numbers));
     return { outputs: { report: '.cdl/report.md' }, report: whole };
   },

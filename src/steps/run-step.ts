@@ -1,10 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, digestJson, isDigest } from '../core/digest.ts';
 import type { Report } from '../core/report.ts';
 import { exportCode } from '../exec/code.ts';
+import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import type { Zone } from '../store/types.ts';
 import type { Ctx, Inputs, Outcome, Params, Step } from './types.ts';
 
@@ -52,6 +53,23 @@ export async function runStep<P extends Params>(
   return { ...result.outcome, cached: result.cached, subject: inputs.subject, key };
 }
 
+/** Prefix of the folders steps run in; the rest of the name tells whose it is. */
+const scratch = 'cdl-step-';
+
+/** Removes the folders of steps that were killed: they hold copies of data sets. */
+async function sweep(): Promise<void> {
+  // Only what this machine's processes made: another container's may share the folder, and cannot be looked up.
+  const ours = `${scratch}${ownerName().split('-')[0]}-`;
+  for (const name of await readdir(tmpdir())) {
+    if (!name.startsWith(ours)) continue;
+    const path = join(tmpdir(), name);
+    const found = await stat(path).catch(() => null);
+    if (!found || !isOwnerGone(name.slice(scratch.length), found.mtimeMs)) continue;
+    // Another user's is not ours to remove.
+    await rm(path, { recursive: true, force: true }).catch(() => {});
+  }
+}
+
 interface Found {
   outcome: Outcome;
   cached: boolean;
@@ -77,7 +95,9 @@ async function runNow<P extends Params>(
   record: string,
   inputs: Inputs,
 ): Promise<Found> {
-  const folder = await mkdtemp(join(tmpdir(), `cdl-${step.name}-`));
+  await sweep();
+  const folder = join(tmpdir(), `${scratch}${ownerName()}`);
+  await mkdir(folder, { mode: 0o700 });
   try {
     await exportCode(inputs.files, folder);
     const outcome = await step.run(ctx, params, folder);

@@ -10,6 +10,7 @@ import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
+import { datasetMetaSchema } from '../data/dataset.ts';
 import { selectCode } from '../exec/code.ts';
 import { packageRoot } from '../exec/root.ts';
 import type { Zone } from '../store/types.ts';
@@ -99,7 +100,7 @@ async function* follow(
       throw new UserError(
         'training-failed',
         'the training process was killed',
-        'out of memory? lower batch_size, or raise resources.train.memory; run again to resume',
+        'out of memory? lower batch_size, or give the job more memory; run it again to resume',
       );
   } finally {
     signal.removeEventListener('abort', stop);
@@ -140,11 +141,11 @@ async function runTraining(ctx: Ctx, given: z.output<typeof params>, folder: str
   const code = join(folder, '.bundle.mjs');
   await writeFile(code, bundle);
   const data = join(folder, '.data');
-  await zone.saveArtifact(dataset, data);
+  // Not from cdl.yaml: what is not in the key must not shape the result.
+  const { split } = datasetMetaSchema.parse((await zone.saveArtifact(dataset, data)).meta);
   const resume = await openResume(zone, key, join(folder, '.resume'));
   if (resume) ctx.log('an earlier run of the same training was interrupted; going on from its checkpoint');
   const hyperparameters = hyperparametersOf(config);
-  const split = ctx.project.datasets[config.data]!.split;
 
   const started = Date.now();
   let start: StartMessage | null = null;

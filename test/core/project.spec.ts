@@ -83,7 +83,7 @@ describe('a good cdl.yaml', () => {
   it('is read with every default filled in', () => {
     expect(project.models['fashion-lenet']).toEqual({
       data: 'fashion-mnist',
-      entry: 'model.ts',
+      entry: 'models/lenet/model.ts',
       code: ['models/lenet/**'],
       hyperparameters: {},
       seed: 1,
@@ -98,12 +98,7 @@ describe('a good cdl.yaml', () => {
       },
     });
     expect(project.roles).toEqual({ validator: ['vera'], data: [], devops: ['olaf'], maintainer: [] });
-    expect(project.approvals).toEqual({
-      required: 2,
-      role: 'validator',
-      self_approval: false,
-    });
-    expect(project.evaluate).toEqual({ where: 'default-branch' });
+    expect(project.approvals).toMatchObject({ required: 2, role: 'validator', self_approval: false });
     expect(project.datasets['fashion-mnist']!.split.validation).toBe(0.1);
     expect(project.datasets['fashion-mnist']!.rules.max_invalid).toBe(0.01);
   });
@@ -139,11 +134,12 @@ describe('the digest of a configuration', () => {
   const model = parseProject(fashion).models.fashion!;
   const other = parseProject(fashion).models['fashion-lenet']!;
 
-  it('ignores gates and environments', () => {
+  it('ignores gates, environments and resources', () => {
     const part = fc.constantFrom(model, other);
     fc.assert(
       fc.property(part, part, (gates, environments) => {
         const changed = { ...model, gates: gates.gates, environments: environments.environments };
+        changed.resources = { ...model.resources, train: { gpu: 3, cpu: 4, memory: '5Gi' } };
         expect(configDigest(changed)).toBe(configDigest(model));
       }),
     );
@@ -157,10 +153,9 @@ describe('the digest of a configuration', () => {
       { hyperparameters: { ...model.hyperparameters, units: 65 } },
       { hyperparameters: { ...model.hyperparameters, units: '64' } },
       { seed: 2 },
-      { resources: { ...model.resources, train: { ...model.resources.train, gpu: 1 } } },
     ];
     const touched = new Set(changes.flatMap((change) => Object.keys(change)));
-    expect([...touched, 'gates', 'environments'].sort()).toEqual(Object.keys(model).sort());
+    expect([...touched, 'gates', 'environments', 'resources'].sort()).toEqual(Object.keys(model).sort());
     const digests = changes.map((change) => configDigest({ ...model, ...change }));
     expect(new Set([configDigest(model), ...digests]).size).toBe(changes.length + 1);
   });
@@ -200,5 +195,33 @@ describe('the JSON Schema for editors', () => {
     const model = schema.properties.models!.additionalProperties;
     expect([...model.required].sort()).toEqual(['code', 'data']);
     expect(Object.keys(model.properties)).toContain('resources');
+  });
+});
+
+describe('the rules no schema can say', () => {
+  const broken = (from: string, to: string) => {
+    expect(fashion).toContain(from);
+    return () => parseProject(fashion.replace(from, to));
+  };
+
+  it('names a gate on a metric that nobody measures, and the one that was meant', () => {
+    expect(broken('metric: accuracy', 'metric: acc')).toThrow(
+      /cdl\.yaml:\d+:\d+ {2}models\.fashion\.gates\.0\.metric "acc" is not one of .* — did you mean accuracy\?/,
+    );
+  });
+
+  it('names a hyperparameter of the trainer that cannot be, or is nearly spelled like one', () => {
+    expect(broken('learning_rate: 0.001', 'learning_rate: -1')).toThrow(/takes a number above 0/);
+    expect(broken('learning_rate: 0.001', 'learnin_rate: 0.001')).toThrow(/did you mean learning_rate\?/);
+  });
+
+  it('names an entry that no glob of code: reaches', () => {
+    expect(broken('entry: models/fashion/model.ts', 'entry: modell.ts')).toThrow(
+      /is matched by none of code:/,
+    );
+  });
+
+  it('refuses a glob that excludes', () => {
+    expect(broken('code: ["models/lenet/**"]', 'code: ["!models/lenet/**"]')).toThrow(/no exclusion/);
   });
 });

@@ -277,7 +277,7 @@ describe('validation', () => {
     duplicates: 5,
     quarantined: { 'wrong-length': 5 },
     source: { names: ['tiny@1.0.0'], sha256: [pin] },
-    split: { key: 'k', test: 0.1 },
+    split: { key: 'k', test: 0.1, validation: 0.1 },
   };
 
   test.each([

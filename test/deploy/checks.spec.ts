@@ -74,7 +74,7 @@ function evaluationOf(entry: LockEntry, more: Partial<Evaluation> = {}): Deploym
       project: 'shop',
       model: 'fashion',
       environment: 'production',
-      mode: 'independent',
+      isolation: 'network namespace',
       candidate: entry.candidate,
       baseline: old.candidate,
       testset: d('testset'),

@@ -87,7 +87,7 @@ describe('parameters', () => {
     [{ candidate: 'c', batch_size: 'Infinity' }, 'usage: batch_size takes a number, not "Infinity"'],
     [{ candidate: 'c', shuffle: 'yes' }, 'usage: shuffle takes true or false, not "yes"'],
     [{ candidate: 'c', side: 'both' }, 'usage: --side: Invalid option: expected one of "train"|"test"'],
-    [{}, 'usage: --candidate: expected string, received undefined'],
+    [{}, 'usage: --candidate: is required'],
   ])('%j are refused by name, value and what is allowed', (given, message) => {
     expect(refusal(given as Record<string, string>)).toBe(message);
   });
@@ -168,7 +168,7 @@ describe('the table of steps', () => {
     for (const step of loaded) {
       const own = parametersOf(step.params);
       const inputs = Object.keys(componentInputs(step, '1.0.0'));
-      expect(new Set(inputs).size, step.name).toBe(9 + own.length);
+      expect(new Set(inputs).size, step.name).toBe(10 + own.length);
       for (const one of own) expect(one.description, `${step.name}.${one.name}`).toMatch(/^[A-Z].*\.$/);
     }
   });

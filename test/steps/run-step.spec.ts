@@ -284,7 +284,7 @@ describe('what a step sees', () => {
       CUDA_VISIBLE_DEVICES: '0',
       TZ: 'UTC',
     });
-    expect(error.message).toMatch(/sees CUDA_VISIBLE_DEVICES HOME PATH TZ in .*cdl-train-/);
+    expect(error.message).toMatch(/sees CUDA_VISIBLE_DEVICES HOME PATH TZ in .*cdl-step-/);
   });
 });
 

@@ -1,0 +1,96 @@
+import picomatch from 'picomatch';
+import type { Gate } from './evaluation.ts';
+import { nearest } from './suggest.ts';
+
+/** A rule that a file breaks: where, and what to write instead. */
+export interface RuleProblem {
+  path: PropertyKey[];
+  text: string;
+}
+
+/** What the evaluator measures of a classifier; `precision`, `recall` and `f1` also by class, as `recall[Shirt]`. */
+export const evaluatedMetrics = [
+  'accuracy',
+  'balanced_accuracy',
+  'macro_precision',
+  'macro_recall',
+  'macro_f1',
+  'log_loss',
+  'brier',
+  'ece',
+  'top2_accuracy',
+  'size_bytes',
+  'latency_ms',
+] as const;
+
+/** The hyperparameters the built-in trainer itself reads, and what they must be. */
+const trainerParameters: Record<string, (value: unknown) => string | null> = {
+  epochs: atLeast(1, true),
+  batch_size: atLeast(1, true),
+  learning_rate: (value) => (typeof value === 'number' && value > 0 ? null : 'takes a number above 0'),
+  patience: atLeast(1, true),
+  min_delta: atLeast(0, false),
+  optimizer: (value) => {
+    const known = ['adam', 'sgd', 'momentum', 'rmsprop'];
+    if (known.includes(String(value))) return null;
+    const guess = nearest(String(value), known);
+    return `is not one of ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`;
+  },
+};
+
+function atLeast(least: number, whole: boolean): (value: unknown) => string | null {
+  return (value) =>
+    typeof value === 'number' && value >= least && (!whole || Number.isInteger(value))
+      ? null
+      : `takes a ${whole ? 'whole ' : ''}number of at least ${least}`;
+}
+
+/** What is wrong with the name of a metric, for a model with these classes; null when nothing is. */
+export function metricProblem(metric: string, classes: readonly string[]): string | null {
+  const byClass = /^(precision|recall|f1)\[([\s\S]+)\]$/.exec(metric);
+  if (byClass) {
+    if (classes.includes(byClass[2]!)) return null;
+    const guess = nearest(byClass[2]!, classes);
+    return `"${metric}" names no class of the data${guess ? ` — did you mean ${byClass[1]}[${guess}]?` : `; they are ${classes.join(', ')}`}`;
+  }
+  if ((evaluatedMetrics as readonly string[]).includes(metric)) return null;
+  const guess = nearest(metric, evaluatedMetrics) ?? evaluatedMetrics.find((one) => one.startsWith(metric));
+  return `"${metric}" is not one of ${evaluatedMetrics.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`;
+}
+
+/** The rules of one model that no schema can say: gates, hyperparameters, entry. `path` is where the model stands. */
+export function modelProblems(
+  path: readonly PropertyKey[],
+  model: {
+    entry: string;
+    code: readonly string[];
+    hyperparameters: Readonly<Record<string, unknown>>;
+    gates: readonly Gate[];
+  },
+  classes: readonly string[],
+): RuleProblem[] {
+  const problems: RuleProblem[] = [];
+  const say = (at: PropertyKey[], text: string) =>
+    problems.push({ path: [...path, ...at], text: `${[...path, ...at].map(String).join('.')} ${text}` });
+  for (const [index, gate] of model.gates.entries()) {
+    const problem = metricProblem(gate.metric, classes);
+    if (problem) say(['gates', index, 'metric'], problem);
+  }
+  if (!model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
+    say(['entry'], `"${model.entry}" is matched by none of code: ${model.code.join(', ')}`);
+  }
+  const known = Object.keys(trainerParameters);
+  for (const [name, value] of Object.entries(model.hyperparameters)) {
+    if (Object.hasOwn(trainerParameters, name)) {
+      const problem = trainerParameters[name]!(value);
+      if (problem) say(['hyperparameters', name], `${JSON.stringify(value)} ${problem}`);
+      continue;
+    }
+    // Every other name belongs to the model's own code; one that is nearly the trainer's is a slip.
+    const guess = name.length > 4 ? nearest(name, known) : null;
+    if (guess && !Object.hasOwn(model.hyperparameters, guess)) {
+      say(['hyperparameters', name], `is nearly ${guess}, which the trainer reads — did you mean ${guess}?`);
+    }
+  }
+  return problems;
+}
