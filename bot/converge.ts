@@ -1,4 +1,4 @@
-import { emptyLock, lockFile, type Report } from '../src/index.ts';
+import { emptyLock, type LineProblem, lockFile, type Report } from '../src/index.ts';
 import { countButton, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { renderReturn, returnCursor } from './places.ts';
@@ -11,6 +11,15 @@ import type { BotContext, Facts } from './types.ts';
 export interface Converged {
   model: string;
   standing: ChangePlan['standing']['kind'];
+}
+
+/** The lines `FILE:LINE:COLUMN  what is wrong` of a message. */
+function lineProblems(text: string): LineProblem[] {
+  return [...text.matchAll(/^(\S+?):(\d+):\d+\s+(.+)$/gm)].map(([, path, line, message]) => ({
+    path: path!,
+    line: Number(line),
+    message: message!,
+  }));
 }
 
 async function unreadable(
@@ -36,6 +45,7 @@ async function unreadable(
     description: 'cdl.yaml cannot be read',
     url: null,
     pipeline: null,
+    problems: lineProblems(problem),
   });
 }
 

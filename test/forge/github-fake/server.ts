@@ -105,6 +105,7 @@ export async function startGithubFake(options: {
     const body = JSON.stringify({
       ...payload,
       repository: { full_name: `${state.owner}/${state.name}`, default_branch: 'main' },
+      ...(state.app ? { installation: { id: 77 } } : {}),
     });
     const answer = await fetch(hook.url, {
       method: 'POST',
