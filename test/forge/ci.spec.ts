@@ -84,7 +84,10 @@ describe('the CI job a process runs in', () => {
       branch: 'exp/lr',
       pipeline: '99',
       jobUrl: 'https://github.com/acme/fashion/actions/runs/99',
+      sha: 'b'.repeat(40),
     });
+    // GITHUB_SHA is a test merge there; the workflow says which head it checked out.
+    expect(readCi({ ...github, CDL_SHA: 'c'.repeat(40) })).toMatchObject({ sha: 'c'.repeat(40) });
   });
 
   it('is none on a person’s machine', () => {
