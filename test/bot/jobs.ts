@@ -16,8 +16,10 @@ import {
   type Measure,
   parseProject,
   type Scores,
+  versionKey,
   type Zone,
 } from '../../src/index.ts';
+import { type PackageSource, sourceContents } from '../../src/model/source-files.ts';
 
 // What the jobs of a pipeline leave in the store, without running any: the same for every forge.
 
@@ -56,24 +58,23 @@ async function putCandidate(
   work: Zone,
   code: Digest,
   config: Digest,
+  source: PackageSource,
 ): Promise<{ candidate: Candidate; run: Digest }> {
   const put = async (
     kind: 'dataset' | 'checkpoint' | 'package' | 'run',
     parents: Digest[],
     meta: Record<string, never> | object,
+    contents: Record<string, string | Uint8Array> = { data: `${kind} of ${code}` },
   ) => {
-    const { digest, size } = await work.putBlob(`${kind} of ${code}`);
-    return work.putArtifact({
-      kind,
-      name: 'fashion',
-      files: [{ path: 'data', digest, size }],
-      parents,
-      meta: meta as Record<string, string>,
-    });
+    const files = await Promise.all(
+      Object.entries(contents).map(async ([path, bytes]) => ({ path, ...(await work.putBlob(bytes)) })),
+    );
+    return work.putArtifact({ kind, name: 'fashion', files, parents, meta: meta as Record<string, string> });
   };
+  const weights = { 'model.json': '{}', 'weights.bin': `weights of ${code}` };
   const dataset = await put('dataset', [], {});
-  const checkpoint = await put('checkpoint', [dataset], { code, config });
-  const packaged = await put('package', [checkpoint], {});
+  const checkpoint = await put('checkpoint', [dataset], { code, config }, weights);
+  const packaged = await put('package', [checkpoint], {}, { ...weights, ...(await sourceContents(source)) });
   const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
   const made = await put('run', [checkpoint], { epochs });
   return {
@@ -90,12 +91,17 @@ export async function makeClaim(job: {
   versions: Map<string, number>;
 }): Promise<object> {
   const { work, repository, sha, versions } = job;
-  const config = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`)).models.fashion!;
-  const code = codeDigest(await selectCode(repository, sha, config.code));
-  const { candidate, run: made } = await putCandidate(work, code, configDigest(config));
+  const project = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
+  const config = project.models.fashion!;
+  const { shape, classes } = project.datasets[config.data]!;
+  const files = await selectCode(repository, sha, config.code);
+  const source = { model: 'fashion', files, entry: config.entry, shape, classes };
+  const { candidate, run: made } = await putCandidate(work, codeDigest(files), configDigest(config), source);
   const digest = candidateDigest(candidate);
   const version = versions.get(digest) ?? versions.size + 1;
   versions.set(digest, version);
+  const record = { v: 1, project: project.project, model: 'fashion', version, candidate, run: made };
+  await work.writeRecord(versionKey(project.project, 'fashion', version), record, { ifAbsent: true });
   return { v: 1, candidate, version, run: made };
 }
 
@@ -109,10 +115,11 @@ export async function answerQuestion(job: {
 }): Promise<void> {
   const { trusted, quality, repository, sha, inputs } = job;
   const { cdl_candidate: candidate, cdl_question: question } = inputs as Record<string, Digest>;
+  const environment = String(inputs.cdl_environment ?? 'production');
   const base = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
   const record = await trusted.readRecord(`candidates/${candidate!.slice(7)}.json`);
   const { code } = record!.value as Candidate;
-  const live = (await trusted.readRecord(liveKey('fashion', 'fashion', 'production')))?.value as
+  const live = (await trusted.readRecord(liveKey('fashion', 'fashion', environment)))?.value as
     | LiveState
     | undefined;
   const right = (wanted: Digest) => {
@@ -134,7 +141,7 @@ export async function answerQuestion(job: {
     v: 1,
     project: 'fashion',
     model: 'fashion',
-    environment: 'production',
+    environment,
     isolation: 'network namespace',
     candidate: candidate!,
     baseline: live?.current?.candidate ?? null,

@@ -200,8 +200,12 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   };
 }
 
-/** Builds a world; `database` is shared between worlds, each has its own project there. */
-export async function createBotWorld(database: Database, yaml = projectYaml()): Promise<BotWorld> {
+/** Builds a world; `database` is shared between worlds, each has its own project there. `more`: files of the first commit. */
+export async function createBotWorld(
+  database: Database,
+  yaml = projectYaml(),
+  more: Record<string, string> = {},
+): Promise<BotWorld> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-bot-'));
   const source = join(folder, 'source');
   await mkdir(source);
@@ -210,6 +214,7 @@ export async function createBotWorld(database: Database, yaml = projectYaml()): 
   await git(source, 'config', 'user.email', 'olga@example.com');
   await writeFile(join(source, 'cdl.yaml'), yaml);
   await writeFile(join(source, 'model.ts'), 'first\n');
+  for (const [name, text] of Object.entries(more)) await writeFile(join(source, name), text);
   await git(source, 'add', '.');
   await git(source, 'commit', '-qm', 'start');
   let self: BotWorld | null = null;
