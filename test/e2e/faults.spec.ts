@@ -12,7 +12,7 @@ import { model } from './tiny-project.ts';
 import { endOf, killing, openWorkbench, type Workbench } from './workbench.ts';
 
 /** Far more than it takes: every kill is two processes, on machines that do other things. */
-const timeout = 200_000;
+const timeout = 400_000;
 
 /** States of one project, each the start of the next step: before train, before register, before deploy. */
 let ingested: Workbench;

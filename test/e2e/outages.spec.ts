@@ -7,7 +7,7 @@ import { openStage, type Stage } from './stage.ts';
 import { model } from './tiny-project.ts';
 
 /** Far more than it takes: the bot starts again and again, on machines that do other things. */
-const timeout = 240_000;
+const timeout = 400_000;
 
 let stage: Stage;
 beforeAll(async () => {
@@ -79,7 +79,7 @@ function killAfterEachKindOfWrite(): { stop(): Promise<string[]> } {
 
 /** Looks until it finds something; unlike the rig's own way, a bot that is down at the moment is no failure. */
 async function patiently<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  const until = Date.now() + 60_000;
+  const until = Date.now() + 150_000;
   for (;;) {
     const found = await look().catch(() => null);
     if (found !== null) return found;

@@ -252,7 +252,7 @@ async function createStage(rig: Rig, clone: string, folder: string, log: string[
       return found;
     },
 
-    async until(what, look, seconds = 90) {
+    async until(what, look, seconds = 150) {
       try {
         return await until(rig, what, look, seconds);
       } catch (error) {

@@ -6,7 +6,7 @@ import { openStage, type Stage } from './stage.ts';
 import { model } from './tiny-project.ts';
 
 /** Far more than it takes: pipelines run for real, on machines that do other things. */
-const timeout = 200_000;
+const timeout = 400_000;
 
 let stage: Stage;
 beforeAll(async () => {
