@@ -90,16 +90,17 @@ export function createRuns(options: RunsOptions): Runs {
 
   async function dispatch(ref: string, inputs: Record<string, string>): Promise<Pipeline> {
     const starter = options.starter.rest.actions;
-    const request = { ...where, workflow_id: workflow, ref };
-    let made: { data: unknown; status: number };
+    // Servers that do not name the run they start show the mark in its title.
     const mark = randomUUID();
+    const request = { ...where, workflow_id: workflow, ref, inputs: { ...inputs, cdl_run: mark } };
+    let made: { data: unknown; status: number };
     try {
       // The library's types do not know the parameter yet (docs.github.com, REST, create a workflow dispatch event).
-      const named = { ...request, inputs, return_run_details: true };
+      const named = { ...request, return_run_details: true };
       made = await starter.createWorkflowDispatch(named);
     } catch (error) {
       if (!saysUnknown(error)) throw error;
-      made = await starter.createWorkflowDispatch({ ...request, inputs: { ...inputs, cdl_run: mark } });
+      made = await starter.createWorkflowDispatch(request);
     }
     if (made.status === 204) return findRun(ref, mark);
     const { workflow_run_id, html_url } = read(schema.dispatchSchema, made.data, 'new run');

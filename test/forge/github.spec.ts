@@ -197,11 +197,13 @@ describe.skipIf(!description)('runs on GitHub', () => {
       inputs,
       event: 'workflow_dispatch',
     });
-    fake.state.namesRuns = false;
-    const looked = await forge.runPipeline('main', inputs);
-    fake.state.namesRuns = true;
-    expect(looked.id).toBe(String(fake.state.runs.at(-1)!.id));
-    expect(looked.id).not.toBe(named.id);
+    for (const runDetails of ['refused', 'ignored'] as const) {
+      fake.state.runDetails = runDetails;
+      const looked = await forge.runPipeline('main', inputs);
+      expect(looked.id).toBe(String(fake.state.runs.at(-1)!.id));
+      expect(looked.id).not.toBe(named.id);
+    }
+    fake.state.runDetails = 'named';
   });
 
   it('tell their jobs, of which a failed one is optional when the run succeeded all the same', async () => {

@@ -64,11 +64,11 @@ export const actionRoutes: Record<string, Handler> = {
     if (unknown.length > 0) {
       return { status: 422, body: { message: `Unexpected inputs provided: ${JSON.stringify(unknown)}` } };
     }
-    if (!state.namesRuns && 'return_run_details' in body) {
+    if (state.runDetails === 'refused' && 'return_run_details' in body) {
       return { status: 422, body: { message: '"return_run_details" is not a permitted key.' } };
     }
     const run = await call.dispatch(String(body.ref), inputs, actor);
-    if (!state.namesRuns) return noContent;
+    if (state.runDetails !== 'named') return noContent;
     const page = `${state.web}/${state.owner}/${state.name}/actions/runs/${run.id}`;
     return ok({ workflow_run_id: run.id, run_url: page, html_url: page });
   },

@@ -94,7 +94,7 @@ export async function startGithubFake(options: {
     hooks: [],
     releases: [],
     reviews: [],
-    namesRuns: true,
+    runDetails: 'named',
     mayCheck: true,
     nextId: () => ++ids,
     nextNumber: () => ++numbers,

@@ -141,8 +141,8 @@ export interface FakeState {
   hooks: FakeHook[];
   releases: FakeRelease[];
   reviews: FakeReview[];
-  /** The workflow names the run it starts (`return_run_details`); Enterprise Servers do not yet. */
-  namesRuns: boolean;
+  /** What `return_run_details` does: names the run that was started, is ignored, or is refused (Enterprise Servers). */
+  runDetails: 'named' | 'ignored' | 'refused';
   /** The app may write check runs. */
   mayCheck: boolean;
   nextId(): number;
