@@ -1,24 +1,33 @@
+import { z } from 'zod';
 import {
   type Artifact,
   type Candidate,
   type Claim,
   candidateDigest,
   candidateKey,
+  candidateSchema,
   claimKey,
   claimPath,
   claimSchema,
   codeDigest,
   configDigest,
+  type DatasetConfig,
   type Digest,
   entryCandidate,
+  filesFromSource,
   type LiveState,
   type Lock,
   lockEntry,
   type ModelConfig,
+  packageProblems,
   UserError,
+  versionKey,
   type Zone,
 } from '../src/index.ts';
 import type { CheckedClaim, HeadPipeline, Sources } from './types.ts';
+
+/** A registry record, as far as it is looked at here. */
+const registeredSchema = z.object({ candidate: candidateSchema });
 
 /** The first verified claim of a candidate; null when there was none. */
 export async function readClaim(trusted: Zone, candidate: Digest): Promise<Claim | null> {
@@ -53,6 +62,7 @@ async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> 
 async function artifactProblems(
   work: Zone,
   candidate: Candidate,
+  fromSource: (() => Promise<Record<string, Digest>>) | null,
 ): Promise<{ problems: string[]; bytes: number }> {
   const problems: string[] = [];
   const expect = async (digest: Digest, kind: Artifact['kind'], parent: Digest | null) => {
@@ -70,6 +80,14 @@ async function artifactProblems(
   const packaged = await expect(candidate.package, 'package', candidate.checkpoint);
   const checkpoint = await expect(candidate.checkpoint, 'checkpoint', candidate.dataset);
   await expect(candidate.dataset, 'dataset', null);
+  if (packaged && checkpoint && fromSource) {
+    const made = await fromSource().catch((error: unknown) => {
+      if (error instanceof UserError) return error;
+      throw error;
+    });
+    if (made instanceof UserError) problems.push(`the code of the commit makes no package: ${made.message}`);
+    else problems.push(...packageProblems(packaged.files, checkpoint.files, made));
+  }
   for (const [name, wanted] of [
     ['code', candidate.code],
     ['config', candidate.config],
@@ -79,6 +97,38 @@ async function artifactProblems(
       problems.push(`the checkpoint was trained with other ${name}`);
   }
   return { problems, bytes: packaged?.files.reduce((sum, file) => sum + file.size, 0) ?? 0 };
+}
+
+/** Whether the registry gave this candidate, from this run, the number the claim names. */
+async function versionProblems(work: Zone, project: string, claim: Claim): Promise<string[]> {
+  const { candidate, version } = claim;
+  const record = await work.readRecord(versionKey(project, candidate.model, version));
+  const parsed = registeredSchema.safeParse(record?.value);
+  if (!parsed.success) return [`the registry has no version ${version} of ${candidate.model}`];
+  if (candidateDigest(parsed.data.candidate) === candidateDigest(candidate)) return [];
+  return [`version ${version} of ${candidate.model} in the registry is another candidate`];
+}
+
+/** What a package of this commit must hold besides the weights; the work zone's word for it is not taken. */
+async function remakeFiles(
+  sources: Sources,
+  input: {
+    commit: string;
+    model: string;
+    config: ModelConfig;
+    data: Pick<DatasetConfig, 'shape' | 'classes'>;
+  },
+): Promise<Record<string, Digest>> {
+  const { config, data } = input;
+  const [selected, tree] = await Promise.all([
+    sources.mirror.codeFiles(input.commit, config.code),
+    sources.mirror.readTree(input.commit),
+  ]);
+  const oids = new Map(tree.map((file) => [file.path, file.oid]));
+  const files = await Promise.all(
+    selected.map(async ({ path }) => ({ path, bytes: await sources.mirror.readBlob(oids.get(path)!) })),
+  );
+  return filesFromSource({ model: input.model, files, entry: config.entry, ...data });
 }
 
 /**
@@ -92,6 +142,9 @@ export async function checkClaim(
     commit: string;
     model: string;
     config: ModelConfig;
+    data: Pick<DatasetConfig, 'shape' | 'classes'>;
+    /** Name of the project in cdl.yaml. */
+    project: string;
     lock: Lock;
     environment: string;
     /** The lock alone says what is proposed: an entry that is copied to another environment. */
@@ -131,11 +184,14 @@ export async function checkClaim(
   if (candidate.code !== code) problems.push('code: the claim names other files than the commit has');
   if (candidate.config !== configDigest(config))
     problems.push('config: the claim names another configuration');
-  const artifacts = await artifactProblems(sources.work, candidate);
-  problems.push(...artifacts.problems);
-  if (problems.length > 0) return { kind: 'wrong', problems };
   const digest = candidateDigest(candidate);
   const recorded = (await sources.trusted.readRecord(candidateKey(digest))) !== null;
+  // Once is enough: what stands in the trusted zone was made again from its commit before it was put there.
+  const remake = recorded ? null : () => remakeFiles(sources, input);
+  const artifacts = await artifactProblems(sources.work, candidate, remake);
+  problems.push(...artifacts.problems);
+  if (!recorded) problems.push(...(await versionProblems(sources.work, input.project, claim)));
+  if (problems.length > 0) return { kind: 'wrong', problems };
   // The first claim wins, so that version and run in the lock do not depend on who asked last.
   const kept = recorded ? await readClaim(sources.trusted, digest) : null;
   return {

@@ -245,6 +245,8 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         commit: change.head,
         model,
         config,
+        data: headProject.project.datasets[config.data]!,
+        project: headProject.project.project,
         lock: headLock.lock,
         environment,
         lockOnly: !isFirst || returns !== null,

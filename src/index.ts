@@ -18,6 +18,7 @@ export { planDeployment } from './deploy/plan.ts';
 export type { Plan } from './deploy/types.ts';
 export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';
+export { filesFromSource, type PackageSource, packageProblems } from './model/source-files.ts';
 export { drawChart } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';
 export { codeSpan, escapeInline } from './report/escape.ts';

@@ -208,7 +208,8 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       return found === null ? null : toPipeline(read(schema.pipelineSchema, found, `pipeline ${id}`));
     },
     async cancelPipeline(id) {
-      await api.Pipelines.cancel(project, Number(id));
+      // Pipelines of a protected branch are the evaluating identity's to stop.
+      await evaluator.Pipelines.cancel(project, Number(id));
     },
     async changePipelines(change) {
       const found: unknown = await api.MergeRequests.allPipelines(project, change);

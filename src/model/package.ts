@@ -30,6 +30,11 @@ export async function buildPackage(parts: PackageParts): Promise<string[]> {
     await copyFile(join(checkpointFolder, name), join(folder, name));
   }
   await writeFile(join(folder, 'code.mjs'), code);
-  await writeFile(join(folder, 'signature.json'), `${canonicalJson(manifest)}\n`);
+  await writeFile(join(folder, 'signature.json'), encodeManifest(manifest));
   return [...copied, 'code.mjs', 'signature.json'].sort();
+}
+
+/** The bytes of `signature.json`. */
+export function encodeManifest(manifest: object): string {
+  return `${canonicalJson(manifest)}\n`;
 }

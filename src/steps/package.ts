@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
+import { bundleModel } from '../model/bundle.ts';
 import { buildPackage } from '../model/package.ts';
-import { bundleModel } from './bundle.ts';
+import { classifierManifest } from '../model/source-files.ts';
 import { handedOn, modelOf, modelParameter } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -47,19 +48,7 @@ export const packageStep: Step<typeof params> = {
     const bytes = await buildPackage({
       checkpointFolder: weights,
       code: await bundleModel(folder, config.entry),
-      manifest: {
-        v: 1,
-        model,
-        runtime: 'tfjs',
-        signature: {
-          inputs: [{ name: 'input', datatype: 'UINT8', shape: [-1, ...data.shape] }],
-          outputs: [
-            { name: 'probabilities', datatype: 'FP32', shape: [-1, data.classes.length] },
-            { name: 'label', datatype: 'BYTES', shape: [-1] },
-          ],
-          classes: data.classes,
-        },
-      },
+      manifest: classifierManifest({ model, shape: data.shape, classes: data.classes }),
       folder: target,
     });
     const files = await Promise.all(

@@ -142,7 +142,7 @@ describe('a good change', () => {
     await settle(world, change);
     expect((await factsOf(world, change)).review).toBe(review);
     expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
-    await world.push('ada', 'exp/a', { 'model.ts': 'good, but different\n' });
+    await world.push('ada', 'exp/a', { 'model.ts': 'good, different\n' });
     await settle(world, change);
     expect(world.statuses(change)['cdl/fashion']).toContain('waiting for approval (0 of 1');
     expect(world.comments(change)[0]).toContain(`approval of ${shortDigest(review)} by vera is void`);
@@ -256,7 +256,7 @@ describe('who may decide', () => {
     await answer(world, 'vera', change, '/reject train "more epochs"');
     await settle(world, change);
     expect(world.statuses(change)['cdl/fashion']).toBe('failed: sent back to train: more epochs');
-    await world.push('ada', 'exp/a', { 'model.ts': 'more epochs\n' });
+    await world.push('ada', 'exp/a', { 'model.ts': 'more, epochs\n' });
     await settle(world, change);
     expect(world.statuses(change)['cdl/fashion']).toContain('waiting for approval');
   });

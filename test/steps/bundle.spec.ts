@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { bundleModel } from '../../src/steps/bundle.ts';
+import { bundleModel } from '../../src/model/bundle.ts';
 import { modelCode } from './project.ts';
 
 const folders: string[] = [];

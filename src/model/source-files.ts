@@ -1,0 +1,90 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type Digest, digestBytes } from '../core/digest.ts';
+import { bundleModel } from './bundle.ts';
+import { encodeManifest } from './package.ts';
+
+/** What of a commit decides about a package, besides the weights. */
+export interface PackageSource {
+  model: string;
+  /** The model's code with its bytes, as `code:` selects it. */
+  files: readonly { path: string; bytes: Uint8Array }[];
+  entry: string;
+  /** Of one item. */
+  shape: readonly number[];
+  classes: readonly string[];
+}
+
+/** The content of `signature.json` for a classifier of raw byte items (see `PackageManifest` of the serving layer). */
+export function classifierManifest(source: Pick<PackageSource, 'model' | 'shape' | 'classes'>) {
+  return {
+    v: 1 as const,
+    model: source.model,
+    runtime: 'tfjs' as const,
+    signature: {
+      inputs: [{ name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }],
+      outputs: [
+        { name: 'probabilities', datatype: 'FP32' as const, shape: [-1, source.classes.length] },
+        { name: 'label', datatype: 'BYTES' as const, shape: [-1] },
+      ],
+      classes: [...source.classes],
+    },
+  };
+}
+
+/**
+ * The files of a package that follow from the commit alone. Throws UserError code-invalid when the code does not bundle.
+ */
+export async function sourceContents(source: PackageSource): Promise<Record<string, string>> {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-source-'));
+  try {
+    for (const file of source.files) {
+      const path = join(folder, file.path);
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, file.bytes);
+    }
+    return {
+      'code.mjs': await bundleModel(folder, source.entry),
+      'signature.json': encodeManifest(classifierManifest(source)),
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The digests of {@link sourceContents}: whoever reviews a candidate makes the files again instead of believing the job
+ * that says it did.
+ */
+export async function filesFromSource(source: PackageSource): Promise<Record<string, Digest>> {
+  const contents = await sourceContents(source);
+  return Object.fromEntries(Object.entries(contents).map(([path, text]) => [path, digestBytes(text)]));
+}
+
+/**
+ * What is wrong with the files of a package, given those of its checkpoint and those that {@link filesFromSource} made:
+ * it must hold exactly these. Empty when nothing is.
+ */
+export function packageProblems(
+  packaged: readonly { path: string; digest: Digest }[],
+  checkpoint: readonly { path: string; digest: Digest }[],
+  fromSource: Readonly<Record<string, Digest>>,
+): string[] {
+  const expected = new Map(Object.entries(fromSource));
+  for (const name of ['model.json', 'weights.bin']) {
+    const file = checkpoint.find((one) => one.path === name);
+    if (file) expected.set(name, file.digest);
+  }
+  const problems: string[] = [];
+  for (const { path, digest } of packaged) {
+    const wanted = expected.get(path);
+    if (wanted === undefined)
+      problems.push(`the package holds ${path}, which neither commit nor checkpoint has`);
+    else if (wanted !== digest)
+      problems.push(`${path} of the package is not what the commit and the checkpoint make`);
+    expected.delete(path);
+  }
+  for (const path of expected.keys()) problems.push(`the package lacks ${path}`);
+  return problems;
+}
