@@ -63,7 +63,8 @@ export function countingApprovals(facts: Facts): Approval[] {
 
 function judged(facts: Facts): Standing {
   const required = facts.rules!.project.approvals.required;
-  const approved = standingApproval(facts);
+  const signed = standingApproval(facts);
+  const approved = signed && !withdrawalOf(facts, signed) ? signed : null;
   const enough = approved !== null || countingApprovals(facts).length >= required;
   const passed = facts.answer!.evaluation.verdict !== 'fail';
   return { kind: 'judged', gateOpen: passed || enough, approved, enough };
@@ -185,10 +186,29 @@ function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'
   return text === facts.lock.text ? null : { text, entry };
 }
 
+/**
+ * Takes an approval back that would not be given now: somebody sent the change back, the rules about who decides are
+ * others, or who approved may no longer. Not for a merged change: what is live is taken back by a change of its own.
+ */
+function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] {
+  if (facts.change.state !== 'open') return null;
+  const policy = policyDigest(facts.rules!.project);
+  const gone = facts.lapsed.some(({ approval }) =>
+    approved.approvers.some((one) => one.id === approval.userId),
+  );
+  const short = countingApprovals(facts).length < facts.rules!.project.approvals.required;
+  if (!facts.rejection && approved.policy === policy && !(gone && short)) return null;
+  const { seq: _seq, prev: _prev, time: _time, override: _override, ...said } = approved;
+  return { ...said, decision: 'revoked', approvers: [], policy, change: changeName(facts.change) };
+}
+
 function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
   const { claim, answer, plan, change, rules } = facts;
-  if (standing.kind !== 'judged' || standing.approved || !standing.enough || facts.rejection) return null;
-  if (facts.paused) return null;
+  if (standing.kind !== 'judged' || facts.paused) return null;
+  const signed = standingApproval(facts);
+  const withdrawal = signed && withdrawalOf(facts, signed);
+  if (withdrawal) return withdrawal;
+  if (standing.approved || !standing.enough || facts.rejection) return null;
   if (claim.kind !== 'verified' || !answer || !plan || !rules || change.draft || change.state === 'closed') {
     return null;
   }

@@ -203,7 +203,7 @@ describe('the plan for a change', () => {
     expect(done).toEqual(does);
   });
 
-  it('asks on the default branch, naming candidate and question, and on the branch only if that says so', () => {
+  it('asks on the default branch, naming candidate and question', () => {
     const facts = factsWith({ answer: null, review: null });
     const { evaluate } = planChange(facts);
     expect(evaluate).toMatchObject({
@@ -217,9 +217,32 @@ describe('the plan for a change', () => {
         cdl_question: good.question,
       },
     });
+  });
+
+  it('takes a signed approval back when the change is sent back, the rules change, or who approved may no longer', () => {
+    const approval = approvalOf(good, 'vera');
+    const first = planChange(factsWith({ approvals: [approval] })).decision!;
+    const signed = { ...first, seq: 1, prev: null, time: '2026-01-01T00:00:00.000Z' };
+    const approved = { approvals: [approval], decisions: [signed] };
+    const of = (more: Partial<Facts>) => planChange(factsWith({ ...approved, ...more }));
+    expect(of({})).toMatchObject({ decision: null, status: { state: 'success' } });
+
+    expect(of({ rejection })).toMatchObject({
+      decision: { decision: 'revoked' },
+      status: { state: 'failed' },
+    });
+    const demoted = of({ approvals: [], lapsed: [{ approval, why: 'has the role no more' }] });
+    expect(demoted).toMatchObject({ decision: { decision: 'revoked' }, status: { state: 'pending' } });
     const { project, model } = good.rules!;
-    const small = { project: { ...project, evaluate: { where: 'branch' as const } }, model };
-    expect(planChange(factsWith({ answer: null, review: null, rules: small })).evaluate?.ref).toBe('exp/a');
+    const stricter = { project: { ...project, approvals: { ...project.approvals, required: 2 } }, model };
+    expect(of({ rules: stricter }).decision).toMatchObject({
+      decision: 'revoked',
+      candidate: signed.candidate,
+      approvers: [],
+    });
+
+    // What was merged is live or about to be: only a change of its own takes it back.
+    expect(of({ rejection, change: { ...open, state: 'merged' } }).decision).toBeNull();
   });
 
   it('once carried out is not made again', () => {
