@@ -40,6 +40,7 @@ import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
+import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
@@ -201,7 +202,10 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
         try {
           await runTask(context, database, task, isolated, log);
           metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
-          if (await context.state.cursor(letter)) await context.state.setCursor(letter, '');
+          if (await context.state.cursor(letter)) {
+            if (task.kind === 'change') await reportRecovery(context, task.change);
+            await context.state.setCursor(letter, '');
+          }
         } catch (error) {
           const { code, message } = describeError(error);
           // What another service could not do now is tried again; anything else would only fail the same way.
@@ -213,6 +217,11 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
           }
           // Kept as a dead letter and told once: reconciling comes by again and again.
           if ((await context.state.cursor(letter)) === message) return;
+          if (task.kind === 'change') {
+            await reportTrouble(context, task.change, error).catch((second: unknown) =>
+              log.warn({ project, task }, `the trouble could not be told: ${describeError(second).message}`),
+            );
+          }
           log.error({ project, task, code }, message);
           await context.state.setCursor(letter, message);
         }

@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+import { reportRecovery, reportTrouble } from '../../bot/trouble.ts';
+import { type Report, renderMarkdown, UserError } from '../../src/index.ts';
+
+const told = async (work: (context: Parameters<typeof reportTrouble>[0]) => Promise<void>) => {
+  const said: { change: number; key: string; text: string }[] = [];
+  const effects = {
+    comment: async (change: number, key: string, report: Report) => {
+      said.push({ change, key, text: renderMarkdown(report) });
+    },
+  };
+  await work({ effects } as never);
+  return said;
+};
+
+describe('what a change hears of the bot being stuck', () => {
+  it('is the message and the next step, in one comment that later says it goes on', async () => {
+    const error = new UserError(
+      'forge-denied',
+      'POST /pipeline: 400 Pipeline filtered out by workflow rules',
+    );
+    const [stuck] = await told((context) => reportTrouble(context, 7, error));
+    expect(stuck).toMatchObject({ change: 7, key: 'trouble' });
+    expect(stuck!.text).toContain('Pipeline filtered out by workflow rules');
+    expect(stuck!.text).toContain('check that the token is valid');
+    const [better] = await told((context) => reportRecovery(context, 7));
+    expect(better).toMatchObject({ change: 7, key: 'trouble' });
+    expect(better!.text).toContain('goes on');
+  });
+
+  it('holds no trace and no inner message of a bug', async () => {
+    const [stuck] = await told((context) =>
+      reportTrouble(context, 7, new TypeError('x.secret is undefined')),
+    );
+    expect(stuck!.text).not.toMatch(/secret|TypeError|at /);
+    expect(stuck!.text).toContain('log of the bot');
+  });
+});
