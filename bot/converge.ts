@@ -1,6 +1,7 @@
-import { emptyLock, type LineProblem, lockFile, type Report } from '../src/index.ts';
+import { type Digest, emptyLock, type LineProblem, lockFile, type Report } from '../src/index.ts';
 import { countButton, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
+import { readBackground } from './history.ts';
 import { renderReturn, returnCursor } from './places.ts';
 import { type ChangePlan, planChange } from './plan.ts';
 import { type ReadChange, readChange } from './read.ts';
@@ -49,6 +50,23 @@ async function unreadable(
   });
 }
 
+/** Stops the evaluation of an earlier state of the change: its answer would be about something nobody proposes any more. */
+async function cancelSuperseded(context: BotContext, facts: Facts): Promise<void> {
+  const { state, effects, forge } = context;
+  const name = `asking/${facts.change.id}/${facts.model}/${facts.environment}`;
+  const asking = facts.answer ? '' : (facts.question ?? '');
+  const before = (await state.cursor(name)) ?? '';
+  if (before === asking) return;
+  // While a new head's pipeline runs there is no question yet; the old one stays on the list until there is.
+  if (asking === '' && !facts.answer) return;
+  const run = before === '' || before === facts.question ? null : await state.evaluationRun(before as Digest);
+  const pipeline = run ? await forge.getPipeline(run.pipeline) : null;
+  if (pipeline && (pipeline.state === 'running' || pipeline.state === 'waiting')) {
+    await effects.cancelEvaluation(pipeline.id);
+  }
+  await effects.setCursor(name, asking);
+}
+
 async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promise<void> {
   const { effects } = context;
   const { change, claim, model } = facts;
@@ -63,7 +81,11 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   }
   // First the decision, then the words about it: nobody reads "approved" before it is.
   if (plan.decision) await effects.appendDecision(plan.decision);
-  await effects.comment(change.id, reportKey(facts), buildReport(facts, plan));
+  await cancelSuperseded(context, facts);
+  const background = await readBackground(context, facts);
+  // A draft is somebody's desk: the status tells how it stands, and /status more.
+  const isQuiet = change.draft && change.state === 'open';
+  if (!isQuiet) await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
   if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
     await effects.setCursor(shownCursor(facts), facts.review);
   }

@@ -15,6 +15,7 @@ import {
   signDecision,
   signHead,
   UpstreamError,
+  UserError,
 } from '../src/index.ts';
 import { readDecisions } from './read.ts';
 import type { BotContext, Effects, Task } from './types.ts';
@@ -114,6 +115,18 @@ export function createEffects(
         return;
       }
       throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
+    },
+    async release(release) {
+      await forge.ensureRelease(release);
+    },
+    async cancelEvaluation(pipeline) {
+      try {
+        await forge.cancelPipeline(pipeline);
+      } catch (error) {
+        // It ended by itself, or it is not ours to stop: then it only costs its time.
+        const isRefused = error instanceof UpstreamError && !error.retryable;
+        if (!isRefused && !(error instanceof UserError)) throw error;
+      }
     },
     async openRevert(revert) {
       await mirror.ensureBranch(revert.branch, revert.from);

@@ -12,6 +12,7 @@ import {
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
 import { lockAt, projectAt, readDecisions, readLive } from './read.ts';
+import { releasePromoted } from './release.ts';
 import type { BotContext } from './types.ts';
 
 /** What the live record and the decisions of an environment call for. */
@@ -48,6 +49,10 @@ export function planPromotion(
       plan.decisions.push({ ...without(last), decision: 'promoted' });
       plan.changes.push(...changeNumber(last.change));
     }
+  }
+  if (live?.transition) {
+    const last = lastAbout(live.transition);
+    if (last) plan.changes.push(...changeNumber(last.change));
   }
   const { failed } = live ?? { failed: null };
   if (failed && failed.candidate !== live?.current?.candidate) {
@@ -124,6 +129,14 @@ export async function convergeBranch(context: BotContext): Promise<void> {
       for (const decision of plan.decisions) await effects.appendDecision(decision);
       if (plan.revert && problem === null) {
         await revert(context, { model, environment, branch, tip, lock }, plan.revert);
+      }
+      const promoted = live?.current
+        ? [...decisions, ...plan.decisions].findLast(
+            (one) => one.candidate === live.current!.candidate && one.evaluation === live.current!.evaluation,
+          )
+        : undefined;
+      if (promoted?.decision === 'promoted') {
+        await releasePromoted(context, { model, environment, live: live!.current!, decision: promoted });
       }
       for (const change of plan.changes) await effects.enqueue({ kind: 'change', change });
       const name = `live/${model}/${environment}`;

@@ -4,12 +4,15 @@ import {
   type Digest,
   type Evaluation,
   type Measure,
+  planDeployment,
   type Report,
   selfApproval,
   shortDigest,
   type Verdict,
 } from '../src/index.ts';
 import { approveLine } from './commands/line.ts';
+import { diffLines } from './diff.ts';
+import type { Background } from './history.ts';
 import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
 import type { Facts } from './types.ts';
 
@@ -94,6 +97,7 @@ function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] {
 function planBlocks(facts: Facts): Block[] {
   const { plan } = facts;
   if (!plan) return [];
+  const difference = manifestDiff(facts);
   return [
     { kind: 'heading', text: `Deployment to ${plan.environment}` },
     {
@@ -106,12 +110,83 @@ function planBlocks(facts: Facts): Block[] {
         ['package', `${number(plan.bytes)} bytes to move`],
       ],
     },
+    ...(difference
+      ? ([
+          {
+            kind: 'details',
+            summary: 'What changes in the manifest',
+            blocks: [{ kind: 'code', language: 'diff', text: difference }],
+          },
+        ] satisfies Block[])
+      : []),
     {
       kind: 'details',
       summary: 'Manifest',
       blocks: [{ kind: 'code', language: 'yaml', text: plan.manifest }],
     },
   ];
+}
+
+/** Earlier states of the change, folded: what they were and how they did. */
+function historyBlocks(history: Background['history']): Block[] {
+  if (history.length === 0) return [];
+  return [
+    {
+      kind: 'details',
+      summary: `Earlier states of this change (${history.length})`,
+      blocks: [
+        {
+          kind: 'table',
+          head: ['report', 'version', 'verdict', 'metric', 'value'],
+          align: ['left', 'right', 'left', 'left', 'right'],
+          rows: history.map((one) => [
+            one.review,
+            String(one.version),
+            one.verdict,
+            one.metric,
+            one.value === null ? '–' : number(one.value),
+          ]),
+        },
+      ],
+    },
+  ];
+}
+
+/** What training took, as far as the run tells. */
+function cost(facts: Facts, seconds: number | null): [string, string][] {
+  if (seconds === null) return [];
+  const { gpu } = facts.headProject.models[facts.model]!.resources.train;
+  const time = `${seconds.toFixed(1)} s`;
+  return [['training', gpu > 0 ? `${time} on ${gpu} GPU: ${(seconds * gpu).toFixed(1)} GPU-seconds` : time]];
+}
+
+/** The manifest as it would be alone, against that of what is live; null when nothing is, or both are alike. */
+function manifestDiff(facts: Facts): string | null {
+  const { plan, live, rules, model, environment, project } = facts;
+  const now = live?.current;
+  const config = rules?.model.environments[environment];
+  if (!plan || !now || !config || now.candidate === plan.to) return null;
+  const alone = { project, model, environment, from: null, fromPackage: null };
+  const before = planDeployment({
+    ...alone,
+    to: now.candidate,
+    package: now.package,
+    version: now.version,
+    bytes: 0,
+    environmentConfig: config,
+    resources: rules.model.resources.serve,
+  });
+  const head = facts.headProject.models[model]!;
+  const after = planDeployment({
+    ...alone,
+    to: plan.to,
+    package: plan.package,
+    version: plan.version,
+    bytes: 0,
+    environmentConfig: head.environments[environment]!,
+    resources: head.resources.serve,
+  });
+  return diffLines(before.manifest, after.manifest) || null;
 }
 
 /** Things a reviewer must know before trusting the numbers. */
@@ -249,6 +324,12 @@ function outcome(facts: Facts): { verdict: Verdict; summary: string } {
       summary: `The deployment of ${label} was taken back: ${reason}. What was live before serves.`,
     };
   }
+  if (live?.transition?.candidate === claim.digest) {
+    return {
+      verdict: 'pass',
+      summary: `${label} is on its way to ${facts.environment} since ${live.transition.since}: traffic moves step by step.`,
+    };
+  }
   if (live?.current?.candidate === claim.digest)
     return { verdict: 'pass', summary: `${label} is deployed to ${facts.environment}.` };
   if (last?.decision === 'approved')
@@ -346,7 +427,11 @@ function lineage(facts: Facts): Record<string, Digest> {
 }
 
 /** The report about one model of a change, as data. Pure. */
-export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): Report {
+export function buildReport(
+  facts: Facts,
+  plan: Pick<ChangePlan, 'standing'>,
+  background: Background = { history: [], seconds: null },
+): Report {
   const { standing } = plan;
   const { claim, answer, pipeline } = facts;
   const { verdict, summary } = headline(facts, standing);
@@ -372,6 +457,7 @@ export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): R
     blocks.push({ kind: 'heading', text: 'Evaluation' }, ...evaluationBlocks(facts, answer.evaluation));
     blocks.push(...planBlocks(facts));
   }
+  blocks.push(...historyBlocks(background.history));
   const { requirements } = facts.headProject;
   blocks.push({
     kind: 'details',
@@ -385,6 +471,7 @@ export function buildReport(facts: Facts, plan: Pick<ChangePlan, 'standing'>): R
           ['metrics that matter', requirements.metrics.join(', ') || '–'],
           ['constraints', requirements.constraints.join('; ') || '–'],
           ['change', changeName(facts.change)],
+          ...cost(facts, background.seconds),
         ],
       },
     ],

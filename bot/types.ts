@@ -127,6 +127,9 @@ export interface Effects {
     title: string;
     description: string;
   }): Promise<void>;
+  release(release: { tag: string; commit: string; title: string; description: string }): Promise<void>;
+  /** Stops an evaluation nobody waits for any more; one that cannot be stopped goes on. */
+  cancelEvaluation(pipeline: string): Promise<void>;
   enqueue(task: Task): Promise<void>;
   setCursor(name: string, value: string): Promise<void>;
 }

@@ -6,7 +6,7 @@ export type Subject = Call['models'][number];
 
 /** Text of a person inside a code span: one line, without what would end the span, and short. */
 export function quoted(text: string): string {
-  const line = [...text.replace(/[\s\p{Cc}]+/gu, ' ').replaceAll('`', 'ʼ')].slice(0, 80).join('');
+  const line = [...text.replace(/[\s\p{Cc}]+/gu, ' ').replaceAll('`', 'ʼ')].slice(0, 200).join('');
   return `\`${line || ' '}\``;
 }
 

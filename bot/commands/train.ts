@@ -1,8 +1,8 @@
-import { nearest, projectFile } from '../../src/index.ts';
+import { nearest, projectFile, UserError } from '../../src/index.ts';
 import { setHyperparameters } from '../edit.ts';
 import { permitMember } from './permission.ts';
 import { movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
-import type { Command, Tools } from './types.ts';
+import type { Command, Committed, Tools } from './types.ts';
 
 /** Changes hyperparameters by a commit to cdl.yaml of the change's branch, which trains anew. */
 export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
@@ -45,13 +45,23 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
     const trial = setHyperparameters(headProject, model, values);
     if ('problem' in trial) return { emoji: 'confused', text: `${trial.problem} Nothing was changed.` };
     const list = Object.entries(trial.values).map(([key, value]) => `${key}=${String(value)}`);
-    const done = await tools.editFile(
-      call.change,
-      projectFile,
-      (text) => trial.apply(text),
-      `train(${model}): ${list.join(' ')}`,
-      permission.person,
-    );
+    let done: Committed;
+    try {
+      done = await tools.editFile(
+        call.change,
+        projectFile,
+        (text) => trial.apply(text),
+        `train(${model}): ${list.join(' ')}`,
+        permission.person,
+      );
+    } catch (error) {
+      if (!(error instanceof UserError) || error.code !== 'config-invalid') throw error;
+      const problems = error.message.split('\n').slice(0, 5).map(quoted).join('\n- ');
+      return {
+        emoji: 'confused',
+        text: `\`cdl.yaml\` would not be valid then, so nothing was changed:\n\n- ${problems}`,
+      };
+    }
     if (done === 'moved') return movedAnswer;
     if (done === 'same') {
       return {

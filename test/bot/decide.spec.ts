@@ -368,3 +368,56 @@ describe('the way of an entry', () => {
     expect(await answer('vera', first, '/promote production')).toContain('has version 1 already');
   });
 });
+
+describe('what people are told', () => {
+  it('is nothing but the status while the change is a draft, and the earlier states once it is none', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a', 'Draft: Better');
+    await settle(change);
+    expect(world.comments(change)).toEqual([]);
+    expect(world.statuses(change)['cdl/fashion']).toContain('waiting for approval');
+    await world.api('ada', 'PUT', `merge_requests/${change}`, { title: 'Better' });
+    await settle(change);
+    const [first] = await factsOf(change);
+    expect(world.comments(change)[0]).not.toContain('Earlier states');
+    await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    await settle(change);
+    expect(world.comments(change)).toHaveLength(1);
+    expect(world.comments(change)[0]).toContain('Earlier states of this change (1)');
+    expect(world.comments(change)[0]).toContain(shortDigest(first!.review!));
+  });
+
+  it('is a release for what was promoted, once, and what changes in the manifest for the next', async () => {
+    world = await createBotWorld(database);
+    await release('one\n', 'exp/a');
+    const { releases } = world.project;
+    expect([...releases.keys()]).toEqual(['model/fashion/v1']);
+    const { description } = releases.get('model/fashion/v1')!;
+    expect(description).toContain('vera (validator)');
+    expect(description).toContain('accuracy');
+    const made = { ...releases.get('model/fashion/v1')! };
+    await convergeBranch(world.context);
+    expect(releases.get('model/fashion/v1')).toEqual(made);
+    const next = await propose('two\n', 'exp/b');
+    expect(world.comments(next)[0]).toContain('What changes in the manifest');
+  });
+
+  it('is not the answer of an evaluation that nobody waits for: it is stopped when the content moved on', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    const change = await world.openChange('exp/a');
+    await convergeChange(world.context, change, false);
+    await world.sandbox.settled();
+    const [facts] = await factsOf(change);
+    await world.trusted.store.delete(`trusted/records/${evaluationKey(facts!.question!)}.json`);
+    const first = [...world.project.pipelines.values()].find((one) => one.source === 'api')!;
+    first.status = 'running';
+    await convergeChange(world.context, change, false);
+    expect(first.status).toBe('running');
+    await world.push('ada', 'exp/a', { 'model.ts': 'two\n' });
+    await settle(change);
+    expect(first.status).toBe('canceled');
+    expect(world.statuses(change)['cdl/fashion']).toContain('waiting for approval');
+  });
+});

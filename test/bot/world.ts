@@ -190,7 +190,10 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
       return { kind: 'created', pipeline };
     },
     statusSet: () => {},
-    cancelPipeline: async () => refuse(),
+    async cancelPipeline(_project, pipeline) {
+      pipeline.status = 'canceled';
+      return pipeline;
+    },
     retryPipeline: async () => refuse(),
     cancelJob: async () => refuse(),
     retryJob: async () => refuse(),

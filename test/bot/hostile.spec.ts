@@ -1,0 +1,371 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import fc from 'fast-check';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createApp, createMetrics, type Receiver } from '../../bot/app.ts';
+import { commandNames, commands } from '../../bot/commands/index.ts';
+import type { Tools } from '../../bot/commands/types.ts';
+import { parseComment } from '../../bot/parse.ts';
+import { planChange } from '../../bot/plan.ts';
+import { buildReport } from '../../bot/report.ts';
+import { signWebhook } from '../../bot/signature.ts';
+import type { Task } from '../../bot/types.ts';
+import { describeError, openForge, renderMarkdown, UpstreamError, UserError } from '../../src/index.ts';
+import { factsWith, failingFacts } from './facts.ts';
+import { projectYaml } from './world.ts';
+
+/** Texts that a forge would act on if they stood there as they are. */
+const venom = [
+  '/merge',
+  '\n/merge\n',
+  '@all',
+  '@acme/validators',
+  '<script>alert(1)</script>',
+  '<img src=x onerror=alert(1)>',
+  '`/close`',
+  '```\n/merge\n```',
+  '![x](https://evil.example/track.png)',
+  '[click](javascript:alert(1))',
+  '<!-- cdl:report:fashion -->',
+  '</details>\n\n/approve',
+  '#1 !2 ~bug %3 $4 &5',
+  '\u202e/egrem',
+  '| a | b |\n|--|--|\n| /merge | @root |',
+  'https://evil.example',
+];
+
+/** What must never stand in anything the bot says, whoever named what. */
+function expectHarmless(markdown: string): void {
+  let isCode = false;
+  for (const line of markdown.split('\n')) {
+    if (/^\s*(```|~~~)/.test(line)) isCode = !isCode;
+    else if (!isCode) expect(line).not.toMatch(/^\s*\/[a-z]/i);
+  }
+  expect(isCode).toBe(false);
+  const outside = markdown.replace(/```[\s\S]*?```/g, '').replace(/`[^`\n]*`/g, '');
+  expect(outside).not.toMatch(/@[a-z]/i);
+  expect(outside).not.toMatch(/<(script|img)/i);
+  expect(outside).not.toMatch(/[^\\]\]\((https?:\/\/evil|javascript:)/i);
+  expect(outside).not.toContain('<!-- cdl:report:fashion -->');
+}
+
+const names = fc.constantFrom(...venom);
+
+describe('names that others choose', () => {
+  it('make the bot say no command, ping nobody and load nothing: metrics, classes, gates, branches, jobs', () => {
+    fc.assert(
+      fc.property(names, names, names, names, (metric, label, gate, branch) => {
+        const facts = failingFacts();
+        const { evaluation, digest } = facts.answer!;
+        const scores = {
+          ...evaluation.scores,
+          classes: [label, 'shoe'],
+          metrics: { ...evaluation.scores.metrics, [metric]: { value: 1, low: 0, high: 2 } },
+          perClass: evaluation.scores.perClass.map((row) => ({ ...row, name: label })),
+        };
+        const gates = [{ name: gate, status: 'fail' as const, explanation: gate }];
+        const poisoned = factsWith({
+          change: { ...facts.change, sourceBranch: branch, title: label },
+          answer: { digest, evaluation: { ...evaluation, scores, gates } },
+        });
+        const broken = factsWith({
+          pipeline: {
+            ...facts.pipeline!,
+            state: 'failed',
+            failed: [{ id: '1', name: label, state: 'failed', optional: false, url: metric, reason: gate }],
+          },
+        });
+        const rejected = factsWith({
+          rejection: {
+            change: 12,
+            head: facts.change.head,
+            candidates: [],
+            step: 'train',
+            reason: gate,
+            userId: '3',
+            username: 'vera',
+            at: '2026-01-01T00:00:00Z',
+          },
+        });
+        for (const one of [poisoned, broken, rejected]) {
+          expectHarmless(
+            renderMarkdown(
+              buildReport(one, planChange(one), {
+                history: [{ review: label, version: 1, verdict: 'pass', metric, value: 1, at: '' }],
+                seconds: 1,
+              }),
+            ),
+          );
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('ten thousand comments', () => {
+  const refuse = (): never => {
+    throw new Error('a stranger wrote something');
+  };
+  /** Nobody is a member; whatever writes is a failure of the test. */
+  const tools: Tools = {
+    member: async () => null,
+    roleOf: async () => null,
+    conflictOf: refuse,
+    addApproval: refuse,
+    setRejection: refuse,
+    liftRejection: refuse,
+    setPaused: refuse,
+    askAgain: refuse,
+    editFile: refuse,
+    refreshLock: refuse,
+    defaultProject: refuse,
+    propose: refuse,
+    lockWith: refuse,
+    promoted: refuse,
+    lockedAt: refuse,
+    evaluationOf: async () => ({ kind: 'never-evaluated' }),
+    openIssue: refuse,
+    now: () => new Date(0),
+  };
+
+  const person = { id: '99', username: 'mallory', name: 'Mallory' };
+  /** A member with every role, for whom everything works. */
+  const open: Tools = {
+    ...tools,
+    member: async () => ({ person, level: 50 }),
+    roleOf: async (_project, [role]) => ({ person, role: role! }),
+    conflictOf: async () => null,
+    addApproval: async () => {},
+    setRejection: async () => {},
+    liftRejection: async () => {},
+    setPaused: async () => {},
+    askAgain: async () => true,
+    editFile: async (_change, _path, edit) => {
+      edit(projectYaml());
+      return 'pushed';
+    },
+    refreshLock: async () => ({ conflict: [...venom] }),
+    defaultProject: async () => projectYaml(),
+    propose: async () => factsWith().change,
+    lockWith: async () => '',
+    promoted: async () => [],
+    lockedAt: async () => null,
+    openIssue: async () => ({ url: 'https://gitlab.example.com/acme/fashion/-/issues/1' }),
+  };
+
+  it('change nothing when strangers write them, get a harmless answer whoever does, and never an exception', async () => {
+    const all = [factsWith()];
+    const models = all.map((facts) => ({ facts, plan: planChange(facts) }));
+    const author = { id: '99', username: 'mallory', name: 'Mallory' };
+    const word = fc.oneof(
+      names,
+      fc.string({ unit: 'binary', maxLength: 30 }),
+      fc.constantFrom(
+        'epochs=1',
+        '--model',
+        '--environment',
+        'fashion',
+        '"',
+        'refresh',
+        '2',
+        'accuracy',
+        '=',
+        '--__proto__',
+      ),
+    );
+    const comment = fc
+      .tuple(
+        fc.constantFrom('', 'cdl ', '/cdl ', '  ', '> '),
+        fc.constantFrom(...commandNames, 'aprove', 'merge', ''),
+        fc.array(word, { maxLength: 5 }),
+      )
+      .map(([before, name, words]) => `${before}/${name} ${words.join(' ')}`);
+    await fc.assert(
+      fc.asyncProperty(fc.array(comment, { minLength: 1, maxLength: 3 }), async (lines) => {
+        const body = lines.join('\n');
+        for (const spoken of parseComment(body, commandNames)) {
+          if (spoken.kind === 'typo') {
+            expectHarmless(spoken.suggestion);
+            continue;
+          }
+          const command = commands.find((one) => one.name === spoken.name)!;
+          const call = {
+            args: spoken.args,
+            options: spoken.options,
+            comment: { id: '1', thread: 't', author, body, system: false, createdAt: '' },
+            change: all[0]!.change,
+            models,
+          };
+          for (const one of [tools, open]) expectHarmless((await command.handle(call, one)).text);
+        }
+      }),
+      { numRuns: 10_000 },
+    );
+  }, 60_000);
+});
+
+describe('deliveries of an attacker', () => {
+  const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+  const now = 1_768_543_200_000;
+  const apps: ReturnType<typeof createApp>[] = [];
+  afterEach(async () => {
+    await Promise.all(apps.splice(0).map((app) => app.close()));
+  });
+
+  function start() {
+    const known = new Set<string>();
+    const tasks: Task[] = [];
+    const errors: unknown[] = [];
+    const receiver: Receiver = {
+      isKnownDelivery: async (id) => known.has(id),
+      rememberDelivery: async (id) => void known.add(id),
+      defaultBranch: async () => 'main',
+      enqueue: async (task) => void tasks.push(task),
+    };
+    const app = createApp({
+      receivers: new Map([['acme/dl-demo', receiver]]),
+      secrets: { signing: [token], token: null },
+      metrics: createMetrics(),
+      now: () => now,
+      onError: (error) => errors.push(error),
+    });
+    apps.push(app);
+    const post = (payload: Buffer, headers: Record<string, string> = {}) => {
+      const id = 'delivery-1';
+      const timestamp = String(now / 1000);
+      const signature = signWebhook(token, id, timestamp, payload);
+      const own = { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signature };
+      return app.inject({
+        method: 'POST',
+        url: '/webhooks/gitlab',
+        headers: { 'content-type': 'application/json', ...own, ...headers },
+        payload,
+      });
+    };
+    return { app, tasks, errors, post };
+  }
+
+  const note = Buffer.from(
+    JSON.stringify({
+      object_kind: 'note',
+      project: { path_with_namespace: 'acme/dl-demo' },
+      object_attributes: { id: 5, noteable_type: 'MergeRequest', action: 'create' },
+      merge_request: { iid: 3 },
+    }),
+  );
+
+  it('of 25 MB are refused before they are read into anything', async () => {
+    const { post, tasks, errors } = start();
+    expect((await post(Buffer.alloc(25 * 1024 * 1024, 0x20))).statusCode).toBe(413);
+    expect(tasks).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it('nested a hundred thousand deep, cut off in the middle or with a polluted prototype do nothing', async () => {
+    const { post, tasks, errors } = start();
+    const deep = Buffer.from(`${'['.repeat(100_000)}${']'.repeat(100_000)}`);
+    const deepNote = Buffer.from(
+      note.toString().replace('{', `{"x":${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)},`),
+    );
+    const polluted = Buffer.from('{"__proto__":{"object_kind":"note"},"object_kind":"wiki_page"}');
+    for (const payload of [deep, polluted]) {
+      expect((await post(payload)).statusCode).toBeLessThan(500);
+    }
+    for (let length = 0; length < note.length; length += 7) {
+      expect((await post(note.subarray(0, length))).statusCode).toBe(400);
+    }
+    expect(tasks).toEqual([]);
+    expect((await post(deepNote)).statusCode).toBe(202);
+    expect(tasks).toHaveLength(1);
+    expect(errors).toEqual([]);
+    expect(({} as { object_kind?: string }).object_kind).toBeUndefined();
+  });
+
+  it('forged, altered or with the body of another are refused; replayed they are taken once', async () => {
+    const { post, tasks } = start();
+    const other = Buffer.from(note.toString().replace('"iid":3', '"iid":4'));
+    const stolen = signWebhook(token, 'delivery-1', String(now / 1000), note);
+    expect((await post(other, { 'webhook-signature': stolen })).statusCode).toBe(401);
+    expect((await post(note, { 'webhook-id': 'delivery-2' })).statusCode).toBe(401);
+    expect((await post(note, { 'webhook-timestamp': String(now / 1000 + 1) })).statusCode).toBe(401);
+    for (let i = 0; i < 3; i++) expect((await post(note)).statusCode).toBeLessThan(300);
+    expect(tasks).toEqual([{ kind: 'comment', change: 3, comment: '5' }]);
+  });
+});
+
+describe('a forge that does not do as it should', () => {
+  let server: Server;
+  let url: string;
+  let reply: { status: number; body: string; cut?: true; headers?: Record<string, string> };
+  beforeAll(async () => {
+    server = createServer((_request, response) => {
+      const headers = { 'content-type': 'application/json', ...reply.headers };
+      if (!reply.cut) return void response.writeHead(reply.status, headers).end(reply.body);
+      response.writeHead(reply.status, { ...headers, 'content-length': String(reply.body.length * 2) });
+      response.write(reply.body, () => response.destroy());
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(() => new Promise((resolve) => server.close(resolve)));
+
+  const ask = async (next: typeof reply) => {
+    reply = next;
+    const forge = await openForge({
+      kind: 'gitlab',
+      url,
+      project: 'acme/fashion',
+      token: 'glpat-very-secret',
+    });
+    const error: unknown = await forge
+      .setStatus('a'.repeat(40), {
+        name: 'cdl/a',
+        state: 'pending',
+        description: '',
+        url: null,
+        pipeline: null,
+      })
+      .then(
+        () => null,
+        (e: unknown) => e,
+      );
+    const change = await forge.getChange(1).catch((e: unknown) => e);
+    return { error, change };
+  };
+  const words = '{"message":"glpat-very-secret"}';
+
+  it('says no: the token is named as the cause, and never its value', async () => {
+    for (const status of [401, 403]) {
+      const { error, change } = await ask({ status, body: '{"message":"no"}' });
+      for (const one of [error, change]) expect(one).toBeInstanceOf(UserError);
+      expect(describeError(error)).toMatchObject({ code: 'forge-denied' });
+      expect(String(error)).not.toContain('very-secret');
+    }
+  });
+
+  it('has nothing there, or is in conflict: nothing is repeated for ever', async () => {
+    expect((await ask({ status: 404, body: words })).change).toBeNull();
+    const { error } = await ask({ status: 409, body: '{"message":"conflict"}' });
+    expect(error).toBeInstanceOf(UpstreamError);
+  });
+
+  it('is down, slow for minutes, or breaks off in the middle: it is tried again later', async () => {
+    const wait = { 'retry-after': '900' };
+    for (const next of [
+      { status: 429, body: '{}', headers: wait },
+      { status: 503, body: '{}', headers: wait },
+    ]) {
+      const { change } = await ask(next);
+      expect(change).toBeInstanceOf(UpstreamError);
+      expect(change).toMatchObject({ retryable: true });
+    }
+  });
+
+  it('answers something else than it documents: that is told, and not taken for an answer', async () => {
+    for (const body of ['{}', '[]', '"x"', '<html>sign in</html>']) {
+      const { change } = await ask({ status: 200, body });
+      expect(change, body).toBeInstanceOf(Error);
+    }
+  });
+});
