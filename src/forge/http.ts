@@ -85,17 +85,22 @@ function once(sending: Sending): Promise<Received> {
   });
 }
 
-/** Reads a body of at most `limit` bytes; null when it is longer (the rest is not read). */
+/** Reads a body of at most `limit` bytes; null when it is longer (the rest is not read). Throws UpstreamError when it breaks off. */
 export async function readBody(body: Readable, limit: number): Promise<Buffer | null> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > limit) {
-      body.destroy();
-      return null;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > limit) {
+        body.destroy();
+        return null;
+      }
+      chunks.push(chunk);
     }
-    chunks.push(chunk);
+  } catch (cause) {
+    // Half an answer is none; what was asked for may be done all the same, which the next try finds.
+    throw new UpstreamError('forge', 'the answer broke off', { retryable: true, cause });
   }
   return Buffer.concat(chunks);
 }
