@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { chmod, chown, lchown, lstat, mkdir, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, lchown, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UserError } from '../core/error.ts';
 
@@ -34,6 +34,9 @@ export async function preparePlace(folder: string): Promise<Place> {
     await chmod(systemFolder, 0o755);
     home = join(systemFolder, createHash('sha256').update(root).digest('hex').slice(0, 16));
     await writeFile(join(root, 'moved-to'), `${home}\n`);
+    await sweep();
+    await mkdir(home, { recursive: true });
+    await writeFile(join(home, 'moved-from'), `${root}\n`);
   }
   await mkdir(join(home, 'run'), { recursive: true });
   for (const path of [home, join(home, 'run')]) {
@@ -41,6 +44,16 @@ export async function preparePlace(folder: string): Promise<Place> {
     await chmod(path, 0o700);
   }
   return { home, user };
+}
+
+/** Removes what was moved here for folders that are gone: a killed program could not. */
+async function sweep(): Promise<void> {
+  for (const name of await readdir(systemFolder)) {
+    const home = join(systemFolder, name);
+    const root = await readFile(join(home, 'moved-from'), 'utf8').catch(() => null);
+    if (root === null || (await stat(root.trim()).catch(() => null))) continue;
+    await rm(home, { recursive: true, force: true });
+  }
 }
 
 /** sockaddr_un holds 104 bytes on macOS and 108 on Linux; what PostgreSQL appends is 14. */
