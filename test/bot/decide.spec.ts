@@ -155,6 +155,26 @@ describe('who may decide', () => {
     expect((await decisionsOf())[0]!.approvers.map((one) => one.name)).toEqual(['vera', 'walt']);
   });
 
+  it('may be two people at the same moment, who count once each in one decision', async () => {
+    world = await createBotWorld(database, projectYaml('approvals: {required: 2}\n'));
+    const change = await propose('good\n');
+    const line = await lineOf(change);
+    const ids = await Promise.all((['vera', 'walt'] as const).map((who) => world.say(who, change, line)));
+    await Promise.all([...ids, ...ids].map((id) => handleComment(world.context, change, id, false)));
+    await Promise.all([1, 2].map(() => convergeChange(world.context, change, false)));
+    await settle(change);
+    const decisions = await decisionsOf();
+    expect(decisions).toHaveLength(1);
+    expect(decisions[0]!.approvers.map((one) => one.name).sort()).toEqual(['vera', 'walt']);
+    // What a comment says later is not looked at.
+    await world.api('vera', 'PUT', `merge_requests/${change}/notes/${ids[0]}`, {
+      body: '/reject train "no"',
+    });
+    await handleComment(world.context, change, ids[0]!, false);
+    await settle(change);
+    expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
+  });
+
   it('can be a group, an access level or the owners of cdl.yaml', async () => {
     const cases: [entry: string, owners: string][] = [
       ['"@acme/validators"', ''],
