@@ -160,7 +160,8 @@ describe('a comparison', () => {
   });
 });
 
-test('scores agree with scikit-learn on random rows', (context) => {
+test('scores agree with scikit-learn on random rows (needs python3 with scikit-learn)', (context) => {
+  const python = process.env.CDL_PYTHON ?? 'python3';
   const { rows, labels } = randomRows(500, 4, 0.3, 9);
   const script = `
 import json, sys
@@ -172,14 +173,13 @@ k = dict(average="macro", zero_division=0)
 print(json.dumps({"accuracy": m.accuracy_score(y, q), "balanced_accuracy": m.balanced_accuracy_score(y, q),
   "macro_precision": m.precision_score(y, q, **k), "macro_recall": m.recall_score(y, q, **k), "macro_f1": m.f1_score(y, q, **k),
   "log_loss": m.log_loss(y, p / p.sum(1, keepdims=True)), "top2_accuracy": m.top_k_accuracy_score(y, p, k=2)}))`;
-  let text: string;
   try {
-    execFileSync('python3', ['-c', 'import sklearn'], { stdio: 'ignore' });
-    const input = JSON.stringify({ rows: [...rows], labels: [...labels] });
-    text = execFileSync('python3', ['-c', script], { input }).toString();
+    execFileSync(python, ['-c', 'import sklearn'], { stdio: 'ignore' });
   } catch {
     return context.skip('python3 with scikit-learn is not installed');
   }
+  const input = JSON.stringify({ rows: [...rows], labels: [...labels] });
+  const text = execFileSync(python, ['-c', script], { input }).toString();
   const ours = score(rows, labels, ['a', 'b', 'c', 'd'], { bootstrap: 0 }).metrics;
   for (const [name, value] of Object.entries(JSON.parse(text) as Record<string, number>)) {
     expect(ours[name]!.value).toBeCloseTo(value, 6);
