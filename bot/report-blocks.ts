@@ -18,6 +18,11 @@ function measure(one: Measure | undefined): string {
     : `${number(one.value)} (${number(one.low)} … ${number(one.high)})`;
 }
 
+/** A difference with its sign, which is what matters of it. */
+function signed(one: Measure | undefined): string {
+  return one && one.value > 0 ? `+${measure(one)}` : measure(one);
+}
+
 function metricsTable(evaluation: Evaluation, wanted: readonly string[]): Block {
   const { scores, baselineScores, differences } = evaluation;
   const known = Object.keys(scores.metrics);
@@ -33,7 +38,7 @@ function metricsTable(evaluation: Evaluation, wanted: readonly string[]): Block 
       name,
       measure(scores.metrics[name]),
       measure(baselineScores?.metrics[name]),
-      measure(differences[name]),
+      signed(differences[name]),
     ]),
   };
 }
@@ -72,7 +77,13 @@ export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] 
   if (facts.losses.length > 0) {
     blocks.push({
       kind: 'chart',
-      chart: { kind: 'lines', title: 'Loss', x: 'epoch', y: 'loss', series: facts.losses },
+      chart: {
+        kind: 'lines',
+        title: "Loss, as the change's own run reported it",
+        x: 'epoch',
+        y: 'loss',
+        series: facts.losses,
+      },
     });
   }
   return blocks;
