@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { packageRoot } from '../src/exec/root.ts';
 import { run } from '../src/exec/run.ts';
-import type { Row } from './main.ts';
+import type { Row } from './row.ts';
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 

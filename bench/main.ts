@@ -3,15 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../src/exec/root.ts';
-
-/** One measurement beside what it is compared with; null where there is nothing to compare. */
-export interface Row {
-  name: string;
-  value: number;
-  unit: string;
-  baseline: number | null;
-  ratio: number | null;
-}
+import type { Row } from './row.ts';
 
 const suites: Record<string, () => Promise<Row[]>> = {
   cli: async () => (await import('./cli.ts')).benchCli(),

@@ -13,7 +13,7 @@ import { packageRoot } from '../src/exec/root.ts';
 import { classifierSignature } from '../src/serve/package.ts';
 import { openTf } from '../src/train/backend.ts';
 import { encodeModel } from '../src/train/model-files.ts';
-import type { Row } from './main.ts';
+import type { Row } from './row.ts';
 
 const seconds = 3;
 const connections = 16;

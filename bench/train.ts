@@ -5,16 +5,7 @@ import { openTf } from '../src/train/backend.ts';
 import { seededRandom } from '../src/train/random.ts';
 import { createTfjsTrainer } from '../src/train/tfjs.ts';
 import type { LayersModel, ModelCode, Tf, TrainData } from '../src/train/types.ts';
-
-/** One measurement beside what it is compared with; null where the other side cannot do it at all. */
-export interface TrainRow {
-  name: string;
-  value: number;
-  unit: string;
-  baseline: number | null;
-  /** value / baseline: above 1 means faster than the other side. */
-  ratio: number | null;
-}
+import type { Row } from './row.ts';
 
 const batchSize = 64;
 const epochs = 3;
@@ -134,8 +125,8 @@ async function stock(backend: 'wasm' | 'cpu', code: ModelCode, data: TrainData):
  * Training throughput: the built-in trainer with our wasm kernels beside `model.fit` on the wasm backend as shipped and
  * on plain JavaScript, for a perceptron 784-128-10 and LeNet-5, batch 64, Adam, synthetic bytes; best of three epochs.
  */
-export async function benchTrain(): Promise<TrainRow[]> {
-  const rows: TrainRow[] = [];
+export async function benchTrain(): Promise<Row[]> {
+  const rows: Row[] = [];
   const cases = [
     { name: 'MLP 784-128-10', code: perceptron, count: 12_800, plain: 1280 },
     { name: 'LeNet-5', code: lenet, count: 3200, plain: 64 },
