@@ -2,7 +2,7 @@ import { cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
-import { parseProject, projectFile } from '../core/project.ts';
+import { type ModelConfig, parseProject, projectFile } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
@@ -38,6 +38,18 @@ const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = n
   ['gitlab', { template: '.gitlab-ci.yml', path: '.gitlab-ci.yml' }],
   ['github', { template: 'github-workflow.yml', path: '.github/workflows/cdl.yml' }],
 ]);
+
+/** The starter pipeline with what `resources:` asks for: CPU and memory as inputs, a GPU as a runner tag. */
+export function withResources(
+  pipeline: string,
+  resources: Pick<ModelConfig['resources'], 'train' | 'evaluate'>,
+): string {
+  const inputs = ({ gpu, cpu, memory }: ModelConfig['resources']['train']) =>
+    `      cpu: "${cpu}"\n      memory: ${memory}\n${gpu > 0 ? '      tags: [gpu]\n' : ''}`;
+  return pipeline
+    .replace('      cpu: "2"\n      memory: 4Gi\n', inputs(resources.train))
+    .replace('      cpu: "1"\n      memory: 2Gi\n', inputs(resources.evaluate));
+}
 
 /** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
 export async function writeExample(
@@ -81,7 +93,7 @@ export async function writeExample(
     .replaceAll('__MODEL__', model)
     .replaceAll('__DATASET__', config.data);
   await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
-  await writeFile(join(folder, pipelineFile.path), pipeline);
+  await writeFile(join(folder, pipelineFile.path), withResources(pipeline, config.resources));
 }
 
 async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
