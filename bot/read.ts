@@ -2,7 +2,6 @@ import {
   type Change,
   type Decision,
   type Digest,
-  decisionPrefix,
   digestJson,
   digestSchema,
   type Evaluation,
@@ -12,11 +11,8 @@ import {
   evaluationSchema,
   type LiveState,
   type Lock,
-  liveKey,
-  liveStateSchema,
   lockEntry,
   lockFile,
-  openChain,
   type PipelineState,
   type Project,
   parseLock,
@@ -24,6 +20,8 @@ import {
   planDeployment,
   policyDigest,
   projectFile,
+  readChain,
+  readLiveRecord,
   reviewDigest,
   UserError,
   type Zone,
@@ -70,12 +68,7 @@ export async function readLive(
   model: string,
   environment: string,
 ): Promise<LiveState | null> {
-  const key = liveKey(project, model, environment);
-  const record = await trusted.readRecord(key);
-  if (!record) return null;
-  const parsed = liveStateSchema.safeParse(record.value);
-  if (!parsed.success) throw new UserError('artifact-corrupt', `${key} is not the record of an environment`);
-  return parsed.data;
+  return (await readLiveRecord(trusted, project, model, environment))?.state ?? null;
 }
 
 /** Every decision about an environment, oldest first, verified. Also gives the envelopes, to go on from. */
@@ -85,11 +78,7 @@ export async function readDecisions(
   model: string,
   environment: string,
 ): Promise<{ decisions: Decision[]; envelopes: unknown[] }> {
-  const envelopes: unknown[] = [];
-  for await (const entry of sources.trusted.listRecords(decisionPrefix(project, model, environment))) {
-    envelopes.push((await sources.trusted.readRecord(entry.key))?.value);
-  }
-  return { decisions: openChain(envelopes, sources.keys, { project, model, environment }), envelopes };
+  return readChain(sources.trusted, sources.keys, project, model, environment);
 }
 
 /**

@@ -15,6 +15,7 @@ export * from './core/report.ts';
 export * from './core/suggest.ts';
 export { type Database, openDatabase, openQueue, type Queryable, type Queue } from './db/index.ts';
 export { planDeployment } from './deploy/plan.ts';
+export { readChain, readLiveRecord } from './deploy/records.ts';
 export type { Plan } from './deploy/types.ts';
 export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';

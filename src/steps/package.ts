@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Digest } from '../core/digest.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { bundleModel } from '../model/bundle.ts';
@@ -35,10 +36,10 @@ export const packageStep: Step<typeof params> = {
       cache: true,
     };
   },
-  async run(ctx, given, folder) {
+  async run(ctx, given, folder, inputs) {
     const { model, config } = modelOf(ctx, given.model);
     const data = ctx.project.datasets[config.data]!;
-    const checkpoint = await handedOn(ctx, 'train', model, 'checkpoint');
+    const checkpoint = inputs.key.checkpoint as Digest;
     const zone = await ctx.zone('work');
     const weights = join(folder, '.checkpoint');
     await mkdir(weights);

@@ -29,18 +29,17 @@ export const register: Step<typeof params> = {
       cache: false,
     };
   },
-  async run(ctx, given) {
+  async run(ctx, given, _folder, inputs) {
     const { model, config } = modelOf(ctx, given.model);
-    const [dataset, checkpoint, run, packaged, files] = await Promise.all([
+    const [dataset, checkpoint, run, packaged] = await Promise.all([
       handedOn(ctx, 'train', model, 'dataset'),
       handedOn(ctx, 'train', model, 'checkpoint'),
       handedOn(ctx, 'train', model, 'run'),
       handedOn(ctx, 'package', model, 'package'),
-      selectCode(ctx.root, ctx.ref, config.code),
     ]);
     const candidate: Candidate = {
       model,
-      code: codeDigest(files),
+      code: codeDigest(inputs.files),
       config: configDigest(config),
       dataset,
       transform: null,

@@ -100,7 +100,7 @@ async function runNow<P extends Params>(
   await mkdir(folder, { mode: 0o700 });
   try {
     await exportCode(inputs.files, folder);
-    const outcome = await step.run(ctx, params, folder);
+    const outcome = await step.run(ctx, params, folder, inputs);
     if (zone && outcome.report.verdict !== 'fail') {
       const stored = await zone.writeRecord(
         record,

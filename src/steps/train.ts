@@ -131,8 +131,12 @@ async function openResume(zone: Zone, key: string, folder: string): Promise<stri
   return folder;
 }
 
-async function runTraining(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
-  const inputs = await trainInputs(ctx, given);
+async function runTraining(
+  ctx: Ctx,
+  given: z.output<typeof params>,
+  folder: string,
+  inputs: Inputs,
+): Promise<Outcome> {
   const { model, config } = modelOf(ctx, given.model);
   const dataset = inputs.key.dataset as Digest;
   const zone = await ctx.zone('work');

@@ -1,11 +1,11 @@
-import { z } from 'zod';
 import { type Candidate, candidateDigest, candidateSchema } from '../core/candidate.ts';
 import { candidateKey } from '../core/claim.ts';
-import { type Decision, decisionPrefix, openChain } from '../core/decision.ts';
+import type { Decision } from '../core/decision.ts';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { type Evaluation, evaluationSchema } from '../core/evaluation.ts';
-import { type LiveState, liveKey, liveStateSchema } from '../core/live.ts';
+import type { LiveState } from '../core/live.ts';
+import { readChain, readLiveRecord } from '../deploy/records.ts';
 import type { Zone } from '../store/types.ts';
 import type { Ctx } from './types.ts';
 
@@ -19,12 +19,7 @@ export async function readLive(
   model: string,
   environment: string,
 ): Promise<{ state: LiveState; etag: string | null }> {
-  const key = liveKey(project, model, environment);
-  const record = await zone.readRecord(key);
-  if (!record) return { state: nothingLive, etag: null };
-  const parsed = liveStateSchema.safeParse(record.value);
-  if (!parsed.success) throw new UserError('artifact-corrupt', `${key}: ${z.prettifyError(parsed.error)}`);
-  return { state: parsed.data, etag: record.etag };
+  return (await readLiveRecord(zone, project, model, environment)) ?? { state: nothingLive, etag: null };
 }
 
 /** The candidate the bot handed to the trusted zone. Throws UserError artifact-missing, or artifact-corrupt when it is another one. */
@@ -57,9 +52,5 @@ export async function readDecisions(
   model: string,
   environment: string,
 ): Promise<Decision[]> {
-  const envelopes: unknown[] = [];
-  for await (const entry of zone.listRecords(decisionPrefix(ctx.project.project, model, environment))) {
-    envelopes.push((await zone.readRecord(entry.key))?.value);
-  }
-  return openChain(envelopes, ctx.trustedKeys(), { project: ctx.project.project, model, environment });
+  return (await readChain(zone, ctx.trustedKeys(), ctx.project.project, model, environment)).decisions;
 }

@@ -81,8 +81,8 @@ export interface Step<P extends Params = Params> {
   /** It sums the pipeline up: its component exposes what it wrote. */
   reports?: true;
   inputs(ctx: Ctx, params: z.output<P>): Promise<Inputs>;
-  /** `folder` is temporary and holds exactly the declared files. */
-  run(ctx: Ctx, params: z.output<P>, folder: string): Promise<Outcome>;
+  /** `folder` is temporary and holds exactly the declared files; `inputs` are those the key was made of, not read again. */
+  run(ctx: Ctx, params: z.output<P>, folder: string, inputs: Inputs): Promise<Outcome>;
 }
 
 /** A digest among outputs. Throws nothing: outputs were checked when they were read. */
