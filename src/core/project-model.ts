@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { gateSchema } from './evaluation.ts';
+import { globSchema, nameSchema } from './project-names.ts';
+
+const scalar = z.union([z.number(), z.string(), z.boolean()]);
+
+const resourcesSchema = z.strictObject({
+  gpu: z.int().nonnegative().default(0),
+  cpu: z.number().positive().default(1),
+  memory: z
+    .string()
+    .regex(/^\d+(\.\d+)?(Mi|Gi)$/, 'memory like 512Mi or 4Gi')
+    .default('1Gi'),
+});
+
+const environmentSchema = z.strictObject({
+  target: z.enum(['local', 'seldon']).default('local'),
+  replicas: z.int().min(1).max(100).default(1),
+  traffic: z
+    .array(z.int().min(1).max(100))
+    .min(1)
+    .default([20, 100])
+    .refine((steps) => steps.at(-1) === 100 && steps.every((s, i) => i === 0 || s > steps[i - 1]!), {
+      message: 'traffic steps rise and end with 100',
+    })
+    .describe('share of the requests the new version gets, step by step'),
+  max_error_rate: z.number().min(0).max(1).default(0.01).describe('canary gate: share of failed requests'),
+  namespace: z.string().optional().describe('Kubernetes namespace (target seldon)'),
+});
+
+/** One of `models:` in `cdl.yaml`. */
+export const modelSchema = z.strictObject({
+  data: nameSchema.describe('a dataset of this file'),
+  entry: globSchema.default('model.ts').describe('module that exports build and preprocess'),
+  code: z.array(globSchema).min(1).describe('globs of everything the model needs; a step sees only these'),
+  hyperparameters: z
+    .record(
+      z.string().regex(/^[a-z][a-z0-9_]{0,60}$/, 'not a name (lower-case letters, digits and _)'),
+      scalar,
+    )
+    .default({}),
+  seed: z.int().nonnegative().default(1),
+  resources: z
+    .strictObject({
+      train: resourcesSchema.prefault({}),
+      evaluate: resourcesSchema.prefault({}),
+      serve: resourcesSchema.prefault({}),
+    })
+    .prefault({})
+    .describe('what the runner and the server must offer'),
+  gates: z.array(gateSchema).default([]),
+  environments: z.record(nameSchema, environmentSchema).default({ production: environmentSchema.parse({}) }),
+});
