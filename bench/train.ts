@@ -84,7 +84,11 @@ async function ours(code: ModelCode, data: TrainData): Promise<number> {
 /** Samples a second of `model.fit` with everything as shipped, best epoch; null when it throws. */
 async function stock(backend: 'wasm' | 'cpu', code: ModelCode, data: TrainData): Promise<number | null> {
   const { tf } = await openTf({ prefer: backend, stockKernels: true });
-  const model: LayersModel = code.build(tf, { epochs, batchSize, learningRate: 0.001, optimizer: 'adam' });
+  const model: LayersModel = code.build(
+    tf,
+    { epochs, batchSize, learningRate: 0.001, optimizer: 'adam' },
+    data,
+  );
   const [x, y] = tf.tidy(() => [
     code.preprocess(tf, tf.tensor(data.x, [data.count, ...data.shape], 'int32')),
     tf.oneHot(tf.tensor1d(data.y, 'int32'), 10),

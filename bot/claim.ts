@@ -62,6 +62,7 @@ async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> 
 async function artifactProblems(
   work: Zone,
   candidate: Candidate,
+  item: DatasetConfig['item'],
   fromSource: (() => Promise<Record<string, Digest>>) | null,
 ): Promise<{ problems: string[]; bytes: number }> {
   const problems: string[] = [];
@@ -80,13 +81,31 @@ async function artifactProblems(
   const packaged = await expect(candidate.package, 'package', candidate.checkpoint);
   const checkpoint = await expect(candidate.checkpoint, 'checkpoint', candidate.dataset);
   await expect(candidate.dataset, 'dataset', null);
+  const { transform } = candidate;
+  if ((transform === null) !== (item === 'tensor')) {
+    problems.push(
+      transform === null
+        ? `transform: the claim names none, but the items of the data are of kind ${item}`
+        : 'transform: the claim names one, but the items of the data are tensors',
+    );
+  }
+  const transformed = transform && (await expect(transform, 'transform', candidate.dataset));
+  if (transformed) {
+    for (const one of [checkpoint, packaged]) {
+      if (one && !one.parents.includes(transform)) {
+        problems.push(`the ${one.kind} was not made from the transform ${transform}`);
+      }
+    }
+  }
   if (packaged && checkpoint && fromSource) {
     const made = await fromSource().catch((error: unknown) => {
       if (error instanceof UserError) return error;
       throw error;
     });
     if (made instanceof UserError) problems.push(`the code of the commit makes no package: ${made.message}`);
-    else problems.push(...packageProblems(packaged.files, checkpoint.files, made));
+    else {
+      problems.push(...packageProblems(packaged.files, checkpoint.files, made, transformed?.files));
+    }
   }
   for (const [name, wanted] of [
     ['code', candidate.code],
@@ -95,6 +114,9 @@ async function artifactProblems(
     const made = checkpoint?.meta[name];
     if (typeof made === 'string' && made !== wanted)
       problems.push(`the checkpoint was trained with other ${name}`);
+  }
+  if (transformed && transformed.meta.code !== candidate.code) {
+    problems.push('the transform was made with other code');
   }
   return { problems, bytes: packaged?.files.reduce((sum, file) => sum + file.size, 0) ?? 0 };
 }
@@ -116,7 +138,7 @@ async function remakeFiles(
     commit: string;
     model: string;
     config: ModelConfig;
-    data: Pick<DatasetConfig, 'shape' | 'classes'>;
+    data: Pick<DatasetConfig, 'item' | 'shape' | 'classes'>;
   },
 ): Promise<Record<string, Digest>> {
   const { config, data } = input;
@@ -142,7 +164,7 @@ export async function checkClaim(
     commit: string;
     model: string;
     config: ModelConfig;
-    data: Pick<DatasetConfig, 'shape' | 'classes'>;
+    data: Pick<DatasetConfig, 'item' | 'shape' | 'classes'>;
     /** Name of the project in cdl.yaml. */
     project: string;
     lock: Lock;
@@ -188,7 +210,7 @@ export async function checkClaim(
   const recorded = (await sources.trusted.readRecord(candidateKey(digest))) !== null;
   // Once is enough: what stands in the trusted zone was made again from its commit before it was put there.
   const remake = recorded ? null : () => remakeFiles(sources, input);
-  const artifacts = await artifactProblems(sources.work, candidate, remake);
+  const artifacts = await artifactProblems(sources.work, candidate, input.data.item, remake);
   problems.push(...artifacts.problems);
   if (!recorded) problems.push(...(await versionProblems(sources.work, input.project, claim)));
   if (problems.length > 0) return { kind: 'wrong', problems };

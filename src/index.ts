@@ -25,4 +25,13 @@ export { chartKey, chartsOf } from './report/chart-key.ts';
 export { codeSpan, escapeInline } from './report/escape.ts';
 export { renderMarkdown } from './report/markdown.ts';
 export { createZone, openStore, type StoreCredentials, type Zone } from './store/index.ts';
-export type { Hyperparameters, LayersModel, ModelCode, Tensor, Tf } from './train/types.ts';
+export type {
+  DataShape,
+  FitItem,
+  Hyperparameters,
+  LayersModel,
+  ModelCode,
+  Parameters,
+  Tensor,
+  Tf,
+} from './train/types.ts';

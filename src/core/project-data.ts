@@ -31,6 +31,7 @@ const sourceSchema = z
 /** One of `datasets:` in `cdl.yaml`. */
 export const datasetSchema = z.strictObject({
   description: z.string().optional(),
+  item: z.enum(['tensor', 'text', 'image', 'record', 'file']).default('tensor').describe('what one item is'),
   shape: z.array(z.int().positive()).min(1).max(4).describe('of one item, e.g. [28, 28]'),
   classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
   sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { gateSchema } from './evaluation.ts';
 import { globSchema, nameSchema } from './project-names.ts';
+import { transformSchema } from './project-transform.ts';
 
 const scalar = z.union([z.number(), z.string(), z.boolean()]);
 
@@ -31,7 +32,9 @@ const environmentSchema = z.strictObject({
 /** One of `models:` in `cdl.yaml`. */
 export const modelSchema = z.strictObject({
   data: nameSchema.describe('a dataset of this file'),
-  entry: globSchema.default('model.ts').describe('module that exports build and preprocess'),
+  entry: globSchema
+    .default('model.ts')
+    .describe('module that exports build and preprocess, and encode (and fit) for raw items'),
   code: z.array(globSchema).min(1).describe('globs of everything the model needs; a step sees only these'),
   hyperparameters: z
     .record(
@@ -39,6 +42,7 @@ export const modelSchema = z.strictObject({
       scalar,
     )
     .default({}),
+  transform: transformSchema,
   seed: z.int().nonnegative().default(1),
   resources: z
     .strictObject({

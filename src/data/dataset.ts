@@ -9,6 +9,7 @@ import type { DatasetConfig, SourceConfig } from '../core/project.ts';
 import type { Zone } from '../store/types.ts';
 import { idxHeader, parseIdx } from './idx.ts';
 import type { Items, Quarantined } from './items.ts';
+import { type ItemArray, parseNpy } from './npy.ts';
 import { sourceNames } from './sources.ts';
 import { createSplitter, sideOf } from './split.ts';
 
@@ -34,13 +35,18 @@ export const datasetMetaSchema = z.strictObject({
 /** See {@link datasetMetaSchema}. */
 export type DatasetMeta = z.infer<typeof datasetMetaSchema>;
 
-/** Labelled items in memory: `x` is `[count, ...shape]` unsigned bytes, row-major; `y` one index into `classes` each. */
+/**
+ * Labelled items in memory: `x` is `[count, ...shape]`, row-major, unsigned bytes or what a transform made of raw items;
+ * `y` one index into `classes` each.
+ */
 export interface Dataset {
-  x: Uint8Array;
+  x: ItemArray;
   y: Uint8Array;
   count: number;
   shape: number[];
   classes: string[];
+  /** Items of one group stay together when a part is set aside; without groups the bytes of an item decide. */
+  groups?: string[] | null;
 }
 
 /**
@@ -148,22 +154,38 @@ function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test'
 }
 
 /**
- * Opens the files of a saved dataset artifact; the items are one buffer, not copied. Throws UserError artifact-corrupt
- * when the files do not fit each other.
+ * Opens the files of a saved dataset artifact (`images.idx`), or of a transform (`items.npy`, `groups.json`); the items are
+ * one buffer, not copied. Throws UserError artifact-corrupt when the files do not fit each other.
  */
 export async function openDataset(folder: string): Promise<Dataset> {
+  const optional = (name: string) =>
+    readFile(join(folder, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+  const [items, grouped] = await Promise.all([optional('items.npy'), optional('groups.json')]);
   const [images, labels, names] = await Promise.all([
-    readFile(join(folder, 'images.idx')),
+    items ?? readFile(join(folder, 'images.idx')),
     readFile(join(folder, 'labels.idx')),
     readFile(join(folder, 'classes.json'), 'utf8'),
   ]).catch((cause: unknown) => {
     throw new UserError('artifact-missing', `${folder} is not a data set`, undefined, { cause });
   });
-  const x = parseIdx(images, join(folder, 'images.idx'));
+  const x = items ? parseNpy(items, join(folder, 'items.npy')) : parseIdx(images, join(folder, 'images.idx'));
   const y = parseIdx(labels, join(folder, 'labels.idx'));
   const [count, ...shape] = x.dims;
   const classes = z.array(z.string()).safeParse(JSON.parse(names));
-  if (!classes.success || y.dims.length !== 1 || y.dims[0] !== count) {
+  const groups = z
+    .array(z.string())
+    .nullable()
+    .safeParse(grouped ? JSON.parse(grouped.toString('utf8')) : null);
+  if (
+    !classes.success ||
+    !groups.success ||
+    y.dims.length !== 1 ||
+    y.dims[0] !== count ||
+    (groups.data && groups.data.length !== count)
+  ) {
     throw new UserError(
       'artifact-corrupt',
       `the images, labels and classes in ${folder} do not belong together`,
@@ -173,21 +195,21 @@ export async function openDataset(folder: string): Promise<Dataset> {
   if (y.data.some((label) => label >= known)) {
     throw new UserError('artifact-corrupt', `${folder} has labels beyond its ${known} classes`);
   }
-  return { x: x.data, y: y.data, count: count!, shape, classes: classes.data };
+  return { x: x.data, y: y.data, count: count!, shape, classes: classes.data, groups: groups.data };
 }
 
-/** How many items of `a` stand in `b` too, byte for byte. */
-export function countShared(a: Dataset, b: Dataset): number {
-  const hashes = (set: Dataset) => {
-    const size = set.shape.reduce((product, dim) => product * dim, 1);
-    return Array.from({ length: set.count }, (_, index) =>
-      createHash('sha256')
-        .update(set.x.subarray(index * size, (index + 1) * size))
-        .digest('base64'),
-    );
-  };
-  const known = new Set(hashes(b));
-  return hashes(a).filter((hash) => known.has(hash)).length;
+/** The bytes of one item. */
+function itemBytes({ x, shape }: Dataset, index: number): Uint8Array {
+  const size = shape.reduce((product, dim) => product * dim, 1);
+  const item = x.subarray(index * size, (index + 1) * size);
+  return new Uint8Array(item.buffer, item.byteOffset, item.byteLength);
+}
+
+/** The sha256 of each item's bytes, in hexadecimal digits. */
+export function itemIds(set: Dataset): string[] {
+  return Array.from({ length: set.count }, (_, index) =>
+    createHash('sha256').update(itemBytes(set, index)).digest('hex'),
+  );
 }
 
 /**
@@ -203,16 +225,19 @@ export function splitValidation(
   const size = dataset.shape.reduce((product, dim) => product * dim, 1);
   const sides: { train: number[]; validation: number[] } = { train: [], validation: [] };
   for (let index = 0; index < dataset.count; index++) {
-    const bytes = dataset.x.subarray(index * size, (index + 1) * size);
+    const group = dataset.groups?.[index];
+    const bytes = group === undefined ? itemBytes(dataset, index) : Buffer.from(group, 'utf8');
     sides[fraction(bytes) < share ? 'validation' : 'train'].push(index);
   }
   const pick = (indices: readonly number[]): Dataset => {
-    const x = new Uint8Array(indices.length * size);
+    const length = indices.length * size;
+    const x = dataset.x instanceof Uint8Array ? new Uint8Array(length) : new Float32Array(length);
     for (const [at, index] of indices.entries()) {
       x.set(dataset.x.subarray(index * size, (index + 1) * size), at * size);
     }
     const y = Uint8Array.from(indices, (index) => dataset.y[index]!);
-    return { x, y, count: indices.length, shape: dataset.shape, classes: dataset.classes };
+    const groups = dataset.groups ? indices.map((index) => dataset.groups![index]!) : null;
+    return { x, y, count: indices.length, shape: dataset.shape, classes: dataset.classes, groups };
   };
   return { train: pick(sides.train), validation: pick(sides.validation) };
 }

@@ -2,10 +2,10 @@ import { z } from 'zod';
 
 /** What the prediction process is given, as its one argument (JSON). It never gets labels. */
 export interface ChildTask {
-  /** Folder of the package: `model.json`, `weights.bin`, `code.mjs`. */
+  /** Folder of the package: `model.json`, `weights.bin`, `code.mjs`, and `state.json` when it takes raw items. */
   package: string;
-  /** Path of the IDX file with the items. */
-  images: string;
+  /** Path of the items: an IDX file, or raw items packed. */
+  items: string;
   /** File for the probabilities: float32, little-endian, `[N, C]` row-major. */
   out: string;
 }

@@ -2,16 +2,22 @@
  * The process in which a package's own code runs: it predicts what the parent asks for and writes all probabilities to one
  * file. It is started by `predict.ts` with an empty environment, and has neither labels nor credentials nor a network.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UserError } from '../core/error.ts';
 import { parseIdx } from '../data/idx.ts';
+import type { ItemArray } from '../data/npy.ts';
+import { openPacked } from '../data/packed.ts';
 import { openTf } from '../train/backend.ts';
 import { loadModel } from '../train/model-files.ts';
 import { predict } from '../train/predict.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { ChildReply, ChildRequest, ChildTask } from './child-protocol.ts';
+import { openEncoder } from './encoder.ts';
+
+/** Items predicted in one go: a whole number of the batches `predict` makes, few enough to hold their numbers. */
+const atOnce = 1024;
 
 // Taken before foreign code is loaded.
 const send = process.send?.bind(process);
@@ -23,38 +29,59 @@ function reply(message: ChildReply): Promise<void> {
   });
 }
 
+/** The items of the task as the model code's `preprocess` takes them. */
+interface Source {
+  count: number;
+  shape: number[];
+  read(from: number, to: number): Promise<ItemArray>;
+}
+
+async function openSource(task: ChildTask, code: Partial<ModelCode>): Promise<Source> {
+  const encoder = await openEncoder(task.package, code);
+  if (encoder) {
+    const packed = await openPacked(task.items);
+    return {
+      count: packed.count,
+      shape: encoder.shape,
+      read: async (from, to) => encoder.encode(await packed.read(from, to)),
+    };
+  }
+  const { dims, data } = parseIdx(await readFile(task.items), 'images.idx');
+  const [count, ...shape] = dims;
+  const size = shape.reduce((product, dim) => product * dim, 1);
+  return { count: count!, shape, read: async (from, to) => data.subarray(from * size, to * size) };
+}
+
 async function main(task: ChildTask): Promise<void> {
   const { tf, backend } = await openTf();
-  const images = parseIdx(await readFile(task.images), 'images.idx');
-  const [count, ...shape] = images.dims;
   const model = await loadModel(tf, task.package);
   const code = (await import(pathToFileURL(join(task.package, 'code.mjs')).href)) as Partial<ModelCode>;
   const { preprocess } = code;
   if (typeof preprocess !== 'function') {
     throw new UserError('code-invalid', 'the model code does not export the function preprocess');
   }
-  const size = shape.reduce((product, dim) => product * dim, 1);
-  const one = (index: number) =>
-    predict(tf, model, preprocess, { x: images.data.subarray(index * size, (index + 1) * size), shape });
+  const { count, shape, read } = await openSource(task, code);
+  const rowsOf = async (from: number, to: number) =>
+    predict(tf, model, preprocess, { x: await read(from, to), shape });
   // The first prediction also compiles; it would be measured as the model's latency.
-  if (count! > 0) one(0);
-  await reply({ kind: 'ready', backend, count: count! });
+  if (count > 0) await rowsOf(0, 1);
+  await reply({ kind: 'ready', backend, count });
   await new Promise<void>((resolve, reject) => {
-    process.on('message', (message: ChildRequest) => {
-      try {
-        if (message.kind === 'one') {
-          void reply({ kind: 'one', index: message.index, row: [...one(message.index)] });
-          return;
-        }
-        const rows = predict(tf, model, preprocess, { x: images.data, shape });
-        writeFile(task.out, new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength)).then(
-          resolve,
-          reject,
-        );
-      } catch (error) {
-        reject(error);
+    const answer = async (message: ChildRequest) => {
+      if (message.kind === 'one') {
+        const row = [...(await rowsOf(message.index, message.index + 1))];
+        await reply({ kind: 'one', index: message.index, row });
+        return;
       }
-    });
+      const file = await open(task.out, 'w');
+      for (let from = 0; from < count; from += atOnce) {
+        const rows = await rowsOf(from, Math.min(count, from + atOnce));
+        await file.write(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength));
+      }
+      await file.close();
+      resolve();
+    };
+    process.on('message', (message: ChildRequest) => void answer(message).catch(reject));
   });
   await reply({ kind: 'done' });
 }

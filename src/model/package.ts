@@ -2,6 +2,7 @@ import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canonicalJson } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { stateFile } from './encoder.ts';
 
 /** What a package is made of. */
 export interface PackageParts {
@@ -9,6 +10,8 @@ export interface PackageParts {
   checkpointFolder: string;
   /** The bundled model code, one ES module that exports build and preprocess. */
   code: string;
+  /** A saved transform, for its `state.json`; null when the items are tensors as they come. */
+  transformFolder?: string | null;
   /** The content of `signature.json`. */
   manifest: object;
   /** An existing, empty folder to put the files in. */
@@ -30,8 +33,10 @@ export async function buildPackage(parts: PackageParts): Promise<string[]> {
     await copyFile(join(checkpointFolder, name), join(folder, name));
   }
   await writeFile(join(folder, 'code.mjs'), code);
+  const learned = parts.transformFolder ? [stateFile] : [];
+  if (parts.transformFolder) await copyFile(join(parts.transformFolder, stateFile), join(folder, stateFile));
   await writeFile(join(folder, 'signature.json'), encodeManifest(manifest));
-  return [...copied, 'code.mjs', 'signature.json'].sort();
+  return [...copied, ...learned, 'code.mjs', 'signature.json'].sort();
 }
 
 /** The bytes of `signature.json`. */

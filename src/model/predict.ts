@@ -16,10 +16,10 @@ import {
 
 /** What to predict, and how much it may cost. */
 export interface PredictionJob {
-  /** Folder of a package: `model.json`, `weights.bin`, `code.mjs`. */
+  /** Folder of a package: `model.json`, `weights.bin`, `code.mjs`, and `state.json` when it takes raw items. */
   packageFolder: string;
-  /** Path of the IDX file with the items; labels are not among what the process can read. */
-  images: string;
+  /** Path of the items, IDX or (raw) packed; labels are not among what the process can read. */
+  items: string;
   /** How many items and classes there are. */
   count: number;
   classes: number;
@@ -64,7 +64,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
     const program = await realpath(job.program ?? join(packageRoot(), 'dist', 'model', 'child.js'));
     const task: ChildTask = {
       package: await realpath(job.packageFolder),
-      images: await realpath(job.images),
+      items: await realpath(job.items),
       out: join(output, 'probabilities.f32'),
     };
     const bundles = job.program ? dirname(program) : join(packageRoot(), 'dist');
@@ -73,7 +73,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
       join(packageRoot(), 'package.json'),
       ...moduleFolders(dirname(program)),
       join(task.package, '/'),
-      task.images,
+      task.items,
     ];
     const limits = { seconds: job.limits?.seconds ?? 600, memory: job.limits?.memory ?? 4 * 2 ** 30 };
     const command = [
@@ -148,7 +148,7 @@ async function converse(
     const ready = await replies.next();
     if (ready.kind !== 'ready') throw unexpected(ready);
     if (ready.count !== job.count) {
-      throw new UserError('data-invalid', `${job.images} holds ${ready.count} items, not ${job.count}`);
+      throw new UserError('data-invalid', `${job.items} holds ${ready.count} items, not ${job.count}`);
     }
     const times: number[] = [];
     const rows = new Map<number, number[]>();

@@ -2,7 +2,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Digest, digestBytes } from '../core/digest.ts';
+import type { DatasetConfig } from '../core/project.ts';
 import { bundleModel } from './bundle.ts';
+import { stateFile } from './encoder.ts';
 import { encodeManifest } from './package.ts';
 
 /** What of a commit decides about a package, besides the weights. */
@@ -11,19 +13,30 @@ export interface PackageSource {
   /** The model's code with its bytes, as `code:` selects it. */
   files: readonly { path: string; bytes: Uint8Array }[];
   entry: string;
-  /** Of one item. */
+  /** What the items are; default: tensors of bytes. */
+  item?: DatasetConfig['item'];
+  /** Of one tensor. */
   shape: readonly number[];
   classes: readonly string[];
 }
 
-/** The content of `signature.json` for a classifier of raw byte items (see `PackageManifest` of the serving layer). */
-export function classifierManifest(source: Pick<PackageSource, 'model' | 'shape' | 'classes'>) {
+/**
+ * The content of `signature.json` for a classifier (see `PackageManifest` of the serving layer): tensors of bytes, or raw
+ * items as strings; pictures and other files in base64.
+ */
+export function classifierManifest(source: Pick<PackageSource, 'model' | 'item' | 'shape' | 'classes'>) {
+  const { item = 'tensor' } = source;
+  const coding = item === 'text' || item === 'record' ? ('str' as const) : ('base64' as const);
+  const input =
+    item === 'tensor'
+      ? { name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }
+      : { name: 'input', datatype: 'BYTES' as const, shape: [-1], parameters: { content_type: coding } };
   return {
     v: 1 as const,
     model: source.model,
     runtime: 'tfjs' as const,
     signature: {
-      inputs: [{ name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }],
+      inputs: [input],
       outputs: [
         { name: 'probabilities', datatype: 'FP32' as const, shape: [-1, source.classes.length] },
         { name: 'label', datatype: 'BYTES' as const, shape: [-1] },
@@ -64,18 +77,21 @@ export async function filesFromSource(source: PackageSource): Promise<Record<str
 
 /**
  * What is wrong with the files of a package, given those of its checkpoint and those that {@link filesFromSource} made:
- * it must hold exactly these. Empty when nothing is.
+ * it must hold exactly these, and what a transform learned when there is one. Empty when nothing is.
  */
 export function packageProblems(
   packaged: readonly { path: string; digest: Digest }[],
   checkpoint: readonly { path: string; digest: Digest }[],
   fromSource: Readonly<Record<string, Digest>>,
+  transform: readonly { path: string; digest: Digest }[] = [],
 ): string[] {
   const expected = new Map(Object.entries(fromSource));
   for (const name of ['model.json', 'weights.bin']) {
     const file = checkpoint.find((one) => one.path === name);
     if (file) expected.set(name, file.digest);
   }
+  const learned = transform.find((one) => one.path === stateFile);
+  if (learned) expected.set(stateFile, learned.digest);
   const problems: string[] = [];
   for (const { path, digest } of packaged) {
     const wanted = expected.get(path);

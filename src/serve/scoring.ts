@@ -4,7 +4,10 @@ import { basename, dirname, join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import type { Datatype, Tensor } from './types.ts';
 
-/** A tensor in a record. `bytes` is the row-major little-endian data in base64; large ones are named by their digest. */
+/**
+ * A tensor in a record. `bytes` is the row-major little-endian data in base64; large ones are named by their digest, strings
+ * by that of their JSON.
+ */
 export interface ScoredTensor {
   name: string;
   datatype: Datatype;
@@ -49,9 +52,13 @@ const maxRecordedBytes = 64 * 1024;
 /** The form of a tensor in a record. */
 export function scoredTensor(tensor: Tensor): ScoredTensor {
   const { name, datatype, shape, data } = tensor;
-  if (Array.isArray(data)) return { name, datatype, shape, content: { kind: 'strings', strings: data } };
-  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  if (bytes.length <= maxRecordedBytes) {
+  if (Array.isArray(data) && data.reduce((sum, text) => sum + text.length, 0) <= maxRecordedBytes) {
+    return { name, datatype, shape, content: { kind: 'strings', strings: data } };
+  }
+  const bytes = Array.isArray(data)
+    ? Buffer.from(JSON.stringify(data))
+    : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  if (!Array.isArray(data) && bytes.length <= maxRecordedBytes) {
     return { name, datatype, shape, content: { kind: 'bytes', bytes: bytes.toString('base64') } };
   }
   const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

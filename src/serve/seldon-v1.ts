@@ -28,18 +28,25 @@ function puidOf(meta: unknown): string | null {
 
 /**
  * Reads a Seldon v1 message (docs.seldon.io, Seldon Core 1 "External Prediction API": SeldonMessage) against a model's
- * signature: `data.ndarray`, nested or one flat row an item, or `data.tensor` with `shape` and `values`.
+ * signature: `data.ndarray`, nested or one flat row an item, or `data.tensor` with `shape` and `values`; for a model that
+ * takes raw items `strData` with one of them, or `data.ndarray` of strings.
  * Throws RequestError 400.
  */
 export function readSeldonRequest(body: unknown, signature: Signature): SeldonRequest {
   if (!isRecord(body)) throw badRequest(`the message must be an object, not ${shown(body)}`);
-  const { data } = body;
+  const { data, strData } = body;
+  const puid = puidOf(body.meta);
+  const takesStrings = signature.inputs[0]!.datatype === 'BYTES';
+  if (takesStrings && typeof strData === 'string') {
+    return { puid, form: 'ndarray', inputs: [inputOf([strData], [1], 'strData', signature)] };
+  }
   if (!isRecord(data)) {
     throw badRequest(
-      'the message needs "data" with ndarray or tensor; strData, binData and jsonData are not taken',
+      takesStrings
+        ? 'the message needs "strData" with one item, or "data" with an ndarray of strings; binData and jsonData are not taken'
+        : 'the message needs "data" with ndarray or tensor; strData, binData and jsonData are not taken',
     );
   }
-  const puid = puidOf(body.meta);
   if (data.ndarray !== undefined) {
     const shape = shapeOf(data.ndarray, 'data.ndarray');
     return { puid, form: 'ndarray', inputs: [inputOf(data.ndarray, shape, 'data.ndarray', signature)] };
@@ -58,7 +65,7 @@ function inputOf(data: unknown, shape: number[], where: string, signature: Signa
   const isFlat = shape.length === 2 && shape[1] === elements(item);
   if (!(isWhole || isFlat) || shape[0]! < 1) {
     throw badRequest(
-      `${where} has the shape [${shape.join(', ')}]; the model takes [N, ${item.join(', ')}] or [N, ${elements(item)}]`,
+      `${where} has the shape [${shape.join(', ')}]; the model takes [${['N', ...item].join(', ')}] or [N, ${elements(item)}]`,
     );
   }
   // The message names no type: numbers are doubles until the model's input type takes them.

@@ -1,23 +1,25 @@
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { type Encoder, openEncoder, stateFile } from '../model/encoder.ts';
 import { openTf } from '../train/backend.ts';
 import { loadModel } from '../train/model-files.ts';
 import { predict } from '../train/predict.ts';
 import type { ModelCode } from '../train/types.ts';
-import { openBatcher } from './batcher.ts';
+import { type Batcher, openBatcher } from './batcher.ts';
 import { readPackageManifest } from './package.ts';
 import { badRequest } from './request-error.ts';
 import { elements } from './tensor.ts';
-import type { Servable, Tensor } from './types.ts';
+import type { Servable, Tensor, TensorSpec } from './types.ts';
 
 /** Rows computed in one go: enough to fill the vector units, few enough to keep answering meanwhile. */
 const maxRows = 64;
 
 /**
  * Opens a package with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
- * training. Raw items go in, `probabilities` FP32 [N, classes] and `label` BYTES [N] come out.
+ * training, as is its `encode` for items that come as strings. Raw items go in, `probabilities` FP32 [N, classes] and `label` BYTES [N] come out.
  *
  * The model has answered once before this returns, so that the first request is not the slow one. Throws a UserError:
  * artifact-corrupt or artifact-missing for the files, code-invalid for code that does not load or answer.
@@ -29,18 +31,23 @@ export async function openServable(
   const manifest = await readPackageManifest(folder);
   const { signature } = manifest;
   const input = signature.inputs[0]!;
-  if (signature.inputs.length !== 1 || input.datatype === 'BYTES') {
-    throw new UserError('artifact-corrupt', `package ${folder}: a tfjs package has one numeric input`);
+  const { tf } = await openTf();
+  const code = await loadCode(folder);
+  const encoder = await openEncoder(folder, code);
+  if (signature.inputs.length !== 1 || (input.datatype === 'BYTES') !== (encoder !== null)) {
+    throw new UserError(
+      'artifact-corrupt',
+      `package ${folder}: a tfjs package has one input, of numbers, or of BYTES with a ${stateFile}`,
+    );
   }
   const classes = signature.classes;
-  const shape = input.shape.slice(1);
+  const shape = encoder ? encoder.shape : input.shape.slice(1);
   const itemSize = elements(shape);
-  const isByte = input.datatype === 'UINT8' || input.datatype === 'BOOL';
+  const isByte = encoder ? encoder.type === 'uint8' : input.datatype === 'UINT8' || input.datatype === 'BOOL';
   const allocate = (length: number) => (isByte ? new Uint8Array(length) : new Float32Array(length));
 
-  const { tf } = await openTf();
   const model = await loadModel(tf, folder);
-  const preprocess = await loadPreprocess(folder);
+  const { preprocess } = code;
   const batcher = openBatcher({
     itemSize,
     width: classes.length,
@@ -71,7 +78,10 @@ export async function openServable(
   const infer = async (inputs: Tensor[]): Promise<Tensor[]> => {
     const [tensor] = inputs;
     if (!tensor) throw badRequest(`input "${input.name}" is missing`);
-    const probabilities = await batcher.run(rowsOf(tensor));
+    const probabilities =
+      encoder && Array.isArray(tensor.data)
+        ? await encoded(tensor.data, encoder, input, batcher, classes.length)
+        : await batcher.run(rowsOf(tensor));
     const count = probabilities.length / classes.length;
     return [
       { name: 'probabilities', datatype: 'FP32', shape: [count, classes.length], data: probabilities },
@@ -80,7 +90,8 @@ export async function openServable(
   };
 
   try {
-    await infer([{ ...input, shape: [1, ...shape], data: allocate(itemSize) }]);
+    // Not through encode: nobody knows an item that any model would take.
+    await batcher.run(allocate(itemSize));
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -96,7 +107,49 @@ export async function openServable(
   };
 }
 
-async function loadPreprocess(folder: string): Promise<ModelCode['preprocess']> {
+/** Longest time that encoding keeps other requests and health checks waiting, in milliseconds. */
+const longestTurn = 8;
+
+/**
+ * Encodes strings and has them answered, a batch at a time: neither the event loop nor the memory is taken by one large
+ * request. Throws RequestError 400 for an item that the model's own code refuses.
+ */
+async function encoded(
+  items: readonly string[],
+  encoder: Encoder,
+  input: TensorSpec,
+  batcher: Batcher,
+  width: number,
+): Promise<Float32Array> {
+  const rows = new Float32Array(items.length * width);
+  const size = encoder.shape[0];
+  for (let from = 0; from < items.length; from += maxRows) {
+    const to = Math.min(items.length, from + maxRows);
+    const batch = new (encoder.type === 'uint8' ? Uint8Array : Float32Array)((to - from) * size);
+    let since = performance.now();
+    for (let index = from; index < to; index++) {
+      try {
+        batch.set(encoder.encode([bytesOf(items[index]!, input)]), (index - from) * size);
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        throw badRequest(`input "${input.name}" element ${index}: ${error.message}`);
+      }
+      if (performance.now() - since > longestTurn) {
+        await setImmediate();
+        since = performance.now();
+      }
+    }
+    rows.set(await batcher.run(batch), from * width);
+  }
+  return rows;
+}
+
+/** The bytes of a raw item as they would lie in a data set. */
+function bytesOf(text: string, { parameters }: TensorSpec): Uint8Array {
+  return Buffer.from(text, parameters?.content_type === 'base64' ? 'base64' : 'utf8');
+}
+
+async function loadCode(folder: string): Promise<Pick<ModelCode, 'preprocess' | 'encode'>> {
   const path = join(folder, 'code.mjs');
   let code: Partial<ModelCode>;
   try {
@@ -105,10 +158,11 @@ async function loadPreprocess(folder: string): Promise<ModelCode['preprocess']> 
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new UserError('code-invalid', `${path} does not load: ${why}`, undefined, { cause });
   }
-  if (typeof code.preprocess !== 'function') {
+  const { preprocess, encode } = code;
+  if (typeof preprocess !== 'function') {
     throw new UserError('code-invalid', `${path} does not export a function preprocess`);
   }
-  return code.preprocess;
+  return { preprocess, ...(encode && { encode }) };
 }
 
 /** The name of the likeliest class of each row; the first of equals. */

@@ -11,10 +11,19 @@ export interface Tensor {
   data: Uint8Array | Int32Array | Float32Array | Float64Array | string[];
 }
 
-/** What a servable takes and gives; -1 stands for any batch size. */
+/** A tensor that a servable takes or gives; -1 stands for any batch size. */
+export interface TensorSpec {
+  name: string;
+  datatype: Datatype;
+  shape: number[];
+  /** How strings stand for raw items, in the words of MLServer's content types: as UTF-8 text, or in base64. */
+  parameters?: { content_type: 'str' | 'base64' } | undefined;
+}
+
+/** What a servable takes and gives. */
 export interface Signature {
-  inputs: { name: string; datatype: Datatype; shape: number[] }[];
-  outputs: { name: string; datatype: Datatype; shape: number[] }[];
+  inputs: TensorSpec[];
+  outputs: TensorSpec[];
   /** Names of the classes the output columns stand for. */
   classes: string[];
 }
@@ -30,7 +39,10 @@ export interface Servable {
 export interface PackageManifest {
   v: 1;
   model: string;
-  /** `tfjs`: `model.json`, `weights.bin` and the bundled code `code.mjs` with build and preprocess. */
+  /**
+   * `tfjs`: `model.json`, `weights.bin` and the bundled code `code.mjs` with build and preprocess; for raw items also
+   * `state.json`, which its encode is given.
+   */
   runtime: 'tfjs';
   signature: Signature;
 }

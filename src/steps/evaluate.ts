@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type Candidate, candidateDigest } from '../core/candidate.ts';
 import { type Digest, digestJson, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import {
@@ -12,12 +13,14 @@ import {
   type Measure,
   type Scores,
 } from '../core/evaluation.ts';
+import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
-import { countShared, type Dataset, openDataset } from '../data/dataset.ts';
+import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
 import { predictIsolated } from '../model/predict.ts';
 import type { Zone } from '../store/types.ts';
 import { digestOf, environmentParameter, handedOn, modelOf, modelParameter } from './subject.ts';
+import { countLeaked, openTestSet, type TestSet } from './test-set.ts';
 import { readCandidate, readEvaluation, readLive } from './trusted.ts';
 import type { Ctx, Outcome, Step } from './types.ts';
 
@@ -39,10 +42,15 @@ interface Measured {
 const exact = (value: number): Measure => ({ value, low: value, high: value });
 
 /** A built-in gate: whatever else the change alters, it must not have trained on what it is measured by. */
-async function leakGate(work: Zone, dataset: Digest, test: Dataset, folder: string): Promise<GateLine> {
+async function leakGate(
+  work: Zone,
+  dataset: Digest,
+  item: DatasetConfig['item'],
+  test: TestSet,
+  folder: string,
+): Promise<GateLine> {
   const name = 'no withheld item in the training data';
-  await work.saveArtifact(dataset, folder);
-  const shared = countShared(test, await openDataset(folder));
+  const shared = await countLeaked(work, dataset, item, test, folder);
   return shared === 0
     ? { name, status: 'pass', explanation: 'none of them stands in the data version it was trained on' }
     : {
@@ -52,21 +60,34 @@ async function leakGate(work: Zone, dataset: Digest, test: Dataset, folder: stri
       };
 }
 
+/** What the package encodes with must be what the candidate's transform learned. Throws UserError artifact-corrupt. */
+async function checkTransform(work: Zone, candidate: Candidate): Promise<void> {
+  const stateOf = async (digest: Digest) =>
+    (await work.getArtifact(digest)).files.find((file) => file.path === stateFile)?.digest ?? null;
+  const packaged = await stateOf(candidate.package);
+  const learned = candidate.transform ? await stateOf(candidate.transform) : null;
+  if (packaged === learned) return;
+  throw new UserError(
+    'artifact-corrupt',
+    `the package of candidate ${candidateDigest(candidate)} holds another ${stateFile} than its transform`,
+  );
+}
+
 /** Runs a package over the test items in a process without credentials or network, and scores what it says. */
 async function measure(
   ctx: Ctx,
   zone: Zone,
   packaged: Digest,
-  test: { folder: string; y: ArrayLike<number>; classes: string[] },
+  test: TestSet,
   folder: string,
 ): Promise<Measured & { isolation: Evaluation['isolation'] }> {
   await mkdir(folder, { recursive: true });
   const manifest = await zone.saveArtifact(packaged, join(folder, 'package'));
   const predicted = await predictIsolated({
     packageFolder: join(folder, 'package'),
-    images: join(test.folder, 'images.idx'),
+    items: test.items,
     classes: test.classes.length,
-    count: test.y.length,
+    count: test.count,
     out: join(folder, 'probabilities.f32'),
     signal: ctx.signal,
   });
@@ -116,33 +137,19 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   // From here on the candidate must not be able to change or vanish: what was measured is what can be deployed.
   await trusted.copyArtifact(work, candidate.checkpoint);
   await trusted.copyArtifact(work, candidate.package);
+  await checkTransform(work, candidate);
   const testset = await handedOn(ctx, 'ingest', config.data, 'dataset');
-  const testFolder = join(folder, 'test');
-  const manifest = await trusted.saveArtifact(testset, testFolder);
-  if (manifest.meta.side !== 'test') throw new UserError('input-missing', `${testset} is not a test set`);
-  const test = await openDataset(testFolder);
+  const test = await openTestSet(trusted, testset, data.item, join(folder, 'test'));
   ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
-  const own = await measure(
-    ctx,
-    trusted,
-    candidate.package,
-    { ...test, folder: testFolder },
-    join(folder, 'candidate'),
-  );
+  const own = await measure(ctx, trusted, candidate.package, test, join(folder, 'candidate'));
   const before = state.current
-    ? await measure(
-        ctx,
-        trusted,
-        state.current.package,
-        { ...test, folder: testFolder },
-        join(folder, 'baseline'),
-      )
+    ? await measure(ctx, trusted, state.current.package, test, join(folder, 'baseline'))
     : null;
   const differences: Record<string, Measure> = before
     ? compare(own.probabilities, before.probabilities, test.y, test.classes).differences
     : {};
   const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);
-  const leak = await leakGate(work, candidate.dataset, test, join(folder, 'train'));
+  const leak = await leakGate(work, candidate.dataset, data.item, test, join(folder, 'train'));
   const gates = [...judged.gates, leak];
   const verdict = leak.status === 'fail' ? 'fail' : judged.verdict;
   const evaluation: Evaluation = {

@@ -2,12 +2,14 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { bundleModel } from '../model/bundle.ts';
+import { stateFile } from '../model/encoder.ts';
 import { buildPackage } from '../model/package.ts';
 import { classifierManifest } from '../model/source-files.ts';
-import { handedOn, modelOf, modelParameter } from './subject.ts';
+import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
 
 const params = z.object({ model: modelParameter });
@@ -21,6 +23,8 @@ export const packageStep: Step<typeof params> = {
   params,
   async inputs(ctx, given) {
     const { model, config } = modelOf(ctx, given.model);
+    const data = ctx.project.datasets[config.data]!;
+    const transform = await trainedTransform(ctx, model, config);
     return {
       subject: model,
       zone: 'work',
@@ -28,8 +32,8 @@ export const packageStep: Step<typeof params> = {
         model,
         config: configDigest(config),
         checkpoint: await handedOn(ctx, 'train', model, 'checkpoint'),
-        shape: ctx.project.datasets[config.data]!.shape,
-        classes: ctx.project.datasets[config.data]!.classes,
+        ...(transform ? { transform, item: data.item } : { shape: data.shape }),
+        classes: data.classes,
       },
       files: await selectCode(ctx.root, ctx.ref, config.code),
       artifacts: ['package'],
@@ -40,16 +44,24 @@ export const packageStep: Step<typeof params> = {
     const { model, config } = modelOf(ctx, given.model);
     const data = ctx.project.datasets[config.data]!;
     const checkpoint = inputs.key.checkpoint as Digest;
+    const transform = (inputs.key.transform ?? null) as Digest | null;
     const zone = await ctx.zone('work');
     const weights = join(folder, '.checkpoint');
     await mkdir(weights);
     await zone.saveArtifact(checkpoint, weights);
+    const learned = transform ? join(folder, '.transform') : null;
+    if (transform && learned) {
+      const state = (await zone.getArtifact(transform)).files.find((file) => file.path === stateFile);
+      if (!state) throw new UserError('artifact-corrupt', `the transform ${transform} has no ${stateFile}`);
+      await zone.saveBlob(state.digest, join(learned, stateFile));
+    }
     const target = join(folder, '.package');
     await mkdir(target);
     const bytes = await buildPackage({
       checkpointFolder: weights,
       code: await bundleModel(folder, config.entry),
-      manifest: classifierManifest({ model, shape: data.shape, classes: data.classes }),
+      transformFolder: learned,
+      manifest: classifierManifest({ model, item: data.item, shape: data.shape, classes: data.classes }),
       folder: target,
     });
     const files = await Promise.all(
@@ -60,7 +72,7 @@ export const packageStep: Step<typeof params> = {
       kind: 'package',
       name: model,
       files,
-      parents: [checkpoint],
+      parents: transform ? [checkpoint, transform] : [checkpoint],
       meta: { model, runtime: 'tfjs', bytes: size },
     });
     return {

@@ -5,7 +5,7 @@ import { shortDigest } from '../core/digest.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { registerVersion } from '../model/registry.ts';
-import { handedOn, modelOf, modelParameter } from './subject.ts';
+import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
 
 const params = z.object({ model: modelParameter });
@@ -31,8 +31,9 @@ export const register: Step<typeof params> = {
   },
   async run(ctx, given, _folder, inputs) {
     const { model, config } = modelOf(ctx, given.model);
-    const [dataset, checkpoint, run, packaged] = await Promise.all([
+    const [dataset, transform, checkpoint, run, packaged] = await Promise.all([
       handedOn(ctx, 'train', model, 'dataset'),
+      trainedTransform(ctx, model, config),
       handedOn(ctx, 'train', model, 'checkpoint'),
       handedOn(ctx, 'train', model, 'run'),
       handedOn(ctx, 'package', model, 'package'),
@@ -42,7 +43,7 @@ export const register: Step<typeof params> = {
       code: codeDigest(inputs.files),
       config: configDigest(config),
       dataset,
-      transform: null,
+      transform,
       checkpoint,
       package: packaged,
     };
@@ -70,7 +71,7 @@ export const register: Step<typeof params> = {
         blocks: [
           {
             kind: 'facts',
-            facts: Object.entries({ candidate: digest, ...candidate, model: null, transform: null }).flatMap(
+            facts: Object.entries({ candidate: digest, ...candidate, model: null }).flatMap(
               ([name, value]): [string, string][] => (value ? [[name, shortDigest(value)]] : []),
             ),
           },

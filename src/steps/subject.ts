@@ -69,3 +69,26 @@ export function digestOf(name: string, value: string): Digest {
   if (isDigest(value)) return value;
   throw new UserError('usage', `--${name} takes a digest (sha256:…), not ${JSON.stringify(value)}`);
 }
+
+/** The transform a model is trained on, made of just this data version; null for items that are tensors as they come. */
+export async function transformOf(
+  ctx: Ctx,
+  model: string,
+  config: ModelConfig,
+  dataset: Digest,
+): Promise<Digest | null> {
+  if (ctx.project.datasets[config.data]!.item === 'tensor') return null;
+  const transform = await handedOn(ctx, 'transform', model, 'transform');
+  if ((await handedOn(ctx, 'transform', model, 'dataset')) === dataset) return transform;
+  throw new UserError(
+    'input-missing',
+    `the transform of ${model} was made of another data version than ${dataset}`,
+    `run cdl transform ${model} again`,
+  );
+}
+
+/** The transform that `train` used; null for items that are tensors as they come. */
+export async function trainedTransform(ctx: Ctx, model: string, config: ModelConfig): Promise<Digest | null> {
+  if (ctx.project.datasets[config.data]!.item === 'tensor') return null;
+  return handedOn(ctx, 'train', model, 'transform');
+}

@@ -1,23 +1,21 @@
-import { spawn } from 'node:child_process';
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
 import { codeDigest } from '../core/candidate.ts';
 import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
-import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
+import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
-import { datasetMetaSchema } from '../data/dataset.ts';
 import { selectCode } from '../exec/code.ts';
 import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import type { Zone } from '../store/types.ts';
 import type { Hyperparameters, OptimizerName, TrainEvent } from '../train/types.ts';
+import { followChild } from './child.ts';
 import { cacheKey } from './run-step.ts';
-import { datasetOf, modelOf, modelParameter } from './subject.ts';
+import { storeFolder } from './store-folder.ts';
+import { datasetOf, modelOf, modelParameter, transformOf } from './subject.ts';
 import type { ChildJob, ChildMessage } from './train-job.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
@@ -26,6 +24,9 @@ const params = z.object({
   dataset: z.string().default('').describe('Digest of the data version; default: what ingest made.'),
 });
 
+/** What of a data set's or a transform's meta says how validation items are set apart. */
+const splitSchema = z.object({ split: z.object({ key: z.string(), validation: z.number() }) });
+
 type EpochEvent = Extract<TrainEvent, { kind: 'epoch' }>;
 type DoneEvent = Extract<TrainEvent, { kind: 'done' }>;
 type StartMessage = Extract<ChildMessage, { kind: 'start' }>;
@@ -33,10 +34,11 @@ type StartMessage = Extract<ChildMessage, { kind: 'start' }>;
 async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<Inputs> {
   const { model, config } = modelOf(ctx, given.model);
   const dataset = await datasetOf(ctx, config, given.dataset);
+  const transform = await transformOf(ctx, model, config, dataset);
   return {
     subject: model,
     zone: 'work',
-    key: { model, config: configDigest(config), dataset },
+    key: { model, config: configDigest(config), dataset, ...(transform && { transform }) },
     files: await selectCode(ctx.root, ctx.ref, config.code),
     artifacts: ['run', 'checkpoint'],
     cache: true,
@@ -68,59 +70,6 @@ function hyperparametersOf(config: ModelConfig): Hyperparameters {
   };
 }
 
-/** Starts the training process and yields its messages. A SIGTERM lets it write a checkpoint first. */
-async function* follow(
-  job: ChildJob,
-  folder: string,
-  environment: Record<string, string>,
-  signal: AbortSignal,
-): AsyncGenerator<ChildMessage> {
-  const file = join(folder, 'job.json');
-  await writeFile(file, JSON.stringify(job));
-  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
-  const child = spawn(process.execPath, [program, file], {
-    cwd: folder,
-    env: { ...environment, HOME: folder },
-    // What model code prints must not mix with the result on stdout.
-    stdio: ['ignore', 2, 2, 'pipe'],
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (code) => resolve(code));
-  });
-  const stop = () => child.kill('SIGTERM');
-  if (signal.aborted) stop();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
-      yield JSON.parse(line) as ChildMessage;
-    }
-    const code = await ended;
-    if (code === null)
-      throw new UserError(
-        'training-failed',
-        'the training process was killed',
-        'out of memory? lower batch_size, or give the job more memory; run it again to resume',
-      );
-  } finally {
-    signal.removeEventListener('abort', stop);
-    if (child.exitCode === null) child.kill('SIGKILL');
-  }
-}
-
-async function storeFolder(
-  zone: Zone,
-  folder: string,
-  manifest: Pick<Artifact, 'kind' | 'name' | 'parents' | 'meta'>,
-): Promise<Digest> {
-  const files = [];
-  for (const path of (await readdir(folder)).sort()) {
-    const full = join(folder, path);
-    if ((await stat(full)).isFile()) files.push({ path, ...(await zone.putFile(full)) });
-  }
-  return zone.putArtifact({ ...manifest, files });
-}
-
 /** Where a training under way left off, for a job that comes after a killed one. */
 async function openResume(zone: Zone, key: string, folder: string): Promise<string | null> {
   const record = await zone.readRecord(`resume/${key}.json`);
@@ -139,6 +88,8 @@ async function runTraining(
 ): Promise<Outcome> {
   const { model, config } = modelOf(ctx, given.model);
   const dataset = inputs.key.dataset as Digest;
+  const transform = (inputs.key.transform ?? null) as Digest | null;
+  const made = transform ? [dataset, transform] : [dataset];
   const zone = await ctx.zone('work');
   const key = cacheKey(train, inputs).slice(7);
   const bundle = await bundleModel(folder, config.entry);
@@ -146,7 +97,7 @@ async function runTraining(
   await writeFile(code, bundle);
   const data = join(folder, '.data');
   // Not from cdl.yaml: what is not in the key must not shape the result.
-  const { split } = datasetMetaSchema.parse((await zone.saveArtifact(dataset, data)).meta);
+  const { split } = splitSchema.parse((await zone.saveArtifact(transform ?? dataset, data)).meta);
   const resume = await openResume(zone, key, join(folder, '.resume'));
   if (resume) ctx.log('an earlier run of the same training was interrupted; going on from its checkpoint');
   const hyperparameters = hyperparametersOf(config);
@@ -165,15 +116,14 @@ async function runTraining(
     resume,
     output: join(folder, '.output'),
   };
-  for await (const message of follow(job, folder, ctx.childEnvironment, ctx.signal)) {
-    if (message.kind === 'error') {
-      const known = Object.hasOwn(catalogue, message.code);
-      throw new UserError(
-        known ? (message.code as ErrorCode) : 'code-invalid',
-        message.message,
-        message.hint || undefined,
-      );
-    }
+  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
+  const place = { folder, environment: ctx.childEnvironment, signal: ctx.signal };
+  const killed = new UserError(
+    'training-failed',
+    'the training process was killed',
+    'out of memory? lower batch_size, or give the job more memory; run it again to resume',
+  );
+  for await (const message of followChild<ChildMessage>(program, job, place, killed)) {
     if (message.kind === 'start') {
       start = message;
       ctx.log(
@@ -206,14 +156,14 @@ async function runTraining(
   const checkpoint = await storeFolder(zone, done.model, {
     kind: 'checkpoint',
     name: model,
-    parents: [dataset],
+    parents: made,
     meta: { model, code: codeId, config: configDigest(config), seed: config.seed, framework: 'tfjs' },
   });
   const run: Artifact = {
     kind: 'run',
     name: model,
     files: [],
-    parents: [dataset, checkpoint],
+    parents: [...made, checkpoint],
     meta: {
       model,
       code: codeId,
@@ -241,7 +191,14 @@ async function runTraining(
     { ifAbsent: true },
   );
   return {
-    outputs: { run: runDigest, checkpoint, code: codeId, config: configDigest(config), dataset },
+    outputs: {
+      run: runDigest,
+      checkpoint,
+      code: codeId,
+      config: configDigest(config),
+      dataset,
+      ...(transform && { transform }),
+    },
     report: trainReport(model, config, start, epochs, done, Math.round(rate), checkpoint),
   };
 }

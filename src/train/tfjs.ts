@@ -149,7 +149,7 @@ function open(tf: Tf, job: TrainJob): Session {
   let model: LayersModel;
   try {
     model = withRandom(seededRandom(seed, 'weights'), 'build()', () => {
-      const built = job.build(tf, hyperparameters);
+      const built = job.build(tf, hyperparameters, { shape: data.train.shape, classes: data.train.classes });
       if (!(built instanceof tf.LayersModel)) throw new Error('it did not return a tf.LayersModel');
       // Layers without an input shape make their weights on first use: that has to happen under the same seed.
       tf.tidy(

@@ -1,5 +1,6 @@
 import type * as TfCore from '@tensorflow/tfjs-core';
 import type * as TfLayers from '@tensorflow/tfjs-layers';
+import type { RawItem } from '../data/raw-item.ts';
 
 /** TensorFlow.js as one namespace: the core operations and the layers API, whatever backend runs them. */
 export type Tf = typeof TfCore & typeof TfLayers;
@@ -40,13 +41,35 @@ export interface Hyperparameters {
 /** The update rules the built-in trainer knows. */
 export type OptimizerName = 'adam' | 'sgd' | 'momentum' | 'rmsprop';
 
-/** What a user's `model.ts` exports. The same `preprocess` runs in training, evaluation and serving. */
+/** What the items look like when they reach the model: the shape of one, and the classes. */
+export interface DataShape {
+  shape: number[];
+  classes: string[];
+}
+
+/** A training item as `fit` sees it. */
+export type FitItem = RawItem;
+
+/** The scalars of `models.<model>.transform` in `cdl.yaml`, by name. */
+export type Parameters = Readonly<Record<string, number | string | boolean>>;
+
+/** What a user's `model.ts` exports. The same `preprocess` and `encode` run in training, evaluation and serving. */
 export interface ModelCode {
+  /**
+   * For items that are no tensors: learns from the training items alone what `encode` needs, such as a vocabulary. What it
+   * returns must have a JSON form.
+   */
+  fit?(items: AsyncIterable<FitItem>, parameters: Parameters): unknown;
+  /**
+   * For items that are no tensors: turns one into numbers, always as many. It is given the bytes and nothing else, because a
+   * server has nothing else. Synchronous.
+   */
+  encode?(item: { bytes: Uint8Array }, state: unknown): Uint8Array | Float32Array;
   /**
    * Makes a fresh model whose one output is `[N, classes]`: probabilities (softmax) or logits (linear).
    * Synchronous. It may be compiled or not: loss and optimizer come from the trainer.
    */
-  build(tf: Tf, hyperparameters: Hyperparameters): LayersModel;
+  build(tf: Tf, hyperparameters: Hyperparameters, data: DataShape): LayersModel;
   /** Turns raw items `[N, ...shape]` (int32 holding bytes, or float32) into the model's float input. Synchronous. */
   preprocess(tf: Tf, raw: Tensor): Tensor;
 }

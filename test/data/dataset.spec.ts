@@ -30,6 +30,7 @@ const read = { format: 'json-rows', files: 'package/{class}.json' } as const;
 const pin = 'c'.repeat(64);
 const source: SourceConfig = { npm: 'tiny@1.0.0', sha256: pin, read };
 const config: DatasetConfig = {
+  item: 'tensor',
   shape: [2, 2],
   classes: ['cat', 'dog'],
   sources: [source],

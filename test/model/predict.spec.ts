@@ -79,7 +79,7 @@ async function packageOf(code: string): Promise<string> {
 async function predictWith(code: string, options: Partial<PredictionJob> = {}) {
   return predictIsolated({
     packageFolder: await packageOf(code),
-    images,
+    items: images,
     count,
     classes: 3,
     out: null,
@@ -235,7 +235,7 @@ let signal; try { process.kill(${process.pid}, 0); signal = 'ALIVE'; } catch (e)
     await writeFile(join(target, 'weights.bin'), 'short');
     const job = {
       packageFolder: target,
-      images,
+      items: images,
       count,
       classes: 3,
       out: null,

@@ -264,8 +264,8 @@ describe('checkpoints', () => {
           trainer,
           smallJob(output, {
             resume,
-            build: (tf, hp) => {
-              const model = perceptron.build(tf, hp) as ReturnType<typeof tf.sequential>;
+            build: (tf, hp, shape) => {
+              const model = perceptron.build(tf, hp, shape) as ReturnType<typeof tf.sequential>;
               model.add(tf.layers.dense({ units: 3, activation: 'softmax' }));
               return model;
             },
