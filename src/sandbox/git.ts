@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../exec/run.ts';
@@ -81,10 +81,21 @@ export async function gitText(
   return (await git(repository, args, options)).toString('utf8').replace(/\n$/, '');
 }
 
+/** What a branch that is a file of its own points at; null when only git can tell. A process costs a thousand times more. */
+async function looseBranch(repository: string, ref: string): Promise<string | null> {
+  if (!/^refs\/heads\/\w[\w/-]*$/.test(ref)) return null;
+  const text = await readFile(join(repository, ref), 'utf8').catch(() => '');
+  return /^[0-9a-f]{40}\n$/.test(text) ? text.trim() : null;
+}
+
 /** The commit a branch, tag or commit id names; null when there is none. */
 export async function resolveCommit(repository: string, revision: string): Promise<string | null> {
   if (revision === '' || revision.startsWith('-')) return null;
-  for (const name of [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
+  const branch = await looseBranch(repository, `refs/heads/${revision}`);
+  if (branch !== null) return branch;
+  // No branch or tag is called like a commit (GitLab refuses such names).
+  const isId = /^[0-9a-f]{40}$/.test(revision);
+  for (const name of isId ? [revision] : [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
     const found = await run(
       'git',
       ['rev-parse', '--verify', '--quiet', '--end-of-options', `${name}^{commit}`],
@@ -100,6 +111,8 @@ export async function resolveCommit(repository: string, revision: string): Promi
 
 /** The commit of exactly this full ref; null when there is none. */
 export async function resolveRef(repository: string, ref: string): Promise<string | null> {
+  const branch = await looseBranch(repository, ref);
+  if (branch !== null) return branch;
   const found = await run(
     'git',
     ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`],
