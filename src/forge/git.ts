@@ -57,7 +57,11 @@ export interface Mirror {
 }
 
 /** How many commits' file lists are kept in memory. */
-const mostTrees = 50;
+const mostTrees = 200;
+
+/** Small files that are kept in memory (cdl.yaml and cdl.lock are read for every look at a change). */
+const mostBlobs = 1000;
+const largestKept = 64 * 1024;
 
 const allowedEnvironment = [
   'GIT_CONFIG_NOSYSTEM',
@@ -119,6 +123,7 @@ export async function openMirror(options: {
   const digests = new Map<string, Digest>();
   const known = new Set<string>();
   const trees = new Map<string, TreeFile[]>();
+  const blobs = new Map<string, Buffer>();
   let turn: Promise<unknown> = Promise.resolve();
   // Two fetches at once would fight for the same ref locks.
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -150,10 +155,13 @@ export async function openMirror(options: {
     return true;
   }
 
+  function requireName(commit: string): void {
+    if (/^[0-9a-f]{40,64}$/.test(commit)) return;
+    throw new UserError('file-missing', `${JSON.stringify(commit)} is not the name of a commit`);
+  }
+
   async function ensureCommit(commit: string): Promise<void> {
-    if (!/^[0-9a-f]{40,64}$/.test(commit)) {
-      throw new UserError('file-missing', `${JSON.stringify(commit)} is not the name of a commit`);
-    }
+    requireName(commit);
     if (await has(commit)) return;
     await inTurn(() => fetchNow());
     if (await has(commit)) return;
@@ -174,8 +182,14 @@ export async function openMirror(options: {
   async function readTree(commit: string): Promise<TreeFile[]> {
     const read = trees.get(commit);
     if (read) return read;
-    await ensureCommit(commit);
-    const text = await git().raw('ls-tree', '-r', '-z', '--full-tree', commit);
+    requireName(commit);
+    const list = () => git().raw('ls-tree', '-r', '-z', '--full-tree', commit);
+    // Nearly always the commit is there already; looking first would be one process more.
+    const text = await list().catch(async () => {
+      await ensureCommit(commit);
+      return list();
+    });
+    known.add(commit);
     const files = text.split('\0').flatMap((line) => {
       const match = /^(\d{6}) \w+ ([0-9a-f]+)\t(.+)$/s.exec(line);
       return match ? [{ mode: match[1]!, oid: match[2]!, path: match[3]! }] : [];
@@ -186,7 +200,13 @@ export async function openMirror(options: {
   }
 
   async function readBlob(oid: string): Promise<Buffer> {
-    return (await git().binaryCatFile(['blob', oid])) as Buffer;
+    const read = blobs.get(oid);
+    if (read) return read;
+    const bytes = (await git().binaryCatFile(['blob', oid])) as Buffer;
+    if (bytes.length > largestKept) return bytes;
+    if (blobs.size >= mostBlobs) blobs.delete(blobs.keys().next().value!);
+    blobs.set(oid, bytes);
+    return bytes;
   }
 
   async function readFile(commit: string, path: string): Promise<string | null> {
