@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Runner, TaskList, WorkerEvents } from 'graphile-worker';
@@ -59,6 +60,11 @@ export async function openQueue(
   const shared = { pgPool: database.pool, logger };
   const utils = await makeWorkerUtils(shared);
   await utils.migrate();
+  // A job whose key was given to another while it ran loses its key and its tries: failing then, it only takes up room.
+  await database.query(
+    `select graphile_worker.complete_jobs(array_agg(id)) from graphile_worker.jobs
+      where key is null and attempts >= max_attempts and locked_at is null having count(*) > 0`,
+  );
   let running: Promise<void> | null = null;
   let current: Promise<Worker> | null = null;
   let stopped = false;
@@ -121,7 +127,7 @@ export async function openQueue(
     async add(task, payload, { queue, key, runAt, attempts } = {}) {
       await utils.addJob(task, payload, {
         ...(queue !== undefined && { queueName: queue }),
-        ...(key !== undefined && { jobKey: key }),
+        jobKey: key ?? randomUUID(),
         ...(runAt && { runAt }),
         ...(attempts !== undefined && { maxAttempts: attempts }),
       });
@@ -144,7 +150,8 @@ export async function openQueue(
     deadJobs: () =>
       database.query<DeadJob>(
         `select id::text, task_identifier as task, attempts, coalesce(last_error, '') as error
-           from graphile_worker.jobs where attempts >= max_attempts and locked_at is null order by jobs.id`,
+           from graphile_worker.jobs
+          where attempts >= max_attempts and locked_at is null and key is not null order by jobs.id`,
       ),
 
     async retry(id) {
