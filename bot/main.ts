@@ -3,7 +3,7 @@ import { realpath } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Logger, pino } from 'pino';
+import { pino } from 'pino';
 import {
   createRedactor,
   createZone,
@@ -19,7 +19,6 @@ import {
   openStore,
   type Queue,
   type SigningKey,
-  UpstreamError,
   UserError,
   type Zone,
 } from '../src/index.ts';
@@ -31,17 +30,12 @@ import {
   readBotConfig,
   type StoreConfig,
 } from './config.ts';
-import { convergeChange } from './converge.ts';
 import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
-import { handleComment } from './handle.ts';
-import { importIndex } from './import.ts';
-import { convergeBranch } from './promote.ts';
-import { projectAt } from './read.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
-import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Effects, Task } from './types.ts';
+import { doTask, jobOf, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 
@@ -71,51 +65,6 @@ function readSigningKey(pem: string): SigningKey {
     throw new UserError('config-invalid', `CDL_SIGNING_KEY is ${key.asymmetricKeyType}, not Ed25519`);
   }
   return { id: keyId(key), key };
-}
-
-/** Jobs of one change wait for each other; a waiting job that says the same is replaced. */
-function jobOf(project: string, task: Task): { queue: string; key: string } {
-  switch (task.kind) {
-    case 'change':
-      return { queue: `${project} change:${task.change}`, key: `${project} change:${task.change}` };
-    case 'comment':
-      return { queue: `${project} change:${task.change}`, key: `${project} comment:${task.comment}` };
-    case 'branch':
-      return { queue: `${project} branch`, key: `${project} branch` };
-  }
-}
-
-/** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */
-async function updateIndex(context: BotContext, database: Database): Promise<void> {
-  const tip = await context.mirror.head(await context.forge.defaultBranch());
-  const read = tip ? await projectAt(context, tip) : null;
-  if (read && 'project' in read) await importIndex({ ...context, database }, read.project.project);
-}
-
-async function runTask(
-  context: BotContext,
-  database: Database,
-  task: Task,
-  isolated: boolean,
-  log: Logger,
-): Promise<void> {
-  switch (task.kind) {
-    case 'change': {
-      const models = await convergeChange(context, task.change, isolated);
-      log.info({ task, models }, 'converged');
-      return;
-    }
-    case 'comment':
-      return handleComment(context, task.change, task.comment, isolated);
-    case 'branch': {
-      await convergeBranch(context);
-      await updateIndex(context, database);
-      // An evaluation may have ended: its change waits for it.
-      for (const change of await context.forge.listChanges({ state: 'open' })) {
-        await context.effects.enqueue({ kind: 'change', change: change.id });
-      }
-    }
-  }
 }
 
 /**
@@ -176,7 +125,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   let queue: Queue | null = null;
 
   const enqueueFor = (project: string) => async (task: Task) => {
-    await queue!.add('task', { project, task }, jobOf(project, task));
+    await queue!.add(taskName(project), { task }, jobOf(project, task));
   };
   for (const project of config.projects) {
     const forge = await openForge(forgeOptions(config, project));
@@ -191,44 +140,15 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     contexts.set(project, { ...base, effects });
   }
 
-  queue = await openQueue(
-    database,
-    {
-      async task(payload) {
-        const { project, task } = payload as { project: string; task: Task };
-        const context = contexts.get(project);
-        if (!context) return;
-        const letter = `failed/${jobOf(project, task).key}`;
-        try {
-          await runTask(context, database, task, isolated, log);
-          metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
-          if (await context.state.cursor(letter)) {
-            if (task.kind === 'change') await reportRecovery(context, task.change);
-            await context.state.setCursor(letter, '');
-          }
-        } catch (error) {
-          const { code, message } = describeError(error);
-          // What another service could not do now is tried again; anything else would only fail the same way.
-          const again = error instanceof UpstreamError && error.retryable;
-          metrics.tasks.inc({ kind: task.kind, outcome: again ? 'retried' : 'failed' });
-          if (again) {
-            log.warn({ project, task, code }, message);
-            throw error;
-          }
-          // Kept as a dead letter and told once: reconciling comes by again and again.
-          if ((await context.state.cursor(letter)) === message) return;
-          if (task.kind === 'change') {
-            await reportTrouble(context, task.change, error).catch((second: unknown) =>
-              log.warn({ project, task }, `the trouble could not be told: ${describeError(second).message}`),
-            );
-          }
-          log.error({ project, task, code }, message);
-          await context.state.setCursor(letter, message);
-        }
-      },
-    },
-    { concurrency: 4, onFailure: (name, error) => log.debug({ name }, String(error)) },
-  );
+  const options = { database, isolated, metrics, log };
+  const handlers = [...contexts].map(([project, context]) => [
+    taskName(project),
+    (payload: unknown) => doTask(project, context, (payload as { task: Task }).task, options),
+  ]);
+  queue = await openQueue(database, Object.fromEntries(handlers), {
+    concurrency: 4,
+    onFailure: (name, error) => log.debug({ name }, String(error)),
+  });
 
   const receivers = new Map<string, GithubReceiver>(
     [...contexts].map(([project, context]) => [

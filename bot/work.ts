@@ -1,0 +1,104 @@
+import type { Logger } from 'pino';
+import { type Database, describeError, UpstreamError } from '../src/index.ts';
+import type { BotMetrics } from './app.ts';
+import { convergeChange } from './converge.ts';
+import { handleComment } from './handle.ts';
+import { importIndex } from './import.ts';
+import { convergeBranch } from './promote.ts';
+import { projectAt } from './read.ts';
+import { reportRecovery, reportTrouble } from './trouble.ts';
+import type { BotContext, Task } from './types.ts';
+
+/** What doing a task needs besides the project. */
+export interface WorkOptions {
+  database: Database;
+  /** The store keeps writers of the work zone out of the trusted one. */
+  isolated: boolean;
+  metrics: Pick<BotMetrics, 'tasks'>;
+  log: Pick<Logger, 'info' | 'warn' | 'error'>;
+}
+
+/** Name of a project's tasks in the queue: a bot takes only those of its own projects, whoever else uses the database. */
+export function taskName(project: string): string {
+  return `converge ${project}`;
+}
+
+/** Jobs of one change wait for each other; a waiting job that says the same is replaced. */
+export function jobOf(project: string, task: Task): { queue: string; key: string } {
+  switch (task.kind) {
+    case 'change':
+      return { queue: `${project} change:${task.change}`, key: `${project} change:${task.change}` };
+    case 'comment':
+      return { queue: `${project} change:${task.change}`, key: `${project} comment:${task.comment}` };
+    case 'branch':
+      return { queue: `${project} branch`, key: `${project} branch` };
+  }
+}
+
+/** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */
+async function updateIndex(context: BotContext, database: Database): Promise<void> {
+  const tip = await context.mirror.head(await context.forge.defaultBranch());
+  const read = tip ? await projectAt(context, tip) : null;
+  if (read && 'project' in read) await importIndex({ ...context, database }, read.project.project);
+}
+
+async function runTask(context: BotContext, task: Task, options: WorkOptions): Promise<void> {
+  const { database, isolated, log } = options;
+  switch (task.kind) {
+    case 'change': {
+      const models = await convergeChange(context, task.change, isolated);
+      log.info({ task, models }, 'converged');
+      return;
+    }
+    case 'comment':
+      return handleComment(context, task.change, task.comment, isolated);
+    case 'branch': {
+      await convergeBranch(context);
+      await updateIndex(context, database);
+      // An evaluation may have ended: its change waits for it.
+      for (const change of await context.forge.listChanges({ state: 'open' })) {
+        await context.effects.enqueue({ kind: 'change', change: change.id });
+      }
+    }
+  }
+}
+
+/**
+ * Does a task. Throws what is worth another try (UpstreamError, retryable), so that the queue repeats it; anything else is
+ * kept as a dead letter, told once, and looked at again with the next event or reconcile.
+ */
+export async function doTask(
+  project: string,
+  context: BotContext,
+  task: Task,
+  options: WorkOptions,
+): Promise<void> {
+  const { metrics, log } = options;
+  const letter = `failed/${jobOf(project, task).key}`;
+  try {
+    await runTask(context, task, options);
+    metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
+    if (await context.state.cursor(letter)) {
+      if (task.kind === 'change') await reportRecovery(context, task.change);
+      await context.state.setCursor(letter, '');
+    }
+  } catch (error) {
+    const { code, message } = describeError(error);
+    // What another service could not do now is tried again; anything else would only fail the same way.
+    const again = error instanceof UpstreamError && error.retryable;
+    metrics.tasks.inc({ kind: task.kind, outcome: again ? 'retried' : 'failed' });
+    if (again) {
+      log.warn({ project, task, code }, message);
+      throw error;
+    }
+    // Told once: reconciling comes by again and again.
+    if ((await context.state.cursor(letter)) === message) return;
+    if (task.kind === 'change') {
+      await reportTrouble(context, task.change, error).catch((second: unknown) =>
+        log.warn({ project, task }, `the trouble could not be told: ${describeError(second).message}`),
+      );
+    }
+    log.error({ project, task, code }, message);
+    await context.state.setCursor(letter, message);
+  }
+}
