@@ -10,6 +10,7 @@ import {
   digestJson,
   type Evaluation,
   evaluationKey,
+  evaluationQuestion,
   judge,
   type LiveState,
   liveKey,
@@ -105,35 +106,38 @@ export async function makeClaim(job: {
   return { v: 1, candidate, version, run: made };
 }
 
-/** What the evaluate job leaves: the answer to the question of its inputs. `quality` says how good a model.ts is. */
+/**
+ * What the evaluate job leaves: the answer to the question of its inputs. `quality` says how good a model.ts is, or a
+ * candidate.
+ */
 export async function answerQuestion(job: {
   trusted: Zone;
-  quality: ReadonlyMap<string, number>;
+  quality: ReadonlyMap<string, number> | ((candidate: Digest) => number);
   repository: string;
   sha: string;
   inputs: Readonly<Record<string, unknown>>;
-}): Promise<void> {
+}): Promise<{ digest: Digest; baseline: Digest | null }> {
   const { trusted, quality, repository, sha, inputs } = job;
-  const { cdl_candidate: candidate, cdl_question: question } = inputs as Record<string, Digest>;
+  const candidate = inputs.cdl_candidate as Digest;
   const environment = String(inputs.cdl_environment ?? 'production');
   const base = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
-  const record = await trusted.readRecord(`candidates/${candidate!.slice(7)}.json`);
-  const { code } = record!.value as Candidate;
+  const record = await trusted.readRecord(`candidates/${candidate.slice(7)}.json`);
   const live = (await trusted.readRecord(liveKey('fashion', 'fashion', environment)))?.value as
     | LiveState
     | undefined;
-  const right = (wanted: Digest) => {
+  const right = ({ code: wanted, ...candidate }: Candidate) => {
+    if (typeof quality === 'function') return quality(candidateDigest({ code: wanted, ...candidate }));
     for (const [text, percent] of quality) {
       const digest = codeDigest([{ path: 'model.ts', mode: '100644', digest: digestBytes(text) }]);
       if (digest === wanted) return percent;
     }
     return 90;
   };
-  const scores = scoresOf(right(code));
+  const scores = scoresOf(right(record!.value as Candidate));
   const before = live?.current
     ? ((await trusted.readRecord(`candidates/${live.current.candidate.slice(7)}.json`))?.value as Candidate)
     : null;
-  const baselineScores = before ? scoresOf(right(before.code)) : null;
+  const baselineScores = before ? scoresOf(right(before)) : null;
   const difference = baselineScores
     ? { accuracy: exact(scores.metrics.accuracy!.value - baselineScores.metrics.accuracy!.value) }
     : {};
@@ -143,7 +147,7 @@ export async function answerQuestion(job: {
     model: 'fashion',
     environment,
     isolation: 'network namespace',
-    candidate: candidate!,
+    candidate,
     baseline: live?.current?.candidate ?? null,
     testset: digestJson('test set'),
     ...judge(base.models.fashion!.gates, scores, baselineScores, difference),
@@ -158,5 +162,17 @@ export async function answerQuestion(job: {
     parents: [],
     meta: evaluation as never,
   });
-  await trusted.writeRecord(evaluationKey(question!), { evaluation: digest }, { ifAbsent: true });
+  // The job works the question out by itself: what is live may have moved since it was asked.
+  const { gates, data } = base.models.fashion!;
+  const question = evaluationQuestion({
+    project: base.project,
+    model: 'fashion',
+    environment,
+    candidate,
+    baseline: evaluation.baseline,
+    gates,
+    data: digestJson(base.datasets[data]),
+  });
+  await trusted.writeRecord(evaluationKey(question), { evaluation: digest }, { ifAbsent: true });
+  return { digest, baseline: evaluation.baseline };
 }

@@ -1,0 +1,366 @@
+import {
+  candidateDigest,
+  type Digest,
+  parseLock,
+  parseProject,
+  planDeployment,
+  reviewDigest,
+} from '../../../src/index.ts';
+import type { MergeRequest } from '../../../src/sandbox/state.ts';
+import { git } from '../jobs.ts';
+import type { Dice } from './chaos.ts';
+import {
+  type ApprovalFact,
+  counting,
+  expectedOf,
+  type FinalFacts,
+  passesGates,
+  type RejectionFact,
+} from './oracle.ts';
+import type { Name, SoakProject } from './project.ts';
+
+/** A change and what people did to it. */
+export interface PlayedChange {
+  iid: number;
+  branch: string;
+  parts: number;
+  approvals: ApprovalFact[];
+  rejections: RejectionFact[];
+  /** Comments that say something to the bot, and those that do not. */
+  commands: number[];
+  talk: number[];
+  /** A command whose answer is waited for: until then nothing else happens to the change. */
+  waiting: { note: number; done(): void } | null;
+  /** Candidate and evaluation that were merged. */
+  merged: { candidate: Digest; evaluation: Digest } | null;
+  everReady: boolean;
+}
+
+/** People at work on a project, one random thing after the other. */
+export interface Play {
+  changes: PlayedChange[];
+  required: number;
+  /** Opens another change. */
+  open(): Promise<void>;
+  /** Lets something random happen. */
+  act(): Promise<void>;
+  factsOf(change: PlayedChange): Promise<FinalFacts>;
+  mr(change: PlayedChange): MergeRequest;
+  /** The evaluation of the head against what is live; null when there is none. */
+  evaluationOf(change: PlayedChange): Promise<Digest | null>;
+  headLock(change: PlayedChange): Promise<{ candidate: Digest; evaluation: Digest } | null>;
+  /** Notices answers that came. */
+  notice(): void;
+}
+
+/** Who writes in the name of the bot's people: vera and walt decide, ada and eve push, eve may not decide. */
+const validators: readonly Name[] = ['vera', 'walt', 'ada'];
+
+/** Starts to play on a project. */
+export function createPlay(soak: SoakProject, dice: Dice, required: number): Play {
+  const { project } = soak;
+  const changes: PlayedChange[] = [];
+  const deciders = new Set<string>(['vera', 'walt']);
+  const bot = soak.people['cdl-bot'];
+
+  const mr = (change: PlayedChange) => project.mergeRequests.get(change.iid)!;
+  const pipelinesOf = (change: PlayedChange) =>
+    [...project.pipelines.values()].filter(
+      (one) => one.mergeRequestIid === change.iid && one.sha === mr(change).sha,
+    );
+
+  async function evaluationOf(change: PlayedChange): Promise<Digest | null> {
+    const claim = soak.claims.get(mr(change).sha);
+    if (!claim) return null;
+    const live = await soak.live();
+    return soak.answers.get(`${candidateDigest(claim.candidate)} ${live?.candidate ?? null}`) ?? null;
+  }
+
+  async function factsOf(change: PlayedChange): Promise<FinalFacts> {
+    const { sha, draft } = mr(change);
+    const claim = soak.claims.get(sha) ?? null;
+    const live = await soak.live();
+    const evaluation = await evaluationOf(change);
+    const candidate = claim && candidateDigest(claim.candidate);
+    let review: string | null = null;
+    if (claim && candidate && evaluation) {
+      const config = parseProject(await git(project.repository, 'show', `${sha}:cdl.yaml`)).models.fashion!;
+      const packaged = await soak.work.getArtifact(claim.candidate.package);
+      const plan = planDeployment({
+        project: 'fashion',
+        model: 'fashion',
+        environment: 'production',
+        from: live?.candidate ?? null,
+        fromPackage: live?.package ?? null,
+        to: candidate,
+        package: claim.candidate.package,
+        version: claim.version,
+        bytes: packaged.files.reduce((sum, file) => sum + file.size, 0),
+        environmentConfig: config.environments.production!,
+        resources: config.resources.serve,
+      });
+      review = reviewDigest({ candidate, evaluation, plan: plan.digest });
+    }
+    return {
+      draft,
+      pipeline: pipelinesOf(change).at(-1)?.status === 'failed' ? 'failed' : 'success',
+      candidate,
+      review,
+      quality: candidate ? (soak.quality.get(candidate) ?? 90) : 0,
+      liveQuality: live ? (soak.quality.get(live.candidate) ?? 90) : null,
+      required,
+      approvals: change.approvals,
+      rejections: change.rejections,
+      mayApprove: deciders,
+    };
+  }
+
+  async function headLock(change: PlayedChange) {
+    const text = await git(project.repository, 'show', `${mr(change).sha}:cdl.lock`).catch(() => null);
+    return text === null ? null : (parseLock(`${text}\n`).models.fashion?.production ?? null);
+  }
+
+  async function commit(who: Name, branch: string, files: Record<string, string>, start?: string) {
+    await soak.api(who, 'POST', 'repository/commits', {
+      branch,
+      ...(start ? { start_branch: start } : {}),
+      commit_message: `change ${Object.keys(files).join(' ')}`,
+      actions: Object.entries(files).map(([path, content]) => ({
+        action: 'create',
+        file_path: path,
+        content,
+      })),
+    });
+  }
+
+  const part = (change: Pick<PlayedChange, 'branch' | 'parts'>) => {
+    const percent = dice.pick([60, 88, 90, 90, 90, 90]);
+    return {
+      [`parts/${change.branch}-${change.parts}.ts`]: `// ${percent} ${change.branch} ${change.parts}\n`,
+    };
+  };
+
+  async function say(change: PlayedChange, who: Name, body: string): Promise<number> {
+    return (await soak.api<{ id: number }>(who, 'POST', `merge_requests/${change.iid}/notes`, { body })).id;
+  }
+
+  /** Says something whose effect depends on when it is read, and keeps the change as it is until it was. */
+  async function decide(change: PlayedChange, who: Name, body: string, done: () => void): Promise<void> {
+    const note = await say(change, who, body);
+    change.commands.push(note);
+    change.waiting = { note, done };
+  }
+
+  const notes = (change: PlayedChange) => mr(change).notes.filter((note) => note.authorId === bot.id);
+
+  /** The change stands still and its report shows what is there now. */
+  async function calm(change: PlayedChange): Promise<FinalFacts | null> {
+    if (mr(change).state !== 'opened' || change.waiting) return null;
+    const pipeline = pipelinesOf(change).at(-1);
+    if (pipeline?.status !== 'success') return null;
+    const facts = await factsOf(change);
+    if (facts.review === null) return null;
+    const line = `/approve ${facts.review.slice(7, 19)}`;
+    const shown = notes(change).some((note) => note.body.includes(line));
+    return shown || facts.rejections.length > 0 ? facts : null;
+  }
+
+  async function approve(change: PlayedChange): Promise<void> {
+    const facts = await calm(change);
+    if (!facts) return;
+    const review = facts.review!;
+    const who = dice.pick(['vera', 'vera', 'walt', 'walt', 'ada', 'eve'] as const);
+    const passed = passesGates(facts.quality, facts.liveQuality);
+    const override = !passed && dice.chance(0.5);
+    const line = `/approve ${review.slice(7, 19)}${override ? ' --override "it is urgent"' : ''}`;
+    const counts = deciders.has(who) && (passed || override);
+    await decide(change, who, line, () => {
+      if (!counts) return;
+      change.approvals.push({ who, review, override });
+      change.rejections = change.rejections.filter((one) => one.who !== who);
+    });
+  }
+
+  async function reject(change: PlayedChange): Promise<void> {
+    const facts = (await calm(change)) ?? (await calmApproved(change));
+    if (!facts) return;
+    const who = dice.pick(['vera', 'walt', 'eve'] as const);
+    const reason = `more epochs, ${change.commands.length}`;
+    const candidate = facts.candidate!;
+    await decide(change, who, `/reject train "${reason}"`, () => {
+      if (!validators.includes(who)) return;
+      change.rejections = [...change.rejections.filter((one) => one.who !== who), { who, candidate, reason }];
+    });
+  }
+
+  async function merge(change: PlayedChange): Promise<void> {
+    const facts = await calmApproved(change);
+    if (!facts) return;
+    const { sha } = mr(change);
+    const lock = await headLock(change);
+    const evaluation = await evaluationOf(change);
+    if (!lock || lock.candidate !== facts.candidate || lock.evaluation !== evaluation) return;
+    const said = project.statuses.filter((one) => one.sha === sha && one.name === 'cdl/fashion').at(-1);
+    if (said?.status !== 'success') return;
+    const claim = soak.claims.get(sha)!;
+    const done = await soak
+      .api('olga', 'PUT', `merge_requests/${change.iid}/merge`, { sha })
+      .catch((error: unknown) => (/\b(405|409|422)\b/.test(String(error)) ? null : Promise.reject(error)));
+    if (!done) {
+      // Somebody else's lock is there already: the bot puts both together, and then it is another candidate.
+      await decide(change, 'ada', '/lock refresh', () => undefined);
+      return;
+    }
+    change.merged = { candidate: facts.candidate as Digest, evaluation };
+    const packaged = claim.candidate.package;
+    await soak.setLive({
+      candidate: facts.candidate as Digest,
+      evaluation,
+      package: packaged,
+      plan: facts.review as Digest,
+      version: claim.version,
+      since: new Date().toISOString(),
+      commit: mr(change).mergeCommitSha!,
+    });
+  }
+
+  /** Approved, and nothing about it is in motion. */
+  async function calmApproved(change: PlayedChange): Promise<FinalFacts | null> {
+    if (mr(change).state !== 'opened' || change.waiting) return null;
+    if (pipelinesOf(change).at(-1)?.status !== 'success') return null;
+    const facts = await factsOf(change);
+    return expectedOf(facts).approved ? facts : null;
+  }
+
+  const open = () => changes.filter((change) => mr(change).state === 'opened');
+  const free = () => open().filter((change) => !change.waiting);
+
+  async function act(): Promise<void> {
+    const roll = dice.next();
+    if (roll < 0.34) {
+      const frozen = new Set(changes.filter((one) => one.waiting).map((one) => one.iid));
+      const able = soak.running.filter(
+        (one) => one.mergeRequestIid === null || !frozen.has(one.mergeRequestIid),
+      );
+      if (able.length === 0) return;
+      const pipeline = dice.pick(able);
+      // Only a push of content may fail: a failed pipeline of the bot's own commit would say nothing about people.
+      const isContent = pipeline.mergeRequestIid !== null && pushed.has(pipeline.sha);
+      await soak.finish(pipeline, isContent && dice.chance(0.15) ? 'failed' : 'success');
+      return;
+    }
+    const all = free();
+    if (all.length === 0) return;
+    const change = dice.pick(all);
+    if (roll < 0.42) return pushContent(change);
+    if (roll < 0.46) {
+      change.parts++;
+      return commit('ada', change.branch, { [`docs-${change.parts}.md`]: 'words\n' });
+    }
+    if (roll < 0.68) return approve(change);
+    if (roll < 0.72) return reject(change);
+    if (roll < 0.8) return merge(change);
+    if (roll < 0.83) return setDraft(change);
+    if (roll < 0.86) return closeOrReopen();
+    if (roll < 0.96) return talk(change);
+    return editComment(change);
+  }
+
+  const pushed = new Set<string>();
+  async function pushContent(change: PlayedChange): Promise<void> {
+    change.parts++;
+    await commit(dice.pick(['ada', 'ada', 'eve']), change.branch, part(change));
+    pushed.add(mr(change).sha);
+  }
+
+  async function setDraft(change: PlayedChange): Promise<void> {
+    const facts = await factsOf(change);
+    // Once approved, a draft keeps the word it had: what it says then depends on who was first.
+    if (!facts.draft && counting(facts) >= required) return;
+    const draft = !facts.draft;
+    change.everReady ||= !draft;
+    await soak.api('ada', 'PUT', `merge_requests/${change.iid}`, {
+      title: `${draft ? 'Draft: ' : ''}Better`,
+    });
+  }
+
+  async function closeOrReopen(): Promise<void> {
+    const able = changes.filter((one) => mr(one).state !== 'merged' && !one.waiting);
+    if (able.length === 0) return;
+    const change = dice.pick(able);
+    const event = mr(change).state === 'opened' ? (dice.chance(0.3) ? 'close' : null) : 'reopen';
+    if (event) await soak.api('ada', 'PUT', `merge_requests/${change.iid}`, { state_event: event });
+  }
+
+  async function talk(change: PlayedChange): Promise<void> {
+    const who = dice.pick(['ada', 'eve', 'vera'] as const);
+    const body = dice.pick([
+      'Looks good to me.',
+      'As I said:\n> /approve 3f9a2c41b7d6\nplease',
+      '/help',
+      '/status',
+      '/aprove',
+      '/explain accuracy',
+      '/help\n/status',
+    ]);
+    const note = await say(change, who, body);
+    (/^\//.test(body) ? change.commands : change.talk).push(note);
+  }
+
+  async function editComment(change: PlayedChange): Promise<void> {
+    const all = [...change.talk, ...change.commands];
+    const note = mr(change).notes.find((one) => one.id === all[dice.below(all.length)]);
+    if (!note || change.talk.includes(note.id)) return;
+    // What was said stays said: only new comments count.
+    if (!notes(change).some((one) => one.body.includes(`cdl:reply:${note.id} `))) return;
+    const who = Object.values(soak.people).find((one) => one.id === note.authorId)!.username as Name;
+    await soak.api(who, 'PUT', `merge_requests/${change.iid}/notes/${note.id}`, {
+      body: '/reject train "changed my mind"',
+    });
+  }
+
+  return {
+    changes,
+    required,
+    act,
+    factsOf,
+    mr,
+    evaluationOf,
+    headLock,
+    async open() {
+      const number = changes.length + 1;
+      const change: PlayedChange = {
+        iid: 0,
+        branch: `exp-${number}`,
+        parts: 0,
+        approvals: [],
+        rejections: [],
+        commands: [],
+        talk: [],
+        waiting: null,
+        merged: null,
+        everReady: true,
+      };
+      await commit('ada', change.branch, part(change), 'main');
+      const draft = dice.chance(0.15);
+      change.everReady = !draft;
+      const made = await soak.api<{ iid: number; sha: string }>('ada', 'POST', 'merge_requests', {
+        source_branch: change.branch,
+        target_branch: 'main',
+        title: `${draft ? 'Draft: ' : ''}Better`,
+      });
+      change.iid = made.iid;
+      pushed.add(made.sha);
+      changes.push(change);
+    },
+    notice() {
+      for (const change of changes) {
+        const { waiting } = change;
+        if (!waiting || !notes(change).some((one) => one.body.includes(`cdl:reply:${waiting.note} `)))
+          continue;
+        waiting.done();
+        change.waiting = null;
+      }
+    },
+  };
+}

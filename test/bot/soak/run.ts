@@ -1,0 +1,249 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { type RunningBot, startBot } from '../../../bot/main.ts';
+import { taskName } from '../../../bot/work.ts';
+import { type Database, keyId, readChain } from '../../../src/index.ts';
+import {
+  createDice,
+  type Dice,
+  type Fault,
+  type FaultProxy,
+  startFaultProxy,
+  startMangler,
+} from './chaos.ts';
+import { expectedOf } from './oracle.ts';
+import { createPlay, type Play } from './play.ts';
+import { openSoakProject, type SoakProject } from './project.ts';
+
+const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+const signingKey = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+const keys = new Map([[keyId(publicKey), publicKey]]);
+const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+
+/** What happened in a soak. */
+export interface SoakResult {
+  changes: number;
+  merged: number;
+  approved: number;
+  faults: number;
+  webhooks: Record<string, number>;
+}
+
+/** One of the two bots, with what stands between it and the forge. */
+interface Replica {
+  bot: RunningBot;
+  proxy: FaultProxy;
+}
+
+/** A fault a forge has now and then; none that says no for good. */
+function faultOf(dice: Dice): Fault {
+  return dice.pick<Fault>([
+    { kind: 'status', status: 500 },
+    { kind: 'status', status: 503, headers: { 'retry-after': '0' } },
+    { kind: 'status', status: 429, headers: { 'retry-after': '0' } },
+    { kind: 'half' },
+    { kind: 'lost' },
+    { kind: 'refused' },
+  ]);
+}
+
+/** Runs people, forge and two bots on one database against each other, until all is said and done, and looks at the end. */
+export async function soak(database: Database, seed: number, size: number): Promise<SoakResult> {
+  const dice = createDice(seed);
+  const required = dice.pick([1, 2]);
+  const project = await openSoakProject(required);
+  const replicas: Replica[] = [];
+  const chaos = createDice(seed + 1);
+  let calm = false;
+  let faults = 0;
+  let lostStarts = 0;
+  const start = async (index: number): Promise<Replica> => {
+    const proxy = await startFaultProxy(project.sandbox.url);
+    proxy.fault = ({ method, path }) => {
+      if (calm || !path.startsWith('/api/') || !chaos.chance(0.01)) return null;
+      faults++;
+      const fault = faultOf(chaos);
+      const started = method === 'POST' && path.endsWith('/pipeline');
+      if (started && (fault.kind === 'lost' || fault.kind === 'half')) lostStarts++;
+      return fault;
+    };
+    const bot = await startBot({
+      forge: {
+        kind: 'gitlab',
+        url: proxy.url,
+        token: project.people['cdl-bot'].token,
+        evaluationToken: project.people['cdl-evaluator'].token,
+        webhookSecret: null,
+        signingToken: token,
+      },
+      projects: [project.path],
+      signingKey,
+      trustedKeys: new Map(),
+      stores: {
+        work: { url: `file://${join(project.folder, 'work')}`, credentials: null },
+        trusted: { url: `file://${join(project.folder, 'trusted')}`, credentials: null },
+      },
+      database: database.url,
+      folder: join(project.folder, `bot-${index}`),
+      host: '127.0.0.1',
+      port: 0,
+      publicUrl: null,
+      reconcileSeconds: 3600,
+      path: process.env.PATH ?? '',
+      ca: null,
+      log: 'silent',
+    });
+    return { bot, proxy };
+  };
+  const stop = async ({ bot, proxy }: Replica) => {
+    await bot.close();
+    await proxy.close();
+  };
+  const idle = async () => {
+    const busy =
+      'select 1 from graphile_worker.jobs where task_identifier = $1 and attempts < max_attempts limit 1';
+    // The queue tells nobody when it is empty.
+    while ((await database.query(busy, [taskName(project.path)])).length > 0) await wait(15);
+  };
+  const mangler = await startMangler(chaos, () => chaos.pick(replicas).bot.url);
+  try {
+    replicas.push(...(await Promise.all([0, 1].map(start))));
+    await project.api('olga', 'POST', 'hooks', {
+      url: mangler.url,
+      signing_token: token,
+      push_events: true,
+      merge_requests_events: true,
+      note_events: true,
+      pipeline_events: true,
+    });
+    const play = createPlay(project, dice, required);
+    for (let step = 0; step < size * 10; step++) {
+      if (play.changes.length < size && dice.chance(0.12)) await play.open();
+      else await play.act();
+      play.notice();
+      if (dice.chance(0.1)) await mangler.flush();
+      if (dice.chance(0.02)) await dice.pick(replicas).bot.reconcile();
+      if (dice.chance(1 / 150)) {
+        const at = dice.below(2);
+        await stop(replicas[at]!);
+        replicas[at] = await start(at);
+      }
+      // People are slower than machines; without that nothing would ever be approved.
+      if (dice.chance(0.25)) await idle();
+    }
+    while (play.changes.length < size) await play.open();
+    calm = true;
+    mangler.calm = true;
+    await mangler.flush(true);
+    for (let quiet = 0; quiet < 2; ) {
+      await project.sandbox.settled();
+      await replicas[0]!.bot.reconcile();
+      await idle();
+      play.notice();
+      quiet = project.running.length === 0 ? quiet + 1 : 0;
+      for (const pipeline of [...project.running]) await project.finish(pipeline, 'success');
+    }
+    const found = await examine(project, play, lostStarts);
+    // Nothing is left to do: looking again writes nothing.
+    const before = replicas.map(({ proxy }) => proxy.requests.length);
+    await replicas[1]!.bot.reconcile();
+    await idle();
+    const writes = replicas.flatMap(({ proxy }, at) =>
+      proxy.requests.slice(before[at]).filter((one) => one.method !== 'GET' && one.path.startsWith('/api/')),
+    );
+    expect(writes).toEqual([]);
+    expect(project.sandbox.violations).toEqual([]);
+    expect(project.sandbox.problems).toEqual([]);
+    return { ...found, faults, webhooks: mangler.counts };
+  } finally {
+    calm = true;
+    for (const replica of replicas) await stop(replica);
+    await mangler.close();
+    await project.close();
+  }
+}
+
+/** Compares everything that can be seen with what the oracle says. */
+async function examine(
+  soak: SoakProject,
+  play: Play,
+  lostStarts: number,
+): Promise<Pick<SoakResult, 'changes' | 'merged' | 'approved'>> {
+  const { project, people } = soak;
+  const bot = people['cdl-bot'];
+  const chain = await readChain(soak.trusted, keys, 'fashion', 'fashion', 'production');
+  const { decisions } = chain;
+  let approvedCount = 0;
+  for (const change of play.changes) {
+    const name = `!${change.iid}`;
+    const mr = play.mr(change);
+    const ours = mr.notes.filter((note) => note.authorId === bot.id && !note.system);
+    const count = (marker: string) => ours.filter((note) => note.body.includes(`<!-- cdl:${marker} `)).length;
+    if (mr.state === 'closed') {
+      expect(count('report:fashion'), `reports of closed ${name}`).toBeLessThanOrEqual(1);
+      continue;
+    }
+    for (const note of change.commands) {
+      expect(count(`reply:${note}`), `answers to ${note} on ${name}`).toBe(1);
+      const { emoji } = mr.notes.find((one) => one.id === note)!;
+      expect(
+        emoji.filter((one) => one.userId === bot.id),
+        `reactions to ${note} on ${name}`,
+      ).toHaveLength(1);
+    }
+    for (const note of change.talk) expect(count(`reply:${note}`), `answers to talk ${note}`).toBe(0);
+    if (change.everReady) expect(count('report:fashion'), `reports of ${name}`).toBe(1);
+    expect(count('trouble'), `troubles of ${name}`).toBe(0);
+    expect(ours, `comments of ${name}`).toHaveLength(count('report:fashion') + change.commands.length);
+    const report = ours.find((note) => note.body.includes('<!-- cdl:report:fashion '))?.body ?? '';
+    const about = (candidate: string, evaluation: string | null) =>
+      decisions.filter((one) => one.candidate === candidate && one.evaluation === evaluation);
+    if (change.merged) {
+      const { candidate, evaluation } = change.merged;
+      const said = about(candidate, evaluation).map((one) => one.decision);
+      expect(said.at(-1), `the last decision about ${name}`).toBe('promoted');
+      expect(said.filter((one) => one === 'promoted')).toHaveLength(1);
+      expect(report, `report of ${name}`).toMatch(/is promoted in production/);
+      continue;
+    }
+    const facts = await play.factsOf(change);
+    const expected = expectedOf(facts);
+    const status = project.statuses.filter((one) => one.sha === mr.sha && one.name === 'cdl/fashion').at(-1);
+    const seen = `${status?.status}: ${status?.description}`;
+    if (typeof expected.status === 'string') expect(seen, `status of ${name}`).toBe(expected.status);
+    else expect(seen, `status of ${name}`).toMatch(expected.status);
+    const last = about(facts.candidate ?? '', await play.evaluationOf(change)).at(-1)?.decision;
+    if (expected.approved) expect(last, `decision about ${name}`).toBe('approved');
+    else expect(last ?? 'revoked', `decision about ${name}`).toBe('revoked');
+    if (expected.approved) approvedCount++;
+    if (expected.locked) {
+      expect(await play.headLock(change), `lock of ${name}`).toMatchObject({
+        candidate: facts.candidate,
+        evaluation: await play.evaluationOf(change),
+      });
+    }
+    if (!facts.draft) {
+      const line = `/approve ${facts.review?.slice(7, 19)}`;
+      expect(report.includes(line), `the line of ${name}`).toBe(expected.line && facts.candidate !== null);
+    }
+  }
+  // Doubled decisions, evaluations, releases.
+  for (const [index, one] of decisions.entries()) {
+    const before = decisions.slice(0, index).findLast((other) => other.candidate === one.candidate);
+    const isSame = before?.decision === one.decision && before.evaluation === one.evaluation;
+    expect(isSame && before.plan === one.plan, `decision ${one.seq} says what ${before?.seq} said`).toBe(
+      false,
+    );
+  }
+  const asked = [...project.pipelines.values()].flatMap((one) =>
+    one.inputs.cdl_question ? [String(one.inputs.cdl_question)] : [],
+  );
+  expect(asked.length - new Set(asked).size, 'questions asked twice').toBeLessThanOrEqual(lostStarts);
+  const merged = play.changes.filter((one) => one.merged);
+  expect([...project.releases.keys()].sort()).toEqual(
+    merged.map((one) => `model/fashion/v${soak.claims.get(play.mr(one).sha)!.version}`).sort(),
+  );
+  return { changes: play.changes.length, merged: merged.length, approved: approvedCount };
+}
