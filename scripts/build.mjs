@@ -10,6 +10,7 @@ const entries = {
   'cli/janitor': 'src/cli/janitor.ts',
   'bot/main': 'bot/main.ts',
   'steps/train-child': 'src/steps/train-child.ts',
+  'data/custom-child': 'src/data/custom-child.ts',
   'model/child': 'src/model/child.ts',
   'serve/main': 'src/serve/main.ts',
   'serve/gateway-main': 'src/serve/gateway-main.ts',

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { amountRulesSchema, sensitiveSchema } from './project-data-rules.ts';
 import { sha256Schema } from './project-names.ts';
 
 const readSchema = z.discriminatedUnion('format', [
@@ -40,12 +41,8 @@ export const datasetSchema = z.strictObject({
     test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
     validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
   }),
-  rules: z
-    .strictObject({
-      min_items: z.int().nonnegative().default(1),
-      min_per_class: z.int().nonnegative().default(1),
-      max_imbalance: z.number().min(1).optional().describe('largest class ÷ smallest class'),
-      max_invalid: z.number().min(0).max(1).default(0.01).describe('share of items that may be quarantined'),
-    })
-    .prefault({}),
+  rules: amountRulesSchema.prefault({}).describe('what its items and its amount must be'),
+  sensitive: sensitiveSchema
+    .optional()
+    .describe('fields that reports and analyses mask; true masks all content'),
 });

@@ -18,7 +18,13 @@ export type Chart =
       y: string;
       series: { name: string; points: [number, number][] }[];
     }
-  | { kind: 'bars'; title: string; x: string; y: string; bars: { name: string; value: number }[] };
+  | { kind: 'bars'; title: string; x: string; y: string; bars: { name: string; value: number }[] }
+  | {
+      kind: 'sheet';
+      title: string;
+      /** Small PNG pictures (base64), a row of them under each name. */
+      rows: { name: string; pictures: string[] }[];
+    };
 
 /** One gate's outcome as people read it. */
 export interface GateLine {

@@ -43,7 +43,7 @@ function shownNames(names: readonly string[], width: number): string[] {
 }
 
 /** The vega-lite specification of a chart. Pure. */
-export function chartSpec(chart: Chart): TopLevelSpec {
+export function chartSpec(chart: Exclude<Chart, { kind: 'sheet' }>): TopLevelSpec {
   const title = clip(cleanLine(chart.title), 90);
   switch (chart.kind) {
     case 'confusion':

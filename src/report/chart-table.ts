@@ -17,6 +17,13 @@ export function chartTable(chart: Chart): TextTable {
       rows: chart.bars.map((bar) => [bar.name, formatNumber(bar.value)]),
     };
   }
+  if (chart.kind === 'sheet') {
+    return {
+      head: ['of', 'pictures'],
+      align: ['left', 'right'],
+      rows: chart.rows.map((row) => [row.name, formatNumber(row.pictures.length)]),
+    };
+  }
   if (chart.kind === 'lines') {
     return {
       head: [`${chart.y} by ${chart.x}`, 'first', 'lowest', 'highest', 'last'],

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import type { Chart } from '../core/report.ts';
 import { chartSpec } from './chart-spec.ts';
+import { sheetSvg } from './sheet.ts';
 
 /** Inter (SIL Open Font License 1.1) as TrueType. Where its package is missing, the fonts of the system are used. */
 const fontFiles = [
@@ -31,6 +32,7 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
 
 /** The chart as SVG. */
 export async function drawSvg(chart: Chart): Promise<string> {
+  if (chart.kind === 'sheet') return sheetSvg(chart);
   const [vega, lite] = await Promise.all([import('vega'), import('vega-lite')]);
   const { spec } = lite.compile(chartSpec(chart));
   // No loader can reach anything: the data is in the chart, and a name in it must not become a request.

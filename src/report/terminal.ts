@@ -127,6 +127,8 @@ function renderTable(table: TextTable, columns: number, paint: Paint): string[] 
 function renderChart(chart: Chart, columns: number, paint: Paint): string[] {
   const title = paint(clip(cleanLine(chart.title), columns), 'bold');
   if (chart.kind === 'bars') return [title, ...renderBars(chart.bars, columns, paint)];
+  // Pictures have no form in text; their number is in the table of classes already.
+  if (chart.kind === 'sheet') return [title, paint('(pictures; see the report of the change)', 'dim')];
   if (chart.kind === 'lines') {
     const width = Math.max(0, ...chart.series.map((one) => displayWidth(cleanLine(one.name))));
     const sparks = chart.series.map(({ name, points }) => {

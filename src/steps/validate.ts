@@ -1,6 +1,10 @@
+import { join } from 'node:path';
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
-import { datasetMetaSchema } from '../data/dataset.ts';
+import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
+import { compareProfiles } from '../data/drift.ts';
+import { lookBlocks, profileTensors } from '../data/look.ts';
+import { exchangeProfile } from '../data/profile-record.ts';
 import { validateDataset } from '../data/validate.ts';
 import { datasetNamed, datasetParameter, handedOn } from './subject.ts';
 import type { Step } from './types.ts';
@@ -11,7 +15,7 @@ const params = z.object({ dataset: datasetParameter });
 export const validate: Step<typeof params> = {
   name: 'validate',
   summary: 'Check a data version against its rules',
-  epoch: 1,
+  epoch: 2,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -19,26 +23,40 @@ export const validate: Step<typeof params> = {
     return {
       subject: dataset,
       zone: 'work',
-      key: { rules: config.rules, dataset: await handedOn(ctx, 'ingest', dataset, 'dataset') },
+      key: {
+        rules: config.rules,
+        sensitive: config.sensitive ?? null,
+        dataset: await handedOn(ctx, 'ingest', dataset, 'dataset'),
+      },
       files: [],
       artifacts: ['dataset'],
       cache: true,
     };
   },
-  async run(ctx, given) {
+  async run(ctx, given, folder) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const digest = await handedOn(ctx, 'ingest', dataset, 'dataset');
     const zone = await ctx.zone('work');
     const manifest = await zone.getArtifact(digest);
-    const found = validateDataset(datasetMetaSchema.parse(manifest.meta), config.rules);
+    const meta = datasetMetaSchema.parse(manifest.meta);
+    const found = validateDataset(meta, config.rules);
+    await zone.saveArtifact(digest, join(folder, 'data'));
+    const profile = await profileTensors(
+      await openDataset(join(folder, 'data')),
+      config.sensitive,
+      meta.side === 'train',
+    );
+    const before = await exchangeProfile(zone, manifest.name, digest, profile);
+    const drift = before ? compareProfiles(before.profile, profile, meta.classes) : null;
+    const notes = drift?.notes ?? [];
     return {
       outputs: { dataset: digest, verdict: found.verdict },
       report: {
         key: `validate:${dataset}`,
         title: `${dataset}: checks of data version ${shortDigest(digest)}`,
-        verdict: found.verdict,
-        summary: found.summary,
-        blocks: found.blocks,
+        verdict: found.verdict === 'pass' && notes.length > 0 ? 'warn' : found.verdict,
+        summary: [found.summary, ...notes.map((note) => `Since the version before, ${note}.`)].join(' '),
+        blocks: [...found.blocks, ...lookBlocks(profile, meta.classes), ...(drift?.blocks ?? [])],
       },
     };
   },

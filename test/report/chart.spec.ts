@@ -30,7 +30,9 @@ test('shows every class, count and series as text', async () => {
         ? chart.classes
         : chart.kind === 'lines'
           ? chart.series.map((s) => s.name)
-          : chart.bars.map((b) => b.name);
+          : chart.kind === 'bars'
+            ? chart.bars.map((b) => b.name)
+            : chart.rows.map((row) => row.name);
     for (const name of names) expect(svg).toContain(`>${name}</text>`);
   }
 });
@@ -54,6 +56,12 @@ test('draws charts without data, with one point, with equal names, with hostile 
       ],
     },
     { kind: 'bars', title: 't', x: 'x', y: 'y', bars: [] },
+    { kind: 'sheet', title: '', rows: [] },
+    {
+      kind: 'sheet',
+      title: '<',
+      rows: [{ name: '<image href="file:///etc/passwd"/>', pictures: ['"/><a '] }],
+    },
     {
       kind: 'bars',
       title: 't',
@@ -75,6 +83,7 @@ test('draws charts without data, with one point, with equal names, with hostile 
     },
   ];
   for (const chart of odd) expect((await drawChart(chart)).length).toBeGreaterThan(500);
-  expect(await drawSvg(odd[4]!)).not.toContain('<script');
-  expect(await drawSvg(odd[3]!)).toContain('>a (2)<');
+  expect(await drawSvg(odd[4]!)).not.toMatch(/<image|<a /);
+  expect(await drawSvg(odd[6]!)).not.toContain('<script');
+  expect(await drawSvg(odd[5]!)).toContain('>a (2)<');
 });

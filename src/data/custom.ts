@@ -1,0 +1,140 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+import { UserError } from '../core/error.ts';
+import { type Answer, answerSchema, itemLine } from './custom-protocol.ts';
+import type { RawItem } from './raw-item.ts';
+
+/** A program that answers one JSON line for each it gets. */
+export interface Program {
+  command: readonly [string, ...string[]];
+  /** Holds the declared files and nothing else; the program runs here. */
+  folder: string;
+  /** All that it sees of the environment. */
+  environment: Readonly<Record<string, string>>;
+  /** Seconds until it is killed. */
+  timeout: number;
+  signal: AbortSignal;
+  /** What it is in messages, e.g. `rules.check`. */
+  what: string;
+}
+
+/** Items on their way at most; with it memory stays bounded however slow the program is. */
+const window = 64;
+
+/**
+ * Sends items through a program and yields each with its answer, in the order they came. Answers may come in any order.
+ * The program and its children are killed at the end, on time-out and on abort. Throws UserError code-invalid when it
+ * fails, answers nonsense, or leaves an item unanswered: then nothing it said counts.
+ */
+export async function* askProgram(
+  program: Program,
+  items: AsyncIterable<RawItem> | Iterable<RawItem>,
+  classes: readonly string[],
+): AsyncGenerator<{ item: RawItem; answer: Answer }> {
+  const { what } = program;
+  const fail = (text: string) => new UserError('code-invalid', `${what}: ${text}`);
+  const [file, ...args] = program.command;
+  const child = spawn(file, args, {
+    cwd: program.folder,
+    env: { ...program.environment, HOME: program.folder },
+    stdio: ['pipe', 'pipe', 'inherit'],
+    // A group of its own, so that what it starts can be killed with it.
+    detached: true,
+  });
+  const ended = new Promise<number | string>((resolve) => {
+    child.on('error', (error) => resolve(error.message));
+    child.on('close', (code, signal) => resolve(code ?? signal ?? 'killed'));
+  });
+  child.stdin.on('error', () => {});
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    killGroup(child);
+  }, program.timeout * 1000);
+  const stop = () => killGroup(child);
+  program.signal.addEventListener('abort', stop, { once: true });
+  if (program.signal.aborted) stop();
+
+  const lines = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY })[
+    Symbol.asyncIterator
+  ]();
+  const waiting: RawItem[] = [];
+  const answers = new Map<string, Answer>();
+  const known = new Set<string>();
+  async function nextAnswer(): Promise<void> {
+    const line = await lines.next();
+    if (line.done) {
+      const how = await ended;
+      program.signal.throwIfAborted();
+      if (late) throw fail(`was not done after ${program.timeout} seconds and was killed`);
+      if (how !== 0) throw fail(typeof how === 'number' ? `ended with exit code ${how}` : `failed: ${how}`);
+      throw fail(`ended with ${waiting.length} items unanswered`);
+    }
+    const answer = parseAnswer(line.value, fail);
+    if (!known.delete(answer.id)) throw fail('answered for an item that it was not asked about');
+    answers.set(answer.id, answer);
+  }
+  function* ready(): Generator<{ item: RawItem; answer: Answer }> {
+    while (waiting.length > 0) {
+      const answer = answers.get(waiting[0]!.id);
+      if (!answer) return;
+      answers.delete(answer.id);
+      yield { item: waiting.shift()!, answer };
+    }
+  }
+  try {
+    for await (const item of items) {
+      // The same bytes twice: one answer at a time.
+      while (known.has(item.id) || answers.has(item.id)) {
+        if (!answers.has(waiting[0]!.id)) await nextAnswer();
+        yield* ready();
+      }
+      waiting.push(item);
+      known.add(item.id);
+      child.stdin.write(`${JSON.stringify(itemLine(item, classes))}\n`);
+      while (waiting.length >= window) {
+        await nextAnswer();
+        yield* ready();
+      }
+    }
+    child.stdin.end();
+    while (waiting.length > 0) {
+      await nextAnswer();
+      yield* ready();
+    }
+    const rest = await lines.next();
+    if (!rest.done) throw fail('said more than one line an item');
+    const how = await ended;
+    program.signal.throwIfAborted();
+    if (late) throw fail(`was not done after ${program.timeout} seconds and was killed`);
+    if (how !== 0) throw fail(typeof how === 'number' ? `ended with exit code ${how}` : `failed: ${how}`);
+  } finally {
+    clearTimeout(timer);
+    program.signal.removeEventListener('abort', stop);
+    killGroup(child);
+  }
+}
+
+function parseAnswer(line: string, fail: (text: string) => UserError): Answer {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    // Its text may hold what is sensitive, so it is not repeated.
+    throw fail('printed a line that is not JSON; log to standard error instead');
+  }
+  const parsed = answerSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw fail(`printed a line that is no answer: ${z.prettifyError(parsed.error)}`);
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    // Nobody of the group is left.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}

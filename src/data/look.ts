@@ -1,0 +1,85 @@
+import type { Sensitive } from '../core/project-data-rules.ts';
+import type { Block, Chart } from '../core/report.ts';
+import type { Dataset } from './dataset.ts';
+import { tensorThumbnail } from './picture.ts';
+import { countSize, emptyProfile, examplesPerClass, keepExamples, type Profile } from './profile.ts';
+
+/** Most classes shown with examples; a sheet of more is no longer looked at. */
+const mostRows = 20;
+
+/** Side of an example picture in pixels. */
+export const exampleSide = 56;
+
+/** Counts the items of a tensor data set; examples are pictures where the shape is one and they may be shown. */
+export async function profileTensors(
+  dataset: Dataset,
+  sensitive: Sensitive | undefined,
+  withExamples: boolean,
+): Promise<Profile> {
+  const profile = emptyProfile(dataset.classes.length);
+  const size = dataset.shape.reduce((product, dim) => product * dim, 1);
+  profile.count = dataset.count;
+  const examples: Profile['examples'] = [];
+  for (let index = 0; index < dataset.count; index++) {
+    const label = dataset.y[index]!;
+    profile.perClass[label]! += 1;
+    // Encoded items (floats) are no pictures.
+    if (!(dataset.x instanceof Uint8Array)) continue;
+    if (!withExamples || sensitive !== undefined || profile.perClass[label]! > examplesPerClass) continue;
+    const bytes = dataset.x.subarray(index * size, (index + 1) * size);
+    const png = await tensorThumbnail(bytes, dataset.shape, exampleSide);
+    // Items lie in the order of their ids, so that their position stands for the id.
+    const id = String(index).padStart(12, '0');
+    if (png) examples.push({ id, label, text: null, png: png.toString('base64') });
+  }
+  if (dataset.count > 0) countSize(profile.bytes, size);
+  for (const bin of Object.keys(profile.bytes)) profile.bytes[bin] = dataset.count;
+  return { ...profile, examples: keepExamples(examples) };
+}
+
+/** What people look at: how large items are, and a few of each class. Pure. */
+export function lookBlocks(profile: Profile, classes: readonly string[]): Block[] {
+  const blocks: Block[] = [];
+  const texts = Object.keys(profile.characters).length > 0;
+  const sizes = texts ? profile.characters : profile.bytes;
+  if (Object.keys(sizes).length > 1) {
+    blocks.push({ kind: 'chart', chart: sizeChart(sizes, texts ? 'characters' : 'bytes') });
+  }
+  const nameOf = (label: number | null) =>
+    label === null ? 'without label' : (classes[label] ?? String(label));
+  const labels = [...new Set(profile.examples.map((one) => one.label))].slice(0, mostRows);
+  const of = (label: number | null) => profile.examples.filter((one) => one.label === label);
+  if (profile.examples.some((one) => one.png !== null)) {
+    const rows = labels.map((label) => ({
+      name: nameOf(label),
+      pictures: of(label).flatMap((one) => one.png ?? []),
+    }));
+    blocks.push({
+      kind: 'chart',
+      chart: { kind: 'sheet', title: 'Examples of each class (training side)', rows },
+    });
+  }
+  const shown = labels.flatMap((label) =>
+    of(label)
+      .flatMap((one) => (one.text === null ? [] : [[nameOf(label), one.text]]))
+      .slice(0, 2),
+  );
+  if (shown.length > 0) {
+    blocks.push({
+      kind: 'details',
+      summary: 'Examples (training side, shortened)',
+      blocks: [{ kind: 'table', head: ['class', 'text'], align: ['left', 'left'], rows: shown }],
+    });
+  }
+  return blocks;
+}
+
+function sizeChart(histogram: Readonly<Record<string, number>>, unit: string): Chart {
+  const bins = Object.keys(histogram).map(Number);
+  const [low, high] = [Math.min(...bins), Math.max(...bins)];
+  const bars = Array.from({ length: high - low + 1 }, (_, index) => ({
+    name: `${(2 ** (low + index)).toLocaleString('en')} – ${(2 ** (low + index + 1) - 1).toLocaleString('en')}`,
+    value: histogram[low + index] ?? 0,
+  }));
+  return { kind: 'bars', title: `Items by size in ${unit}`, x: unit, y: 'items', bars };
+}

@@ -1,0 +1,55 @@
+/** What a picture is. */
+export interface Picture {
+  format: string;
+  width: number;
+  height: number;
+}
+
+/** Most pixels a picture may decode to: a small file can claim to be a huge one (decompression bomb). */
+const mostPixels = 100_000_000;
+
+/**
+ * Decodes a picture to its last pixel, so that a truncated file is found. Null when it cannot be decoded. Sharp (libvips)
+ * is loaded on use.
+ */
+export async function decodePicture(bytes: Uint8Array): Promise<Picture | null> {
+  const { default: sharp } = await import('sharp');
+  try {
+    const picture = sharp(bytes, { failOn: 'warning', limitInputPixels: mostPixels });
+    const { format, width, height } = await picture.metadata();
+    // SVG, PDF and the like are programs rather than pictures, and may reach for other files.
+    if (!['png', 'jpeg', 'gif', 'webp'].includes(format)) return { format, width, height };
+    await picture.stats();
+    return { format, width, height };
+  } catch {
+    return null;
+  }
+}
+
+/** A PNG of a picture that fits into `side` × `side` pixels; null when it cannot be decoded. */
+export async function thumbnail(bytes: Uint8Array, side: number): Promise<Buffer | null> {
+  const { default: sharp } = await import('sharp');
+  try {
+    return await sharp(bytes, { failOn: 'none', limitInputPixels: mostPixels })
+      .resize(side, side, { fit: 'inside', kernel: 'nearest' })
+      .png({ compressionLevel: 9, palette: true })
+      .toBuffer();
+  } catch {
+    return null;
+  }
+}
+
+/** A PNG of one grey or colour item of a tensor data set: `[height, width]` or `[height, width, 1|3]`, unsigned bytes. */
+export async function tensorThumbnail(
+  bytes: Uint8Array,
+  shape: readonly number[],
+  side: number,
+): Promise<Buffer | null> {
+  const [height, width, channels = 1] = shape;
+  if (!height || !width || shape.length > 3 || (channels !== 1 && channels !== 3)) return null;
+  const { default: sharp } = await import('sharp');
+  return sharp(bytes, { raw: { width, height, channels } })
+    .resize(side, side, { fit: 'inside', kernel: 'nearest' })
+    .png({ compressionLevel: 9 })
+    .toBuffer();
+}
