@@ -120,6 +120,9 @@ export const jobSchema = z.object({
   status: z.string(),
   conclusion: z.string().nullable(),
   html_url: z.string().nullable(),
+  started_at: z.string().nullish(),
+  completed_at: z.string().nullish(),
+  labels: z.array(z.string()).default([]),
 });
 /** A page of jobs. */
 export const jobsSchema = z.object({ jobs: z.array(jobSchema) });
@@ -132,6 +135,8 @@ export const artifactsSchema = z.object({
 
 /** An issue; pull requests are issues too. */
 export const issueSchema = z.object({
+  number: z.int(),
+  title: z.string(),
   body: z.string().nullish(),
   html_url: z.string(),
   user: userSchema.nullable(),
@@ -237,6 +242,13 @@ export function toPipeline(run: z.infer<typeof runSchema>): Pipeline {
   };
 }
 
+/** Seconds between start and end of a job, or now while it runs. Jobs that never ran name times too, in any order. */
+function secondsOf({ status, started_at, completed_at }: z.infer<typeof jobSchema>): number {
+  if (!started_at || (status !== 'completed' && status !== 'in_progress')) return 0;
+  const end = completed_at ? Date.parse(completed_at) : Date.now();
+  return Math.max(0, (end - Date.parse(started_at)) / 1000);
+}
+
 /** A job as the port has it. GitHub does not say that a job may fail: `tolerated` when its run succeeded all the same. */
 export function toJob(job: z.infer<typeof jobSchema>, tolerated: boolean): Job {
   const state = toState(job.status, job.conclusion);
@@ -247,6 +259,9 @@ export function toJob(job: z.infer<typeof jobSchema>, tolerated: boolean): Job {
     optional: tolerated && state === 'failed',
     url: job.html_url ?? '',
     reason: state === 'failed' ? job.conclusion : null,
+    seconds: secondsOf(job),
+    endedAt: job.completed_at ?? null,
+    tags: job.labels,
   };
 }
 

@@ -1,16 +1,15 @@
-import type { Octokit } from '@octokit/rest';
 import { z } from 'zod';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { createAssets } from './github-assets.ts';
 import { createOctokit, type GithubAuth, openIdentity } from './github-client.ts';
-import { createComments, longestComment } from './github-comments.ts';
+import { createComments } from './github-comments.ts';
+import { createIssues } from './github-issues.ts';
 import { perPage, readPages } from './github-pages.ts';
 import { createPeople, createReleases } from './github-people.ts';
 import { createRuns } from './github-runs.ts';
 import * as schema from './github-schema.ts';
 import { orNull, read, toChange, toPerson } from './github-schema.ts';
 import { createStatusWriter } from './github-status.ts';
-import { hasMarker, withMarker } from './marker.ts';
 import type { Change, Forge, Person } from './types.ts';
 
 /** How to reach a repository on GitHub or GitHub Enterprise Server. */
@@ -51,39 +50,6 @@ export function webUrl(api: string): string {
 /** Whether GitHub says that the very thing is there already. */
 function exists(error: unknown): boolean {
   return error instanceof UpstreamError && error.status === 422 && /already exists/i.test(error.message);
-}
-
-function createIssues(
-  octokit: Octokit,
-  where: { owner: string; repo: string },
-  self: () => Promise<Person>,
-): Forge['ensureIssue'] {
-  const { issues } = octokit.rest;
-  return async (key, issue) => {
-    const me = await self();
-    const open = await readPages(async (page) => {
-      const found = await issues.listForRepo({
-        ...where,
-        state: 'open',
-        creator: me.username,
-        per_page: perPage,
-        page,
-      });
-      return read(z.array(schema.issueSchema), found.data, 'issues');
-    });
-    const mine = open.find(
-      (one) =>
-        one.pull_request === undefined && String(one.user?.id) === me.id && hasMarker(key, one.body ?? ''),
-    );
-    if (mine) return { url: mine.html_url };
-    const made = await issues.create({
-      ...where,
-      title: issue.title,
-      body: withMarker(key, issue.description, longestComment),
-      labels: issue.labels,
-    });
-    return { url: read(schema.issueSchema, made.data, 'new issue').html_url };
-  };
 }
 
 /**
@@ -151,7 +117,9 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
     }),
     setStatus: createStatusWriter(identity, self, where),
     upload: createAssets(octokit, where, page),
-    ensureIssue: createIssues(octokit, where, self),
+    ...createIssues(octokit, where, self),
+    // Its check runs carry annotations, see setStatus; commit statuses of an account cannot, and the report names the lines.
+    ensureLineThreads: async () => {},
     async defaultBranch() {
       const found = await repos.get(where);
       return read(schema.repositorySchema, found.data, 'the repository').default_branch;

@@ -52,6 +52,9 @@ export const jobSchema = z.object({
   web_url: z.string(),
   allow_failure: z.boolean().default(false),
   failure_reason: z.string().nullish(),
+  duration: z.number().nullish(),
+  finished_at: z.string().nullish(),
+  tag_list: z.array(z.string()).default([]),
 });
 
 /** A comment (doc: api/notes). */
@@ -61,6 +64,7 @@ export const noteSchema = z.object({
   system: z.boolean().default(false),
   created_at: z.string(),
   author: personSchema,
+  resolved: z.boolean().optional(),
 });
 
 /** A thread (doc: api/discussions). */
@@ -84,7 +88,24 @@ export const statusSchema = z.object({
 /** A reaction (doc: api/emoji_reactions). */
 export const awardSchema = z.object({ name: z.string(), user: z.object({ id: z.int() }) });
 /** An issue (doc: api/issues). */
-export const issueSchema = z.object({ description: z.string().nullable(), web_url: z.string() });
+export const issueSchema = z.object({
+  iid: z.int(),
+  title: z.string(),
+  description: z.string().nullable(),
+  web_url: z.string(),
+});
+/** What a position in a diff is relative to (doc: api/merge_requests, diff_refs). */
+export const diffRefsSchema = z.object({
+  diff_refs: z
+    .object({
+      base_sha: z.string().nullable(),
+      start_sha: z.string().nullable(),
+      head_sha: z.string().nullable(),
+    })
+    .nullish(),
+});
+/** A changed file with its hunks (doc: api/merge_requests, diffs). */
+export const fileDiffSchema = z.object({ old_path: z.string(), new_path: z.string(), diff: z.string() });
 /** Members of a group (doc: api/group_members). */
 export const groupMembersSchema = z.array(z.object({ id: z.int(), state: z.string().optional() }));
 /** Approvals of a merge request (doc: api/merge_request_approvals). */
@@ -177,6 +198,9 @@ export function toJob(job: z.infer<typeof jobSchema>): Job {
     optional: job.allow_failure,
     url: job.web_url,
     reason: job.failure_reason ?? null,
+    seconds: job.duration ?? 0,
+    endedAt: job.finished_at ?? null,
+    tags: job.tag_list,
   };
 }
 

@@ -6,6 +6,7 @@ import { createPeople, createReleases } from './gitlab-people.ts';
 import { createRequester } from './gitlab-requester.ts';
 import * as schema from './gitlab-schema.ts';
 import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
+import { createLineThreads } from './gitlab-threads.ts';
 import { readBody } from './http.ts';
 import { hasMarker, withMarker } from './marker.ts';
 import type { Change, Forge, Person } from './types.ts';
@@ -86,7 +87,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     return first ? toChange(first) : null;
   }
 
-  async function findIssue(key: string): Promise<{ url: string } | null> {
+  async function findIssue(key: string): Promise<z.infer<typeof schema.issueSchema> | null> {
     const me = await self();
     const found: unknown = await api.Issues.all({
       projectId: project,
@@ -96,8 +97,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       perPage: 100,
     });
     const issues = read(z.array(schema.issueSchema), found, 'issues');
-    const issue = issues.find((one) => hasMarker(key, one.description ?? ''));
-    return issue ? { url: issue.web_url } : null;
+    return issues.find((one) => hasMarker(key, one.description ?? '')) ?? null;
   }
 
   const notes = createNotes(api, project, self, async (change) => {
@@ -110,6 +110,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     self,
     getChange,
     ...notes,
+    ...createLineThreads(api, { project, host, token: options.token, ca: options.ca, self }),
     ...createPeople(api, project),
     ...createReleases(api, project, `${host}/${project}`),
     async defaultBranch() {
@@ -196,11 +197,12 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       const made: unknown = await api.ProjectMarkdownUploads.create(project, { content, filename: name });
       return read(schema.uploadSchema, made, 'upload').markdown;
     },
-    async runPipeline(ref, inputs) {
+    async runPipeline(ref, inputs, as = 'evaluator') {
       // The library's types do not know pipeline inputs yet (doc: ci/inputs).
       const request: object = { inputs };
+      const who = as === 'self' ? api : evaluator;
       return toPipeline(
-        read(schema.pipelineSchema, await evaluator.Pipelines.create(project, ref, request), 'new pipeline'),
+        read(schema.pipelineSchema, await who.Pipelines.create(project, ref, request), 'new pipeline'),
       );
     },
     async getPipeline(id) {
@@ -270,12 +272,22 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     },
     async ensureIssue(key, issue) {
       const found = await findIssue(key);
-      if (found) return found;
+      const description = withMarker(key, issue.description);
+      if (found) {
+        if (found.title !== issue.title || found.description?.trimEnd() !== description) {
+          await api.Issues.edit(project, found.iid, { title: issue.title, description });
+        }
+        return { url: found.web_url };
+      }
       const made: unknown = await api.Issues.create(project, issue.title, {
-        description: withMarker(key, issue.description),
+        description,
         labels: issue.labels.join(','),
       });
       return { url: read(schema.issueSchema, made, 'new issue').web_url };
+    },
+    async closeIssue(key) {
+      const found = await findIssue(key);
+      if (found) await api.Issues.edit(project, found.iid, { stateEvent: 'close' });
     },
     async ensureHook(hook) {
       const wanted = {

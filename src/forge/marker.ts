@@ -22,3 +22,8 @@ export function withMarker(key: string, markdown: string, longest = longestBody)
 export function hasMarker(key: string, body: string): boolean {
   return new RegExp(`<!-- cdl:${escapePattern(safeKey(key))} [0-9a-f]{12} -->\\s*$`).test(body);
 }
+
+/** The key of the marker at the very end of a body; null when there is none. */
+export function markerKey(body: string): string | null {
+  return /<!-- cdl:([A-Za-z0-9:._/-]+) [0-9a-f]{12} -->\s*$/.exec(body)?.[1] ?? null;
+}

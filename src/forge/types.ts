@@ -57,6 +57,12 @@ export interface Job {
   url: string;
   /** Why it failed, where the forge says so. */
   reason: string | null;
+  /** Seconds it ran, so far when it still runs; 0 before it starts. */
+  seconds: number;
+  /** When it ended, in ISO 8601; null while it has not. */
+  endedAt: string | null;
+  /** Tags (labels) of the runner it asks for. */
+  tags: string[];
 }
 
 /** What a status on a commit says. */
@@ -125,7 +131,11 @@ export interface Forge {
   setStatus(sha: string, status: Status): Promise<void>;
   /** Uploads a picture and returns the markdown that shows it. */
   upload(name: string, bytes: Uint8Array): Promise<string>;
-  runPipeline(ref: string, inputs: Record<string, string>): Promise<Pipeline>;
+  /**
+   * Starts a pipeline: as the evaluating identity, or as the bot itself for branches of people, whose code must not get at
+   * what the former may do.
+   */
+  runPipeline(ref: string, inputs: Record<string, string>, as?: 'evaluator' | 'self'): Promise<Pipeline>;
   getPipeline(id: string): Promise<Pipeline | null>;
   cancelPipeline(id: string): Promise<void>;
   /** Pipelines of a change, newest first. */
@@ -141,10 +151,18 @@ export interface Forge {
     title: string;
     description: string;
   }): Promise<Change>;
+  /** Keeps one open issue of ours with this key; one that says something else gets the new title and text. */
   ensureIssue(
     key: string,
     issue: { title: string; description: string; labels: string[] },
   ): Promise<{ url: string }>;
+  /** Closes our open issue with this key; nothing when there is none. */
+  closeIssue(key: string): Promise<void>;
+  /**
+   * Keeps one thread for each of these problems, at its line of the change's diff, and resolves our other ones. Problems at
+   * lines that the diff does not have are left out. Nothing where a status shows them (GitHub's check runs).
+   */
+  ensureLineThreads(change: number, problems: readonly LineProblem[]): Promise<void>;
   /** A tag at a commit with a release of the same name; an existing one keeps its commit and gets the new text. */
   ensureRelease(release: {
     tag: string;

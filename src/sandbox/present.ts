@@ -160,7 +160,8 @@ export function presentNote(
 ) {
   return {
     id: note.id,
-    type: null,
+    type: note.position ? 'DiffNote' : null,
+    ...(note.position ? { position: note.position, resolved: note.resolved === true } : {}),
     body: note.body,
     author: presentUserId(world, note.authorId),
     created_at: note.createdAt,
@@ -169,7 +170,7 @@ export function presentNote(
     noteable_id: on.id,
     noteable_type: on.type,
     project_id: project.id,
-    resolvable: false,
+    resolvable: note.position !== undefined,
     confidential: false,
     internal: false,
     imported: false,

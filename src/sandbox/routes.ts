@@ -225,6 +225,14 @@ export const forgeRoutes: readonly Route[] = [
     'bot',
   ),
   exception(
+    'PUT',
+    `${mr}/discussions/:discussion_id`,
+    'discussions/#resolve-a-merge-request-thread',
+    ['resolved'],
+    notes.resolveDiscussion,
+    'bot: problems at lines of cdl.yaml',
+  ),
+  exception(
     'POST',
     `${mr}/discussions/:discussion_id/notes`,
     'discussions/#add-a-note-to-a-merge-request-thread',

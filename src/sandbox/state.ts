@@ -146,6 +146,10 @@ export interface Note {
   updatedAt: string;
   /** Notes of one thread share it. */
   discussionId: string;
+  /** Where a thread on a line of a diff stands, as it was sent. */
+  position?: { new_path: string; new_line: number | null; old_line: number | null; [more: string]: unknown };
+  /** Whether such a thread is resolved. */
+  resolved?: boolean;
   emoji: { id: number; name: string; userId: number }[];
 }
 

@@ -26,6 +26,10 @@ export interface ForgeBench {
   longest: number;
   /** Markdown that shows `chart.png`. */
   picture: RegExp;
+  /** Issues of the project, oldest first. */
+  issues(): { title: string; text: string; open: boolean }[];
+  /** The bot's threads on lines of the change; null where a status shows problems at lines. */
+  lineThreads: (() => { path: string; line: number; resolved: boolean }[]) | null;
   /** A group whose only member is the author. */
   group: string;
   /** The author presses the forge's button that approves. */
@@ -175,6 +179,36 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       const first = await forge.ensureIssue('drift:a', issue);
       expect(await forge.ensureIssue('drift:a', issue)).toEqual(first);
       expect(await forge.ensureIssue('drift:b', issue)).not.toEqual(first);
+    });
+
+    it('brings an issue up to date, closes it, and opens another one the next time', async () => {
+      const { forge, issues } = bench();
+      const issue = { title: 'Drift', description: 'one thing', labels: ['cdl'] };
+      const first = await forge.ensureIssue('nightly', issue);
+      expect(
+        await forge.ensureIssue('nightly', { ...issue, title: 'Two', description: 'two things' }),
+      ).toEqual(first);
+      const mine = () => issues().filter((one) => one.text.includes('cdl:nightly '));
+      expect(mine()).toMatchObject([{ title: 'Two', open: true }]);
+      expect(mine()[0]!.text).toContain('two things');
+      await forge.closeIssue('nightly');
+      await forge.closeIssue('nightly');
+      expect(mine()).toMatchObject([{ open: false }]);
+      expect(await forge.ensureIssue('nightly', issue)).not.toEqual(first);
+      await forge.closeIssue('nightly');
+    });
+
+    it('keeps one thread at the line of each problem, and resolves it with the problem', async () => {
+      const { forge, change, lineThreads } = bench();
+      const problem = { path: 'model.ts', line: 1, message: 'not good `enough`' };
+      const elsewhere = { path: 'absent.ts', line: 3, message: 'not in the diff' };
+      for (let i = 0; i < 2; i++) await forge.ensureLineThreads(change, [problem, elsewhere]);
+      const open = lineThreads === null ? [] : [{ path: 'model.ts', line: 1, resolved: false }];
+      expect(lineThreads?.() ?? []).toEqual(open);
+      await forge.ensureLineThreads(change, []);
+      expect(lineThreads?.() ?? []).toEqual(open.map((one) => ({ ...one, resolved: true })));
+      await forge.ensureLineThreads(change, [problem]);
+      expect(lineThreads?.() ?? []).toEqual(open);
     });
 
     it('knows the members of a group, and that there is no such group', async () => {

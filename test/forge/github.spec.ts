@@ -110,6 +110,9 @@ async function createWorld(kind: GithubAuth['kind']): Promise<World> {
     picture:
       /^!\[chart\]\(http:\/\/127\.0\.0\.1:\d+\/acme\/fashion\/raw\/cdl-assets\/03\/[0-9a-f]{64}\.png\)$/,
     group: 'acme/builders',
+    issues: () =>
+      state.issues.map((one) => ({ title: one.title, text: one.body, open: one.state === 'open' })),
+    lineThreads: null,
     press: async () => {
       state.reviews.push({ id: state.nextId(), pull: number, user: ada, state: 'APPROVED', at: state.now() });
       state.reviews.push({

@@ -95,6 +95,24 @@ beforeAll(async () => {
       project.statuses
         .filter((one) => one.name === name)
         .map((one) => (one.status === 'canceled' ? 'canceled' : `${one.status}: ${one.description}`)),
+    issues: () =>
+      [...project.issues.values()].map((one) => ({
+        title: one.title,
+        text: one.description,
+        open: one.state === 'opened',
+      })),
+    lineThreads: () =>
+      project.mergeRequests.get(mr.iid)!.notes.flatMap((note) =>
+        note.position
+          ? [
+              {
+                path: note.position.new_path,
+                line: note.position.new_line ?? 0,
+                resolved: note.resolved === true,
+              },
+            ]
+          : [],
+      ),
     group: 'acme/validators',
     press: async () => {
       await api(adasToken, `merge_requests/${mr.iid}/approve`, {});

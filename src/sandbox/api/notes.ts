@@ -1,8 +1,10 @@
 import { accessOf, level, requireMergeRequest, requireProject, requireUser } from '../access.ts';
 import { newNote, now } from '../forge.ts';
+import { diff, readBlob } from '../git.ts';
 import { paginate, sorted } from '../page.ts';
-import { oneOf, requiredText, text } from '../params.ts';
+import { flag, oneOf, requiredText, text } from '../params.ts';
 import { presentEmoji, presentNote } from '../present.ts';
+import { diffRefs } from '../present-merge-request.ts';
 import { ApiError, type Call, type Reply } from '../route.ts';
 import { announce, type Issue, type MergeRequest, type Note, type Project } from '../state.ts';
 
@@ -124,15 +126,60 @@ export function getDiscussion(call: Call): Reply {
   return { status: 200, body: presentDiscussion(call, project, on, id) };
 }
 
-/** `POST …/discussions`. Threads on lines of a diff (`position`) are answered 501. */
-export function createDiscussion(call: Call): Reply {
+/** The line of a diff a thread is to stand at. Throws an ApiError 400 for one that the diff does not have. */
+async function readPosition(
+  project: Project,
+  mr: MergeRequest,
+  value: unknown,
+): Promise<NonNullable<Note['position']>> {
+  const invalid = (what: string) =>
+    new ApiError(400, { message: `400 Bad request - Note {:${what}=>["is invalid"]}` });
+  if (!value || typeof value !== 'object' || Array.isArray(value)) throw invalid('position');
+  const given = value as Record<string, unknown>;
+  if (given.position_type !== 'text') throw invalid('position_type');
+  const refs = await diffRefs(project, mr);
+  for (const name of ['base_sha', 'start_sha', 'head_sha'] as const) {
+    if (given[name] !== refs[name]) throw invalid(name);
+  }
+  const files = refs.base_sha === null ? [] : await diff(project.repository, refs.base_sha, mr.sha);
+  const file = files.find((one) => one.newPath === given.new_path);
+  if (!file) throw invalid('line_code');
+  const line = (name: string) => (Number.isInteger(given[name]) ? Number(given[name]) : null);
+  const [new_line, old_line] = [line('new_line'), line('old_line')];
+  const blob = await readBlob(project.repository, mr.sha, file.newPath);
+  const lines = blob === null ? 0 : blob.bytes.toString('utf8').split('\n').length;
+  if (new_line === null || new_line < 1 || new_line > lines) throw invalid('line_code');
+  return { ...given, new_path: file.newPath, new_line, old_line };
+}
+
+/** `POST …/discussions`; with `position` at a line of a merge request's diff. */
+export async function createDiscussion(call: Call): Promise<Reply> {
   const { project, on } = find(call);
-  if (call.body.position !== undefined || text(call, 'commit_id') !== null)
-    throw new ApiError(501, { error: 'the sandbox has no threads on diff lines: position' });
-  const note = newNote(call, requireUser(call).id, readBody(call));
+  const { position } = call.body;
+  if ((position !== undefined && on.type !== 'MergeRequest') || text(call, 'commit_id') !== null)
+    throw new ApiError(501, { error: 'the sandbox has no threads on commits or issues' });
+  const place =
+    position !== undefined && on.type === 'MergeRequest'
+      ? { position: await readPosition(project, on.mr, position), resolved: false }
+      : {};
+  const note = { ...newNote(call, requireUser(call).id, readBody(call)), ...place };
   on.notes.push(note);
   tell(call, project, on, note, 'create');
   return { status: 201, body: presentDiscussion(call, project, on, note.discussionId) };
+}
+
+/** `PUT …/discussions/:discussion_id`: resolves a thread on a line, or opens it again. */
+export function resolveDiscussion(call: Call): Reply {
+  const { project, on } = find(call);
+  const id = call.params.discussion_id ?? '';
+  const notes = on.notes.filter((note) => note.discussionId === id);
+  if (notes.length === 0) throw new ApiError(404, '404 Discussion Not Found');
+  if (accessOf(project, requireUser(call), call.token) < level.developer)
+    throw new ApiError(403, '403 Forbidden');
+  const resolved = flag(call, 'resolved');
+  if (resolved === null) throw new ApiError(400, { error: 'resolved is missing' });
+  for (const note of notes) if (note.position) note.resolved = resolved;
+  return { status: 200, body: presentDiscussion(call, project, on, id) };
 }
 
 /** `POST …/discussions/:discussion_id/notes`: a reply. */

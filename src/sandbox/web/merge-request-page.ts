@@ -56,8 +56,12 @@ export function discussion(world: World, notes: readonly Note[], markdown: Markd
     if (first!.system) {
       return html`<div class="system" id="note_${first!.id}" data-part="note-${first!.id}">${person(world, first!.authorId)} ${markdown(first!.body)} · ${moment(first!.createdAt)}</div>`;
     }
+    const { position } = first!;
+    const place =
+      position &&
+      html`<p class="meta" data-part="place">at <code>${position.new_path}:${position.new_line}</code>${first!.resolved && html` <span class="tag">resolved</span>`}</p>`;
     return html`<article class="note" id="note_${first!.id}" data-part="note-${first!.id}">${avatar(world.users.get(first!.authorId))}<div class="card">
-${noteHead(world, first!)}${markdown(first!.body)}${reactions(world, first!)}
+${noteHead(world, first!)}${place}${markdown(first!.body)}${reactions(world, first!)}
 ${replies.map((note) => html`<div class="reply" id="note_${note.id}">${noteHead(world, note)}${markdown(note.body)}${reactions(world, note)}</div>`)}</div></article>`;
   });
 }

@@ -212,10 +212,18 @@ export const changeRoutes: Record<string, Handler> = {
       body: String(body.body ?? ''),
       labels: (body.labels ?? []) as string[],
       author: actor,
-      state: 'open' as const,
+      state: 'open' as 'open' | 'closed',
     };
     state.issues.push(issue);
     return created(presentIssue(state, issue));
+  },
+  'PATCH /repos/{owner}/{repo}/issues/{issue_number}': ({ state, values, body }) => {
+    const issue = state.issues.find((one) => one.number === Number(values.issue_number));
+    if (!issue) return absent;
+    if (body.title !== undefined) issue.title = String(body.title);
+    if (body.body !== undefined) issue.body = String(body.body);
+    if (body.state !== undefined) issue.state = body.state === 'closed' ? 'closed' : 'open';
+    return ok(presentIssue(state, issue));
   },
 };
 
