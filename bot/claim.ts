@@ -169,18 +169,23 @@ export async function checkClaim(
     project: string;
     lock: Lock;
     environment: string;
+    /** What somebody asked to propose; it counts while code and configuration of the commit make it. */
+    registered: Claim | null;
     /** The lock alone says what is proposed: an entry that is copied to another environment. */
     lockOnly: boolean;
   },
 ): Promise<CheckedClaim> {
   const { model, config } = input;
-  const [code, raw] = await Promise.all([
-    sources.mirror.codeFiles(input.commit, config.code).then(codeDigest),
-    input.lockOnly ? null : claimOf(sources, input.head, model),
-  ]);
+  const code = codeDigest(await sources.mirror.codeFiles(input.commit, config.code));
+  const asked = input.lockOnly ? null : input.registered;
+  const isAsked = asked?.candidate.code === code && asked.candidate.config === configDigest(config);
+  const raw = input.lockOnly || isAsked ? null : await claimOf(sources, input.head, model);
   let claim: Claim;
-  let source: 'pipeline' | 'lock' = 'pipeline';
-  if (raw !== null) {
+  let source: 'pipeline' | 'lock' | 'registry' = 'pipeline';
+  if (asked && isAsked) {
+    claim = asked;
+    source = 'registry';
+  } else if (raw !== null) {
     const parsed = claimSchema.safeParse(raw);
     if (!parsed.success) return { kind: 'wrong', problems: [`${claimPath(model)} is not a claim`] };
     claim = parsed.data;

@@ -46,6 +46,8 @@ export interface BotConfig {
   /** How the forge reaches the bot; `auto` = where it listens; null installs no webhook. */
   publicUrl: string | null;
   reconcileSeconds: number;
+  /** How often registry, lock and what is live are compared. */
+  driftHours: number;
   /** PATH on which git is. */
   path: string;
   ca: string | null;
@@ -152,6 +154,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     port: number('CDL_BOT_PORT', 8080),
     publicUrl: env.CDL_BOT_URL || null,
     reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
+    driftHours: number('CDL_DRIFT_HOURS', 24) || 24,
     path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
     log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',

@@ -1,11 +1,21 @@
-import { type Digest, emptyLock, type LineProblem, lockFile, type Report } from '../src/index.ts';
+import {
+  type Change,
+  type Digest,
+  digestJson,
+  emptyLock,
+  type LineProblem,
+  lockFile,
+  type Report,
+} from '../src/index.ts';
 import { countButton, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { readBackground } from './history.ts';
+import { isLockConflict } from './lock-merge.ts';
 import { renderReturn, returnCursor } from './places.ts';
 import { type ChangePlan, planChange } from './plan.ts';
 import { type ReadChange, readChange } from './read.ts';
 import { buildReport, reportKey } from './report.ts';
+import { enforceBudget } from './spending.ts';
 import type { BotContext, Facts } from './types.ts';
 
 /** What was done for one model, for the log and for tests. */
@@ -21,6 +31,21 @@ function lineProblems(text: string): LineProblem[] {
     line: Number(line),
     message: message!,
   }));
+}
+
+/** Threads at the lines of cdl.yaml that are wrong; resolved with the mistake. Nobody is asked while there never were any. */
+async function keepLineThreads(
+  context: BotContext,
+  change: Change,
+  problems: readonly LineProblem[],
+): Promise<void> {
+  const name = `lines/${change.id}`;
+  const before = (await context.state.cursor(name)) ?? '';
+  const now =
+    problems.length === 0 ? '' : `${change.head} ${digestJson(problems.map((one) => ({ ...one })))}`;
+  if (before === now) return;
+  await context.effects.lineThreads(change.id, problems);
+  await context.effects.setCursor(name, now);
 }
 
 async function unreadable(
@@ -40,6 +65,7 @@ async function unreadable(
   };
   await context.effects.comment(change.id, 'report', report);
   if (isFork) return;
+  await keepLineThreads(context, change, lineProblems(problem));
   await context.effects.status(change.head, {
     name: 'cdl',
     state: 'failed',
@@ -65,6 +91,19 @@ async function cancelSuperseded(context: BotContext, facts: Facts): Promise<void
     await effects.cancelEvaluation(pipeline.id);
   }
   await effects.setCursor(name, asking);
+}
+
+/**
+ * Merges the default branch into a change whose cdl.lock git could not merge with it, entry by entry. True when the branch
+ * has a new head then. Drafts and paused changes are somebody's desk.
+ */
+async function resolveLock(context: BotContext, read: ReadChange): Promise<boolean> {
+  if (read.kind !== 'read' || read.change.state !== 'open' || read.change.draft) return false;
+  if (read.models.some((facts) => facts.paused !== null)) return false;
+  const { sourceBranch, targetBranch, head } = read.change;
+  if (!(await isLockConflict(context, head, read.tip))) return false;
+  const done = await context.effects.mergeLock(sourceBranch, targetBranch);
+  return done === 'pushed';
 }
 
 async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promise<void> {
@@ -116,11 +155,14 @@ export async function convergeChange(
   let read = await readChange(context, id, isolated);
   if (read.kind === 'read' && (await countButton(context, read)))
     read = await readChange(context, id, isolated);
+  if (await resolveLock(context, read)) read = await readChange(context, id, isolated);
   if (read.kind === 'ignored') return [];
   if (read.kind === 'unreadable') {
     await unreadable(context, read);
     return [];
   }
+  await keepLineThreads(context, read.change, []);
+  await enforceBudget(context, { ...read, branch: read.defaultBranch });
   const done: Converged[] = [];
   let committed = false;
   for (const facts of read.models) {

@@ -17,6 +17,8 @@ import {
   UpstreamError,
   UserError,
 } from '../src/index.ts';
+import { driftKey } from './drift.ts';
+import { mergeWithLock } from './lock-merge.ts';
 import { readDecisions } from './read.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 
@@ -73,6 +75,7 @@ export function createEffects(
       }
       await forge.ensureComment(change, key, renderMarkdown(report, pictures));
     },
+    lineThreads: (change, problems) => forge.ensureLineThreads(change, problems),
     status: (sha, status) => forge.setStatus(sha, status),
     async recordCandidate(candidate, claim) {
       // Whoever finds the candidate finds the claim, so that comes first.
@@ -82,8 +85,22 @@ export function createEffects(
     async startEvaluation({ ref, question, head, inputs }) {
       const pipeline = await forge.runPipeline(ref, inputs);
       await state.setEvaluationRun({ question, pipeline: pipeline.id, head });
+      const change = Number(inputs.cdl_change);
+      if (Number.isInteger(change) && change > 0) await state.addPipeline(pipeline.id, change);
     },
+    async driftIssue(issue) {
+      if (issue) await forge.ensureIssue(driftKey, issue);
+      else await forge.closeIssue(driftKey);
+    },
+    startTriggered: (branch, inputs) => forge.runPipeline(branch, inputs, 'self'),
+    startDeployment: (branch, inputs) => forge.runPipeline(branch, inputs),
+    recordJobs: (jobs) => state.setJobs(jobs),
     commitLock: (commit) => mirror.fastForward(commit),
+    async mergeLock(branch, target) {
+      const { name, username } = await forge.self();
+      const author = { name, email: botEmail(username) };
+      return mergeWithLock(context, { branch, target, author });
+    },
     async appendDecision(decision) {
       for (let attempt = 0; attempt < tries; attempt++) {
         const { project, model, environment } = decision;

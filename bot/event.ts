@@ -35,10 +35,17 @@ async function queueEvent(receiver: Receiver, event: BotEvent): Promise<void> {
       return receiver.enqueue({ kind: 'comment', change: event.change, comment: event.comment });
     case 'pipeline':
       if (event.change !== null) return receiver.enqueue({ kind: 'change', change: event.change });
+      if (event.ref !== '' && event.ref !== (await receiver.defaultBranch())) {
+        return receiver.enqueue({ kind: 'push', branch: event.ref });
+      }
       // An evaluation or a deployment ended: which changes wait for it, the branch task finds out.
       return receiver.enqueue({ kind: 'branch' });
     case 'push':
-      if (event.branch === (await receiver.defaultBranch())) await receiver.enqueue({ kind: 'branch' });
+      await receiver.enqueue(
+        event.branch === (await receiver.defaultBranch())
+          ? { kind: 'branch' }
+          : { kind: 'push', branch: event.branch },
+      );
       return;
     case 'deployment':
       return receiver.enqueue({ kind: 'branch' });

@@ -1,3 +1,4 @@
+import { type Comment, digestJson } from '../src/index.ts';
 import { commandNames, commands } from './commands/index.ts';
 import type { Answer } from './commands/types.ts';
 import { parseComment, type Spoken } from './parse.ts';
@@ -14,13 +15,32 @@ async function answerOne(
   call: Omit<Parameters<(typeof commands)[number]['handle']>[0], 'args' | 'options'>,
 ): Promise<Answer> {
   if (spoken.kind === 'typo') {
-    return {
-      emoji: 'confused',
-      text: `I do not know \`/${spoken.name}\`. Did you mean \`/${spoken.suggestion}\`?`,
-    };
+    const meant = spoken.suggestion
+      ? `Did you mean \`/${spoken.suggestion}\`?`
+      : '`/help` lists what I know.';
+    return { emoji: 'confused', text: `I do not know \`/${spoken.name}\`. ${meant}` };
   }
   const command = commands.find((one) => one.name === spoken.name)!;
   return command.handle({ ...call, args: spoken.args, options: spoken.options }, createTools(context));
+}
+
+/**
+ * Whether an answer is worth saying: who was told on this change that something is unknown or forbidden is told it once, and
+ * sees a reaction the next time.
+ */
+async function isNews(
+  { state }: BotContext,
+  change: number,
+  comment: Comment,
+  answers: readonly Answer[],
+  text: string,
+): Promise<boolean> {
+  if (answers.some((answer) => answer.emoji !== 'no_entry' && answer.emoji !== 'confused')) return true;
+  const name = `told/${change}/${comment.author.id}/${digestJson(text).slice(7, 23)}`;
+  const told = await state.cursor(name);
+  if (told !== null) return told === comment.id;
+  await state.setCursor(name, comment.id);
+  return true;
 }
 
 /**
@@ -60,7 +80,9 @@ export async function handleComment(
     if (converge) await effects.enqueue({ kind: 'change', change: changeId });
     await forge.react(changeId, commentId, emoji);
     const text = [...new Set(answers.map((answer) => answer.text))].join('\n\n');
-    await forge.ensureReply(changeId, comment, `reply:${commentId}`, text);
+    if (await isNews(context, changeId, comment, answers, text)) {
+      await forge.ensureReply(changeId, comment, `reply:${commentId}`, text);
+    }
   }
   await state.setHandled(commentId);
 }

@@ -30,6 +30,7 @@ import {
   readBotConfig,
   type StoreConfig,
 } from './config.ts';
+import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
 import { reconcile } from './reconcile.ts';
@@ -186,9 +187,9 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   running.catch((error: unknown) => log.fatal(describeError(error).message));
   const look = async () => {
     for (const [project, context] of contexts) {
-      await reconcile(context).catch((error: unknown) =>
-        log.warn({ project }, `reconcile: ${describeError(error).message}`),
-      );
+      await reconcile(context)
+        .then(() => scheduleDrift(context, config.driftHours))
+        .catch((error: unknown) => log.warn({ project }, `reconcile: ${describeError(error).message}`));
     }
   };
   for (const [project, context] of contexts) {

@@ -3,8 +3,8 @@ import { nearest } from '../src/index.ts';
 /** One line of a comment that speaks to the bot. */
 export type Spoken =
   | { kind: 'command'; name: string; args: string[]; options: Record<string, string>; line: string }
-  /** Begins like a command and is nearly one. */
-  | { kind: 'typo'; name: string; suggestion: string };
+  /** Begins like a command and is nearly one; or is said to the bot by name and is none at all (null). */
+  | { kind: 'typo'; name: string; suggestion: string | null };
 
 /** More lines than this in one comment are no conversation. */
 const mostCommands = 10;
@@ -67,17 +67,19 @@ function words(text: string): { args: string[]; options: Record<string, string> 
 export function parseComment(body: string, commands: readonly string[]): Spoken[] {
   const spoken: Spoken[] = [];
   for (const line of plainLines(body)) {
-    const match = /^ {0,3}(?:cdl[ \t]+)?\/(?:cdl[ \t]+\/?)?([A-Za-z][A-Za-z-]{1,30})(?:[ \t]+(.*))?$/.exec(
+    const match = /^ {0,3}(cdl[ \t]+)?\/(cdl[ \t]+\/?)?([A-Za-z][A-Za-z-]{1,30})(?:[ \t]+(.*))?$/.exec(
       line.trimEnd(),
     );
     if (!match) continue;
-    const name = match[1]!.toLowerCase();
+    const name = match[3]!.toLowerCase();
     if (commands.includes(name)) {
-      const { args, options } = words((match[2] ?? '').slice(0, 2000));
+      const { args, options } = words((match[4] ?? '').slice(0, 2000));
       spoken.push({ kind: 'command', name, args, options, line: line.trim() });
     } else {
       const suggestion = nearest(name, commands);
-      if (suggestion) spoken.push({ kind: 'typo', name, suggestion });
+      // A bare word with a slash may be a path or a quick action; one with our name before it is meant for us.
+      if (suggestion || match[1] !== undefined || match[2] !== undefined)
+        spoken.push({ kind: 'typo', name, suggestion });
     }
     if (spoken.length === mostCommands) break;
   }

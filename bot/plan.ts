@@ -12,6 +12,7 @@ import {
   type Status,
   withEntry,
 } from '../src/index.ts';
+import { describeOverrun } from './budget.ts';
 import type { Approval, Facts } from './types.ts';
 
 /** Where one model of a change stands: the first that applies, in this order. */
@@ -77,7 +78,9 @@ export function standingOf(facts: Facts): Standing {
   if (!facts.rules) return { kind: 'new-model' };
   if (facts.returns) return { kind: 'return', ...facts.returns };
   const failed = pipeline?.state === 'failed' || pipeline?.state === 'canceled';
-  if (failed && facts.change.state === 'open') return { kind: 'broken' };
+  // What was registered elsewhere does not wait for this pipeline, nor fail with it.
+  const isElsewhere = claim.kind === 'verified' && claim.source === 'registry';
+  if (failed && facts.change.state === 'open' && !isElsewhere) return { kind: 'broken' };
   if (claim.kind === 'none') {
     return pipeline?.state === 'success' || pipeline?.state === 'skipped'
       ? { kind: 'unclaimed' }
@@ -103,6 +106,15 @@ export function isLockEdited(facts: Facts): boolean {
   return problem !== null || head?.candidate !== base?.candidate || head?.evaluation !== base?.evaluation;
 }
 
+/** Where a change waits for jobs, which a used-up budget keeps from running. */
+const budgetBound: ReadonlySet<Standing['kind']> = new Set([
+  'waiting',
+  'broken',
+  'unclaimed',
+  'evaluating',
+  'unanswered',
+]);
+
 function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'description'> {
   if (facts.rejection && facts.change.state === 'open') {
     const { step, reason } = facts.rejection;
@@ -116,6 +128,13 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
     return {
       state: 'failed',
       description: 'cdl.lock was edited by hand: restore it from the default branch',
+    };
+  }
+  const { over } = facts.spending;
+  if (over && facts.change.state === 'open' && budgetBound.has(standing.kind)) {
+    return {
+      state: standing.kind === 'broken' ? 'failed' : 'pending',
+      description: describeOverrun(over),
     };
   }
   switch (standing.kind) {
@@ -264,7 +283,7 @@ export function planChange(facts: Facts, base: Lock = emptyLock): ChangePlan {
     },
     record: claim.kind === 'verified' && !claim.recorded && !facts.paused,
     evaluate:
-      asks && !stillRunning
+      asks && !stillRunning && !facts.spending.over
         ? {
             ref: facts.defaultBranch,
             question,

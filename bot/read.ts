@@ -9,10 +9,12 @@ import {
   evaluationKey,
   evaluationQuestion,
   evaluationSchema,
+  type Job,
   type LiveState,
   type Lock,
   lockEntry,
   lockFile,
+  type Pipeline,
   type PipelineState,
   type Project,
   parseLock,
@@ -26,10 +28,13 @@ import {
   UserError,
   type Zone,
 } from '../src/index.ts';
+import type { Spending } from './budget.ts';
 import { checkClaim, packageOf } from './claim.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
+import { readRegistered } from './registered.ts';
 import { createRoles, type Roles } from './roles.ts';
+import { readSpending } from './spending.ts';
 import type { Approval, CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
 
 /** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
@@ -85,17 +90,20 @@ export async function readDecisions(
  * The state of a commit's jobs. Derived from the jobs and not from the pipeline: a status that the bot sets counts into
  * the pipeline, which then waits for the bot that waits for the pipeline.
  */
-export async function readHeadPipeline(sources: Sources, change: Change): Promise<HeadPipeline | null> {
+export async function readHeadPipeline(
+  sources: Sources,
+  change: Change,
+): Promise<{ head: HeadPipeline | null; pipelines: Pipeline[]; jobs: Job[] }> {
   const pipelines = await sources.forge.changePipelines(change.id);
   const pipeline = pipelines.find((one) => one.sha === change.head);
-  if (!pipeline) return null;
+  if (!pipeline) return { head: null, pipelines, jobs: [] };
   const jobs = await sources.forge.jobs(pipeline.id);
   const counting = jobs.filter((job) => !job.optional);
   const failed = counting.filter((job) => job.state === 'failed' || job.state === 'canceled');
   const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
   const state: PipelineState =
     jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
-  return { pipeline, state, failed };
+  return { head: { pipeline, state, failed }, pipelines, jobs };
 }
 
 /** The answer to a question, from the trusted zone alone. */
@@ -156,7 +164,20 @@ function changedRules(head: Project, base: Project, model: string): string[] {
 export type ReadChange =
   | { kind: 'ignored' }
   | { kind: 'unreadable'; change: Change; problem: string }
-  | { kind: 'read'; change: Change; base: Lock; models: Facts[] };
+  | {
+      kind: 'read';
+      change: Change;
+      base: Lock;
+      models: Facts[];
+      spending: Spending;
+      /** Pipelines of the change that are under way. */
+      running: Pipeline[];
+      /** The default branch's cdl.yaml; null while it has none. */
+      rules: Project | null;
+      defaultBranch: string;
+      /** Its head. */
+      tip: string;
+    };
 
 /** Reads everything about a change, fresh. */
 export async function readChange(sources: Sources, id: number, isolated: boolean): Promise<ReadChange> {
@@ -168,7 +189,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
   const tip = await mirror.head(defaultBranch);
   if (!tip) return { kind: 'ignored' };
   if (change.fork) return { kind: 'unreadable', change, problem: 'fork' };
-  const [headProject, baseProject, headLock, baseLock, pipeline] = await Promise.all([
+  const [headProject, baseProject, headLock, baseLock, pipelines] = await Promise.all([
     projectAt(sources, change.head),
     projectAt(sources, tip),
     lockAt(sources, change.head),
@@ -181,6 +202,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     const problem = `cdl.yaml of ${defaultBranch} cannot be read:\n${baseProject.problem}`;
     return { kind: 'unreadable', change, problem };
   }
+  const pipeline = pipelines.head;
   const [approvals, rejections] = await Promise.all([
     sources.state.approvals(id),
     sources.state.rejections(id),
@@ -214,6 +236,14 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     changedFiles: () => forge.changedFiles(id),
   });
   const roles = createRoles(sources);
+  const asked = await askedPipelines(sources, id);
+  const spending = await readSpending(sources, {
+    change: id,
+    pipelines: [...pipelines.pipelines, ...asked],
+    known: new Map(pipeline ? [[pipeline.pipeline.id, pipelines.jobs]] : []),
+    budgets: baseProject?.project.budgets,
+    now: sources.now(),
+  });
   const models: Facts[] = [];
   for (const place of proposed.places) {
     const { model, environment, config, isFirst } = place;
@@ -238,6 +268,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         project: headProject.project.project,
         lock: headLock.lock,
         environment,
+        registered: isFirst ? await readRegistered(sources.state, id, model) : null,
         lockOnly: !isFirst || returns !== null,
       }),
       readLive(sources.trusted, project.project, model, environment),
@@ -318,11 +349,35 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       decisions,
       returns,
       paused: paused || null,
+      spending,
       losses: claim.kind === 'verified' ? await readLosses(sources.work, claim.claim.run) : [],
       isolated,
     });
   }
-  return { kind: 'read', change, base: baseLock.lock, models };
+  return {
+    kind: 'read',
+    change,
+    base: baseLock.lock,
+    models,
+    spending,
+    running: pipelines.pipelines.filter((one) => one.state === 'running' || one.state === 'waiting'),
+    rules: baseProject?.project ?? null,
+    defaultBranch,
+    tip,
+  };
+}
+
+/** Evaluations that were started for a change and whose jobs are not all noted yet. */
+async function askedPipelines(sources: Sources, change: number): Promise<Pipeline[]> {
+  const noted = await sources.state.jobsOf(change);
+  const found: Pipeline[] = [];
+  for (const id of await sources.state.pipelinesFor(change)) {
+    const jobs = noted.filter((job) => job.pipeline === id);
+    if (jobs.length > 0 && jobs.every((job) => job.endedAt !== null)) continue;
+    const pipeline = await sources.forge.getPipeline(id);
+    if (pipeline) found.push(pipeline);
+  }
+  return found;
 }
 
 /** Approvals by people who may still give them, and the others with the reason: asked again each time, by id. */

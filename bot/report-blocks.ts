@@ -150,6 +150,22 @@ export function historyBlocks(history: Background['history']): Block[] {
 
 /** What training took, as far as the run tells. */
 export function cost(facts: Facts, seconds: number | null): [string, string][] {
+  const { gpuSeconds, jobSeconds } = facts.spending.spent;
+  const budget = facts.rules?.project.budgets?.change ?? {};
+  const of = (limit: number | undefined) => (limit === undefined ? '' : ` of ${number(limit)}`);
+  const all: [string, string][] =
+    jobSeconds > 0
+      ? [
+          [
+            'jobs of this change',
+            `${number(Math.round(jobSeconds))}${of(budget.job_seconds)} job-seconds, ${number(Math.round(gpuSeconds))}${of(budget.gpu_seconds)} of them on runners with a GPU`,
+          ],
+        ]
+      : [];
+  return [...trainingCost(facts, seconds), ...all];
+}
+
+function trainingCost(facts: Facts, seconds: number | null): [string, string][] {
   if (seconds === null) return [];
   const { gpu } = facts.headProject.models[facts.model]!.resources.train;
   const time = `${seconds.toFixed(1)} s`;

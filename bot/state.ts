@@ -1,4 +1,5 @@
 import type { Digest, Queryable } from '../src/index.ts';
+import type { SpentJob } from './budget.ts';
 import type { Approval, BotState, EvaluationRun, Rejection } from './types.ts';
 
 const iso = (at: Date | string): string => new Date(at).toISOString();
@@ -6,6 +7,12 @@ const iso = (at: Date | string): string => new Date(at).toISOString();
 /** The bot's memory of one project in PostgreSQL (tables `bot_*` and `deliveries`). */
 export function createBotState(database: Queryable, project: string): BotState {
   const run = (sql: string, ...params: unknown[]) => database.query(sql, [project, ...params]);
+  const jobColumns =
+    'select job, pipeline, change::int, name, seconds, gpu, ended_at as "endedAt" from bot_jobs';
+  const jobs = async (sql: string, param: unknown): Promise<SpentJob[]> => {
+    const rows = await database.query<SpentJob & { endedAt: Date | string | null }>(sql, [project, param]);
+    return rows.map((row) => ({ ...row, endedAt: row.endedAt === null ? null : iso(row.endedAt) }));
+  };
   return {
     async isKnownDelivery(id) {
       return (await database.query('select 1 from deliveries where id = $1', [id])).length === 1;
@@ -94,6 +101,20 @@ export function createBotState(database: Queryable, project: string): BotState {
         head,
       );
     },
+    async addPipeline(pipeline, change) {
+      await run(
+        'insert into bot_pipelines (project, pipeline, change) values ($1, $2, $3) on conflict do nothing',
+        pipeline,
+        change,
+      );
+    },
+    async pipelinesFor(change) {
+      const rows = await database.query<{ pipeline: string }>(
+        'select pipeline from bot_pipelines where project = $1 and change = $2 order by pipeline',
+        [project, change],
+      );
+      return rows.map((row) => row.pipeline);
+    },
     async picture(key: Digest) {
       const [row] = await database.query<{ markdown: string }>(
         'select markdown from bot_pictures where project = $1 and key = $2',
@@ -108,6 +129,28 @@ export function createBotState(database: Queryable, project: string): BotState {
         key,
         markdown,
       );
+    },
+    async jobsOf(change) {
+      return jobs(`${jobColumns} where project = $1 and change = $2`, change);
+    },
+    async jobsSince(time) {
+      return jobs(`${jobColumns} where project = $1 and (ended_at is null or ended_at > $2)`, time);
+    },
+    async setJobs(all) {
+      for (const one of all) {
+        await run(
+          `insert into bot_jobs (project, job, pipeline, change, name, seconds, gpu, ended_at)
+           values ($1, $2, $3, $4, $5, $6, $7, $8)
+           on conflict (project, job) do update set seconds = excluded.seconds, ended_at = excluded.ended_at`,
+          one.job,
+          one.pipeline,
+          one.change,
+          one.name,
+          one.seconds,
+          one.gpu,
+          one.endedAt,
+        );
+      }
     },
     async isHandled(comment) {
       const sql = 'select 1 from bot_comments where project = $1 and comment = $2';

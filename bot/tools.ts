@@ -7,13 +7,10 @@ import {
   type Digest,
   digestJson,
   type Evaluation,
-  emptyLock,
   evaluationQuestion,
   evaluationSchema,
-  type Lock,
+  type LockEntry,
   lockEntry,
-  lockFile,
-  mergeLocks,
   type Person,
   projectFile,
   renderLock,
@@ -23,8 +20,10 @@ import {
   withEntry,
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
-import type { FoundEvaluation, PromotedVersion, Tools } from './commands/types.ts';
+import type { Deployable, FoundEvaluation, PromotedVersion, Tools } from './commands/types.ts';
+import { mergeWithLock } from './lock-merge.ts';
 import { lockAt, projectAt, readAnswer, readDecisions, readLive } from './read.ts';
+import { findRegistered, keepRegistered } from './registered.ts';
 import { createRoles } from './roles.ts';
 import type { BotContext, Facts } from './types.ts';
 
@@ -41,50 +40,6 @@ async function tipOf(context: BotContext): Promise<{ branch: string; tip: string
   const tip = await context.mirror.head(branch);
   if (tip) return { branch, tip };
   throw new UserError('file-missing', `${branch} has no commit yet`);
-}
-
-/** Both locks merged by whole entries; what both sides changed is the default branch's, for the bot writes its own anew. */
-function mergedLock(base: Lock, ours: Lock, theirs: Lock): Lock {
-  const first = mergeLocks(base, ours, theirs);
-  if (first.kind === 'merged') return first.lock;
-  let side = ours;
-  for (const [model, environment] of first.entries) {
-    side = withEntry(side, model, environment, lockEntry(theirs, model, environment));
-  }
-  const second = mergeLocks(base, side, theirs);
-  return second.kind === 'merged' ? second.lock : theirs;
-}
-
-async function refreshLock(
-  context: BotContext,
-  branch: string,
-  target: string,
-  person: Person,
-): Promise<Awaited<ReturnType<Tools['refreshLock']>>> {
-  const { mirror } = context;
-  for (let attempt = 0; attempt < tries; attempt++) {
-    const [head, tip] = await Promise.all([mirror.head(branch), mirror.head(target)]);
-    if (!head || !tip) return 'moved';
-    const base = await mirror.mergeBase(head, tip);
-    if (base === tip) return 'same';
-    const [before, ours, theirs] = await Promise.all([
-      base ? lockAt(context, base) : { lock: emptyLock },
-      lockAt(context, head),
-      lockAt(context, tip),
-    ]);
-    const lock = ours.problem === null ? mergedLock(before.lock, ours.lock, theirs.lock) : theirs.lock;
-    const wasThere = [ours, theirs].some((one) => one.text !== '');
-    const done = await mirror.merge({
-      branch,
-      parent: head,
-      other: tip,
-      files: wasThere ? { [lockFile]: renderLock(lock) } : {},
-      message: `Merge ${target} into ${branch}\n\ncdl.lock by whole entries.\n`,
-      author: authorOf(person),
-    });
-    if (done !== 'moved') return done;
-  }
-  return 'moved';
 }
 
 /** Every candidate a registered version of this number may name: the first verified claim, or the registry of the work zone. */
@@ -176,6 +131,28 @@ async function promoted(context: BotContext, facts: Facts, environment: string):
   return [...versions.values()];
 }
 
+/** Whether the entry of the default branch's lock can be deployed now, as far as can be told before the job checks it. */
+async function deployable(
+  context: BotContext,
+  { project, model }: Facts,
+  environment: string,
+  entry: LockEntry,
+): Promise<Deployable> {
+  const [{ decisions }, live] = await Promise.all([
+    readDecisions(context, project, model, environment),
+    readLive(context.trusted, project, model, environment),
+  ]);
+  if (live?.current?.candidate === entry.candidate) return { kind: 'live' };
+  if (live?.transition?.candidate === entry.candidate) {
+    return { kind: 'under-way', since: live.transition.since };
+  }
+  const last = decisions.findLast(
+    (one) => one.candidate === entry.candidate && one.evaluation === entry.evaluation,
+  );
+  if (!last || last.decision === 'revoked') return { kind: 'not-approved', revoked: last !== undefined };
+  return { kind: 'ready' };
+}
+
 /** What commands may use, as it really is. Each call may be repeated after a kill. */
 export function createTools(context: BotContext): Tools {
   const { forge, mirror, state } = context;
@@ -215,7 +192,28 @@ export function createTools(context: BotContext): Tools {
       }
       return 'moved';
     },
-    refreshLock: (change, person) => refreshLock(context, change.sourceBranch, change.targetBranch, person),
+    refreshLock: (change, person) =>
+      mergeWithLock(context, {
+        branch: change.sourceBranch,
+        target: change.targetBranch,
+        author: authorOf(person),
+      }),
+    registered: (facts, wanted) => findRegistered(context, facts, wanted),
+    setRegistered: (change, model, claim) => keepRegistered(state, change, model, claim),
+    deployable: (facts, environment, entry) => deployable(context, facts, environment, entry),
+    async startDeployment(key, model, environment) {
+      const name = `deploy/${key}`;
+      const before = await state.cursor(name);
+      const there = before ? await forge.getPipeline(before) : null;
+      if (there) return { url: there.url };
+      const made = await context.effects.startDeployment(await forge.defaultBranch(), {
+        cdl_task: 'deploy',
+        cdl_model: model,
+        cdl_environment: environment,
+      });
+      await state.setCursor(name, made.id);
+      return { url: made.url };
+    },
     async defaultProject() {
       return mirror.readFile((await tipOf(context)).tip, projectFile);
     },

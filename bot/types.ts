@@ -8,6 +8,7 @@ import type {
   FastForward,
   Forge,
   Job,
+  LineProblem,
   LiveState,
   LockEntry,
   Mirror,
@@ -21,13 +22,19 @@ import type {
   Status,
   Zone,
 } from '../src/index.ts';
+import type { Spending, SpentJob } from './budget.ts';
+import type { Merged } from './lock-merge.ts';
 
 /** Something to converge. Carries names only: what is true is read when it runs. */
 export type Task =
   | { kind: 'change'; change: number }
   | { kind: 'comment'; change: number; comment: string }
   /** Live state, decisions and releases of the default branch. */
-  | { kind: 'branch' };
+  | { kind: 'branch' }
+  /** A branch of people that was pushed to, or whose pipeline ended. */
+  | { kind: 'push'; branch: string }
+  /** The comparison of registry, lock and what is live. */
+  | { kind: 'drift' };
 
 /** One approval by a person. It counts for the one `review` it names. */
 export interface Approval {
@@ -78,12 +85,20 @@ export interface BotState {
   rejections(change: number): Promise<Rejection[]>;
   evaluationRun(question: Digest): Promise<EvaluationRun | null>;
   setEvaluationRun(run: EvaluationRun): Promise<void>;
+  /** Notes that a pipeline was started for a change. */
+  addPipeline(pipeline: string, change: number): Promise<void>;
+  pipelinesFor(change: number): Promise<string[]>;
   picture(key: Digest): Promise<string | null>;
   setPicture(key: Digest, markdown: string): Promise<void>;
   isHandled(comment: string): Promise<boolean>;
   setHandled(comment: string): Promise<void>;
   /** Takes back what a person approved with the forge's button. */
   withdrawButton(change: number, userId: string): Promise<void>;
+  /** What the jobs of a change took, as far as it was noted. */
+  jobsOf(change: number): Promise<SpentJob[]>;
+  /** Jobs of all changes that ended after a time (ISO 8601) or run. */
+  jobsSince(time: string): Promise<SpentJob[]>;
+  setJobs(jobs: readonly SpentJob[]): Promise<void>;
   cursor(name: string): Promise<string | null>;
   setCursor(name: string, value: string): Promise<void>;
 }
@@ -97,19 +112,20 @@ export interface Sources {
   state: BotState;
   /** Keys whose decisions count; the bot's own among them. */
   keys: ReadonlyMap<string, KeyObject>;
+  now(): Date;
 }
 
 /** Sources and what the bot adds of its own. */
 export interface BotContext extends Sources {
   effects: Effects;
   signer: SigningKey;
-  now(): Date;
 }
 
 /** Every side effect of converging, each idempotent: a run that was killed anywhere may be run again. */
 export interface Effects {
   comment(change: number, key: string, report: Report): Promise<void>;
   status(sha: string, status: Status): Promise<void>;
+  lineThreads(change: number, problems: readonly LineProblem[]): Promise<void>;
   recordCandidate(candidate: Digest, claim: Claim): Promise<void>;
   startEvaluation(request: {
     ref: string;
@@ -118,6 +134,8 @@ export interface Effects {
     inputs: Record<string, string>;
   }): Promise<void>;
   commitLock(commit: FastForward): Promise<'pushed' | 'same' | 'moved'>;
+  /** Merges a branch into another one where only cdl.lock keeps git from it, by whole entries. */
+  mergeLock(branch: string, target: string): Promise<Merged>;
   appendDecision(decision: Omit<Decision, 'seq' | 'prev' | 'time'>): Promise<void>;
   openRevert(revert: {
     branch: string;
@@ -130,6 +148,13 @@ export interface Effects {
   release(release: { tag: string; commit: string; title: string; description: string }): Promise<void>;
   /** Stops an evaluation nobody waits for any more; one that cannot be stopped goes on. */
   cancelEvaluation(pipeline: string): Promise<void>;
+  /** Keeps the issue about drift; null = all is well, it is closed. */
+  driftIssue(issue: { title: string; description: string; labels: string[] } | null): Promise<void>;
+  /** Starts what a push to a branch calls for, as the bot itself. */
+  startTriggered(branch: string, inputs: Record<string, string>): Promise<Pipeline>;
+  /** Starts the deployment of what the default branch's lock names. */
+  startDeployment(branch: string, inputs: Record<string, string>): Promise<Pipeline>;
+  recordJobs(jobs: readonly SpentJob[]): Promise<void>;
   enqueue(task: Task): Promise<void>;
   setCursor(name: string, value: string): Promise<void>;
 }
@@ -149,7 +174,7 @@ export type CheckedClaim =
       kind: 'verified';
       claim: Claim;
       digest: Digest;
-      source: 'pipeline' | 'lock';
+      source: 'pipeline' | 'lock' | 'registry';
       recorded: boolean;
       bytes: number;
     };
@@ -196,6 +221,8 @@ export interface Facts {
   returns: { candidate: Digest | null; version: number | null } | null;
   /** Who told the bot to leave the change alone; null when nobody did. */
   paused: string | null;
+  /** What the jobs of the change took, and whether a budget is used up. */
+  spending: Spending;
   /** Loss by epoch, as the run recorded it; empty when it did not. */
   losses: { name: string; points: [number, number][] }[];
   /** The store keeps writers of the work zone out of the trusted one. */

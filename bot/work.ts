@@ -2,10 +2,12 @@ import type { Logger } from 'pino';
 import { type Database, describeError, UpstreamError } from '../src/index.ts';
 import type { BotMetrics } from './app.ts';
 import { convergeChange } from './converge.ts';
+import { keepDrift } from './drift.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
+import { convergePush } from './trigger.ts';
 import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Task } from './types.ts';
 
@@ -32,6 +34,10 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
       return { queue: `${project} change:${task.change}`, key: `${project} comment:${task.comment}` };
     case 'branch':
       return { queue: `${project} branch`, key: `${project} branch` };
+    case 'push':
+      return { queue: `${project} push:${task.branch}`, key: `${project} push:${task.branch}` };
+    case 'drift':
+      return { queue: `${project} drift`, key: `${project} drift` };
   }
 }
 
@@ -52,6 +58,10 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
     }
     case 'comment':
       return handleComment(context, task.change, task.comment, isolated);
+    case 'push':
+      return convergePush(context, task.branch);
+    case 'drift':
+      return keepDrift(context);
     case 'branch': {
       await convergeBranch(context);
       await updateIndex(context, database);

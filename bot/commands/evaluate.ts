@@ -1,3 +1,4 @@
+import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
 import { notOpen, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -31,6 +32,8 @@ export const evaluate: Command<Pick<Tools, 'member' | 'askAgain'>> = {
       case 'unanswered': {
         const permission = await permitMember(call, tools);
         if ('refused' in permission) return permission.refused;
+        const over = refuseOverBudget(call);
+        if (over) return over;
         if (await tools.askAgain(facts)) {
           return {
             emoji: 'thumbsup',

@@ -1,11 +1,13 @@
 import { approve } from './approve.ts';
 import { compare } from './compare.ts';
+import { deploy } from './deploy.ts';
 import { evaluate } from './evaluate.ts';
 import { explain } from './explain.ts';
 import { createHelp } from './help.ts';
 import { lock } from './lock.ts';
 import { pause, resume } from './pause.ts';
 import { promote } from './promote.ts';
+import { register } from './register.ts';
 import { reject } from './reject.ts';
 import { requestData } from './request-data.ts';
 import { retrain } from './retrain.ts';
@@ -22,9 +24,11 @@ const others: readonly Command<Tools>[] = [
   train,
   retrain,
   evaluate,
+  register,
   compare,
   explain,
   lock,
+  deploy,
   rollback,
   promote,
   pause,

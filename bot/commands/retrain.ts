@@ -1,5 +1,6 @@
 import { parseProject, projectFile } from '../../src/index.ts';
 import { setSeed } from '../edit.ts';
+import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
 import { subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -20,6 +21,8 @@ export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose
     const { model, defaultBranch } = subject.facts;
     const permission = await permitMember(call, tools);
     if ('refused' in permission) return permission.refused;
+    const over = refuseOverBudget(call);
+    if (over) return over;
     const text = await tools.defaultProject();
     const config = text === null ? undefined : parseProject(text).models[model];
     if (text === null || !config) {

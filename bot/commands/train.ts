@@ -1,5 +1,6 @@
 import { nearest, projectFile, UserError } from '../../src/index.ts';
 import { setHyperparameters } from '../edit.ts';
+import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
 import { movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
 import type { Command, Committed, Tools } from './types.ts';
@@ -38,6 +39,8 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
         text: `${what}${meant} It has: ${list}. For example:\n\n\`\`\`\n/train ${known[0] ?? 'epochs'}=${String(config.hyperparameters[known[0] ?? ''] ?? 5)}\n\`\`\``,
       };
     }
+    const over = refuseOverBudget(call);
+    if (over) return over;
     const values = Object.fromEntries(pairs.map(([, key, value]) => [key!, value!]));
     const permission = await permitMember(call, tools);
     if ('refused' in permission) return permission.refused;

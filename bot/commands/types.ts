@@ -1,5 +1,15 @@
-import type { Change, Comment, Evaluation, LockEntry, Person, Project, Role } from '../../src/index.ts';
+import type {
+  Change,
+  Claim,
+  Comment,
+  Evaluation,
+  LockEntry,
+  Person,
+  Project,
+  Role,
+} from '../../src/index.ts';
 import type { ChangePlan } from '../plan.ts';
+import type { FoundVersion } from '../registered.ts';
 import type { Conflict } from '../roles.ts';
 import type { Approval, Facts, Rejection } from '../types.ts';
 
@@ -70,9 +80,24 @@ export interface Tools {
   lockedAt(facts: Facts, environment: string): Promise<{ entry: LockEntry; isCurrent: boolean } | null>;
   /** What is known of a version's evaluation in an environment: the newest on this test set, else the newest at all. */
   evaluationOf(facts: Facts, version: number): Promise<FoundEvaluation>;
+  /** A version of the registry for this change, by number or by the first digits of its checkpoint. */
+  registered(facts: Facts, wanted: { version: number } | { prefix: string }): Promise<FoundVersion>;
+  /** Proposes such a version on a change. */
+  setRegistered(change: number, model: string, claim: Claim): Promise<void>;
+  /** Whether an entry of the default branch's lock can be deployed now. */
+  deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
+  /** Starts the deployment once for each key. */
+  startDeployment(key: string, model: string, environment: string): Promise<{ url: string }>;
   openIssue(key: string, issue: { title: string; text: string; labels: string[] }): Promise<{ url: string }>;
   now(): Date;
 }
+
+/** Where the deployment of an entry stands. */
+export type Deployable =
+  | { kind: 'ready' }
+  | { kind: 'live' }
+  | { kind: 'under-way'; since: string }
+  | { kind: 'not-approved'; revoked: boolean };
 
 /** A version that ran in an environment. */
 export interface PromotedVersion {

@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
+import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
 import { modelProblems } from './project-rules.ts';
+import { triggersSchema } from './project-triggers.ts';
 import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
 import { nearest } from './suggest.ts';
 
@@ -59,6 +61,10 @@ export const projectSchema = z.strictObject({
         ),
     })
     .prefault({}),
+  budgets: budgetsSchema.optional().describe('what CI jobs may cost; read from the default branch only'),
+  triggers: triggersSchema
+    .optional()
+    .describe('what a push to a branch starts by itself; read from the default branch only'),
 });
 
 /** `cdl.yaml`, normalized: every default filled in. */

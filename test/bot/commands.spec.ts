@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { commandNames, commands } from '../../bot/commands/index.ts';
-import type { Answer, Tools } from '../../bot/commands/types.ts';
+import type { Answer, Deployable, Tools } from '../../bot/commands/types.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
 import { isSamePerson } from '../../bot/roles.ts';
@@ -10,6 +10,7 @@ import {
   type Change,
   createEntry,
   emptyLock,
+  entryCandidate,
   type Person,
   parseLock,
   parseProject,
@@ -80,6 +81,23 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       })),
     lockedAt: async (_facts, environment) =>
       environment === 'staging' ? { entry, isCurrent: writers.length > 0 } : null,
+    registered: async (_facts, wanted) => {
+      if ('prefix' in wanted) return { kind: 'several', versions: [5, 6] };
+      if (wanted.version === 99) return { kind: 'unknown', known: [5, 6, 7] };
+      const what = ['code: model.ts differ', 'config: hyperparameters.epochs is 3 there and 5 here'];
+      const { run, version } = entry.info;
+      const candidate = entryCandidate('fashion', entry);
+      return wanted.version === 6
+        ? { kind: 'differs', version: 6, what }
+        : { kind: 'fits', claim: { v: 1, candidate, version, run } };
+    },
+    setRegistered: async (_change, _model, claim) => void done.push(`proposed ${claim.version}`),
+    deployable: async ({ paused }) =>
+      paused === null ? { kind: 'ready' } : (JSON.parse(paused) as Deployable),
+    async startDeployment(key, name, environment) {
+      done.push(`deploy ${key} ${name} ${environment}`);
+      return { url: 'https://gitlab.example.com/acme/fashion/-/pipelines/11' };
+    },
     async evaluationOf(facts, version) {
       if (version > 7) return { kind: 'unknown-version', known: [5, 6] };
       if (version === 5) return { kind: 'never-evaluated' };
@@ -158,6 +176,22 @@ const staged = factsWith({
   environment: 'staging',
   headProject: stagedProject,
   rules: { project: stagedProject, model: stagedProject.models.fashion! },
+});
+
+const stagedWith = (where: Deployable): Facts => ({ ...staged, paused: JSON.stringify(where) });
+const spent = factsWith({
+  headProject: tunedProject,
+  spending: {
+    spent: { gpuSeconds: 7200, jobSeconds: 9000 },
+    over: {
+      scope: 'day',
+      unit: 'gpu_seconds',
+      used: 7200,
+      limit: 7200,
+      frees: '2026-01-01T04:00:00.000Z',
+    },
+    fresh: [],
+  },
 });
 
 const table: [
@@ -240,6 +274,35 @@ const table: [
   ['promote-bare', 'vera', '/promote', [staged], 'confused', 0],
   ['promote-nothing', 'vera', '/promote staging --from production', [staged], 'confused', 0],
   ['retrain', 'eve', '/retrain', [good], 'thumbsup', 0],
+  ['register', 'eve', '/register 7', [good], 'thumbsup', 0],
+  ['register-bare', 'eve', '/register', [good], 'confused', 0],
+  ['register-differs', 'eve', '/register v6', [good], 'confused', 0],
+  ['register-unknown', 'eve', '/register 99', [good], 'confused', 0],
+  ['register-several', 'eve', '/register sha256:3F9A2C41B7D6', [good], 'confused', 0],
+  ['register-stranger', 'mallory', '/register 7', [good], 'no_entry', 0],
+  ['deploy', 'vera', '/deploy staging', [staged], 'thumbsup', 0],
+  ['deploy-bare', 'vera', '/deploy', [staged], 'confused', 0],
+  ['deploy-unknown', 'vera', '/deploy stagign', [staged], 'confused', 0],
+  ['deploy-nothing', 'vera', '/deploy production', [staged], 'confused', 0],
+  ['deploy-wrong-role', 'eve', '/deploy staging', [staged], 'no_entry', 0],
+  ['deploy-live', 'vera', '/deploy staging', [stagedWith({ kind: 'live' })], 'eyes', 0],
+  [
+    'deploy-under-way',
+    'vera',
+    '/deploy staging',
+    [stagedWith({ kind: 'under-way', since: '2026-01-01T00:00:00Z' })],
+    'eyes',
+    0,
+  ],
+  [
+    'deploy-revoked',
+    'vera',
+    '/deploy staging',
+    [stagedWith({ kind: 'not-approved', revoked: true })],
+    'no_entry',
+    0,
+  ],
+  ['over-budget', 'eve', '/train epochs=5', [spent], 'no_entry', 0],
   ['request-data', 'vera', '/request-data "more shoes with laces"', [good], 'thumbsup', 0],
   ['request-data-bare', 'vera', '/request-data', [good], 'confused', 0],
 ];

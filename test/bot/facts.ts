@@ -116,6 +116,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     decisions: [],
     returns: null,
     paused: null,
+    spending: { spent: { gpuSeconds: 0, jobSeconds: 0 }, over: null, fresh: [] },
     losses: [],
     isolated: true,
     ...more,

@@ -138,6 +138,7 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
       port: 0,
       publicUrl: 'auto',
       reconcileSeconds: 3600,
+      driftHours: 24,
       path: process.env.PATH ?? '',
       ca: null,
       log: 'silent',

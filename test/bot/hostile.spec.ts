@@ -72,7 +72,19 @@ describe('names that others choose', () => {
           pipeline: {
             ...facts.pipeline!,
             state: 'failed',
-            failed: [{ id: '1', name: label, state: 'failed', optional: false, url: metric, reason: gate }],
+            failed: [
+              {
+                id: '1',
+                name: label,
+                state: 'failed',
+                optional: false,
+                url: metric,
+                reason: gate,
+                seconds: 1,
+                endedAt: null,
+                tags: [],
+              },
+            ],
           },
         });
         const rejected = factsWith({
@@ -124,6 +136,10 @@ describe('ten thousand comments', () => {
     lockWith: refuse,
     promoted: refuse,
     lockedAt: refuse,
+    registered: refuse,
+    setRegistered: refuse,
+    deployable: refuse,
+    startDeployment: refuse,
     evaluationOf: async () => ({ kind: 'never-evaluated' }),
     openIssue: refuse,
     now: () => new Date(0),
@@ -151,6 +167,7 @@ describe('ten thousand comments', () => {
     lockWith: async () => '',
     promoted: async () => [],
     lockedAt: async () => null,
+    registered: async () => ({ kind: 'differs', version: 1, what: [...venom] }),
     openIssue: async () => ({ url: 'https://gitlab.example.com/acme/fashion/-/issues/1' }),
   };
 
@@ -186,7 +203,7 @@ describe('ten thousand comments', () => {
         const body = lines.join('\n');
         for (const spoken of parseComment(body, commandNames)) {
           if (spoken.kind === 'typo') {
-            expectHarmless(spoken.suggestion);
+            expectHarmless(`${spoken.suggestion}`);
             continue;
           }
           const command = commands.find((one) => one.name === spoken.name)!;

@@ -36,6 +36,7 @@ function configOf(w: BotWorld): BotConfig {
     port: 0,
     publicUrl: 'auto',
     reconcileSeconds: 3600,
+    driftHours: 24,
     path: process.env.PATH ?? '',
     ca: null,
     log: 'silent',
@@ -102,6 +103,7 @@ describe('the configuration from the environment', () => {
       projects: ['acme/a', 'acme/b'],
       port: 8080,
       reconcileSeconds: 60,
+      driftHours: 24,
       database: null,
     });
   });

@@ -16,6 +16,9 @@ const job = {
   optional: false,
   url: 'https://gitlab.example.com/-/jobs/1',
   reason: 'script_failure',
+  seconds: 4,
+  endedAt: '2026-01-01T00:00:00Z',
+  tags: [],
 };
 const merged = { ...good.change, state: 'merged' as const };
 const other = `sha256:${'3f9a2c'.padEnd(64, '0')}` as const;

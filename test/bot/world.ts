@@ -79,6 +79,8 @@ export interface BotWorld {
   claim: ((honest: object) => object) | null;
   /** State that change pipelines end in. */
   outcome: 'success' | 'failed' | 'running';
+  /** What each job of the next pipelines takes, and the tags of its runner. */
+  cost: { seconds: number; tags: string[] };
   api<T>(
     who: 'ada' | 'vera' | 'walt' | 'eve' | 'bot',
     method: string,
@@ -107,6 +109,7 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
 
   function addJob(project: Project, pipeline: Pipeline, name: string, status: Job['status']): Job {
     const at = new Date().toISOString();
+    const { seconds, tags } = self().cost;
     const id = world.nextId('job');
     const job = {
       id,
@@ -116,13 +119,13 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
         name,
         stage: 'test',
         allowFailure: false,
-        tags: [],
+        tags,
         when: 'on_success',
       } as unknown as Job['spec'],
       status,
       createdAt: at,
-      startedAt: at,
-      finishedAt: at,
+      startedAt: new Date(Date.parse(at) - seconds * 1000).toISOString(),
+      finishedAt: status === 'running' ? null : at,
       failureReason: status === 'failed' ? 'script_failure' : null,
       token: '',
       folder: join(world.folder, 'jobs', String(id)),
@@ -141,7 +144,12 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     if (outcome !== 'success') return;
     const job = addJob(project, pipeline, 'register: [fashion]', 'success');
     const repository = project.repository;
-    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions });
+    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions }).catch(() => null);
+    if (honest === null) {
+      job.status = 'failed';
+      pipeline.status = 'failed';
+      return;
+    }
     const zip = new ZipFile();
     zip.addBuffer(Buffer.from(JSON.stringify(claim ? claim(honest) : honest)), claimPath('fashion'));
     zip.end();
@@ -308,6 +316,7 @@ export async function createBotWorld(
     quality: new Map(),
     claim: null,
     outcome: 'success',
+    cost: { seconds: 0, tags: [] },
     api,
     async push(who, branch, files) {
       const { name, username, token } = people[who];

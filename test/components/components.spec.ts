@@ -96,7 +96,7 @@ describe('the starter pipeline', () => {
   });
 
   it('refuses an unknown task, and an input that it does not have', async () => {
-    const task = await starter.compile({ source: 'api', inputs: { ...asked, cdl_task: 'deploy' } }, locked);
+    const task = await starter.compile({ source: 'api', inputs: { ...asked, cdl_task: 'nothing' } }, locked);
     expect(JSON.stringify(task)).toMatch(/invalid.*cdl_task/);
     const unknown = await starter.compile({ source: 'api', inputs: { ...asked, cdl_modle: 'x' } }, locked);
     expect(JSON.stringify(unknown)).toMatch(/invalid.*cdl_modle/);

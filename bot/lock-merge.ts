@@ -1,0 +1,74 @@
+import {
+  emptyLock,
+  type Lock,
+  lockEntry,
+  lockFile,
+  mergeLocks,
+  renderLock,
+  withEntry,
+} from '../src/index.ts';
+import { lockAt } from './read.ts';
+import type { Sources } from './types.ts';
+
+/** How often somebody may push in between before it is given up. */
+const tries = 4;
+
+/** What became of bringing the default branch in: `same` = nothing to do, `moved` = others keep pushing. */
+export type Merged = 'pushed' | 'same' | 'moved' | { conflict: string[] };
+
+/** Both locks merged by whole entries; what both sides changed is the default branch's, for the bot writes its own anew. */
+export function mergedLock(base: Lock, ours: Lock, theirs: Lock): Lock {
+  const first = mergeLocks(base, ours, theirs);
+  if (first.kind === 'merged') return first.lock;
+  let side = ours;
+  for (const [model, environment] of first.entries) {
+    side = withEntry(side, model, environment, lockEntry(theirs, model, environment));
+  }
+  const second = mergeLocks(base, side, theirs);
+  return second.kind === 'merged' ? second.lock : theirs;
+}
+
+/** Whether git cannot merge cdl.lock of two commits: both changed it since they parted, and differently. */
+export async function isLockConflict(
+  sources: Pick<Sources, 'mirror'>,
+  head: string,
+  tip: string,
+): Promise<boolean> {
+  const [ours, theirs] = await Promise.all([lockAt(sources, head), lockAt(sources, tip)]);
+  if (ours.text === theirs.text) return false;
+  const base = await sources.mirror.mergeBase(head, tip);
+  if (base === tip) return false;
+  const before = base ? (await lockAt(sources, base)).text : '';
+  return ours.text !== before && theirs.text !== before;
+}
+
+/** Merges `target` into `branch` with cdl.lock by whole entries. */
+export async function mergeWithLock(
+  { mirror }: Pick<Sources, 'mirror'>,
+  wanted: { branch: string; target: string; author: { name: string; email: string } },
+): Promise<Merged> {
+  const { branch, target, author } = wanted;
+  for (let attempt = 0; attempt < tries; attempt++) {
+    const [head, tip] = await Promise.all([mirror.head(branch), mirror.head(target)]);
+    if (!head || !tip) return 'moved';
+    const base = await mirror.mergeBase(head, tip);
+    if (base === tip) return 'same';
+    const [before, ours, theirs] = await Promise.all([
+      base ? lockAt({ mirror }, base) : { lock: emptyLock },
+      lockAt({ mirror }, head),
+      lockAt({ mirror }, tip),
+    ]);
+    const lock = ours.problem === null ? mergedLock(before.lock, ours.lock, theirs.lock) : theirs.lock;
+    const wasThere = [ours, theirs].some((one) => one.text !== '');
+    const done = await mirror.merge({
+      branch,
+      parent: head,
+      other: tip,
+      files: wasThere ? { [lockFile]: renderLock(lock) } : {},
+      message: `Merge ${target} into ${branch}\n\ncdl.lock by whole entries.\n`,
+      author,
+    });
+    if (done !== 'moved') return done;
+  }
+  return 'moved';
+}

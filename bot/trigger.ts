@@ -1,0 +1,85 @@
+import picomatch from 'picomatch';
+import type { Pipeline, Status, Trigger } from '../src/index.ts';
+import { describeOverrun, overrunOf, spentJob } from './budget.ts';
+import { projectAt } from './read.ts';
+import type { BotContext } from './types.ts';
+
+/** Name of the status that tells about a triggered run. */
+export const triggerStatus = 'cdl/trigger';
+
+/** Branches the bot makes itself. */
+const own = /^cdl[-/]/;
+
+/** The rule that a branch falls under; null for none, for the default branch, and for branches of the bot. Pure. */
+export function triggerFor(
+  triggers: readonly Trigger[],
+  branch: string,
+  defaultBranch: string,
+): Trigger | null {
+  if (branch === defaultBranch || own.test(branch)) return null;
+  return triggers.find((one) => picomatch.isMatch(branch, one.branches, { nonegate: true })) ?? null;
+}
+
+const isBusy = (pipeline: Pipeline): boolean => pipeline.state === 'running' || pipeline.state === 'waiting';
+
+const states: Record<Pipeline['state'], [Status['state'], string]> = {
+  waiting: ['pending', 'training, asked for by triggers: of the default branch, waits for a runner'],
+  running: ['running', 'training, asked for by triggers: of the default branch'],
+  success: ['success', 'trained and registered; /register proposes it on a change'],
+  skipped: ['success', 'nothing to train'],
+  failed: ['failed', 'training failed'],
+  canceled: ['failed', 'training was stopped'],
+};
+
+/** Notes what a run took; it counts for the day and for no change. */
+async function noteJobs(context: BotContext, pipeline: Pipeline): Promise<void> {
+  const jobs = (await context.forge.jobs(pipeline.id)).filter((job) => job.seconds > 0);
+  if (jobs.length > 0) await context.effects.recordJobs(jobs.map((job) => spentJob(job, pipeline.id, 0)));
+}
+
+/**
+ * Starts what a push to a branch calls for by the rules of the default branch, stops what an earlier push started, and says
+ * how it goes as a status of the commit. A branch with an open change is left to the change's own pipeline. Forks have no
+ * branches here. May be killed and run again at any point. Throws UpstreamError (try again later) and UserError.
+ */
+export async function convergePush(context: BotContext, branch: string): Promise<void> {
+  const { forge, mirror, state, effects } = context;
+  const defaultBranch = await forge.defaultBranch();
+  const tip = await mirror.head(defaultBranch);
+  const read = tip ? await projectAt(context, tip) : null;
+  if (!read || 'problem' in read) return;
+  const { triggers, budgets } = read.project;
+  const name = `trigger/${branch}`;
+  const before = (await state.cursor(name)) ?? '';
+  const rule = triggerFor(triggers ?? [], branch, defaultBranch);
+  if (!rule && before === '') return;
+  const head = await mirror.head(branch);
+  const last = before === '' ? null : await forge.getPipeline(before);
+  if (last && isBusy(last) && last.sha !== head) await effects.cancelEvaluation(last.id);
+  if (!rule || !head) return;
+  const isProposed = (await forge.listChanges({ state: 'open' })).some(
+    (change) => !change.fork && change.sourceBranch === branch,
+  );
+  if (isProposed) return;
+  // A run that was started before a kill, or by a person, is the run.
+  const there =
+    last?.sha === head ? last : (await forge.branchPipelines(branch)).find((one) => one.sha === head);
+  const status = { name: triggerStatus, url: there?.url ?? null, pipeline: null };
+  if (there) {
+    await effects.setCursor(name, there.id);
+    await noteJobs(context, there);
+    const [now, description] = states[there.state];
+    return effects.status(head, { ...status, state: now, description });
+  }
+  const since = new Date(context.now().getTime() - 24 * 3600_000).toISOString();
+  const over = budgets
+    ? overrunOf({ ...budgets, change: {} }, 0, await state.jobsSince(since), context.now())
+    : null;
+  if (over) {
+    return effects.status(head, { ...status, state: 'failed', description: describeOverrun(over) });
+  }
+  const made = await effects.startTriggered(branch, { cdl_task: rule.task });
+  await effects.setCursor(name, made.id);
+  const [now, description] = states[made.state];
+  await effects.status(head, { ...status, url: made.url, state: now, description });
+}
