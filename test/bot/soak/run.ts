@@ -91,6 +91,7 @@ export async function soak(database: Database, seed: number, size: number): Prom
       port: 0,
       publicUrl: null,
       reconcileSeconds: 3600,
+      driftHours: 24,
       path: process.env.PATH ?? '',
       ca: null,
       log: 'silent',
