@@ -8,13 +8,10 @@ import {
   withEntry,
 } from '../src/index.ts';
 import { lockAt } from './read.ts';
-import type { Sources } from './types.ts';
+import type { Merged, Sources } from './types.ts';
 
 /** How often somebody may push in between before it is given up. */
 const tries = 4;
-
-/** What became of bringing the default branch in: `same` = nothing to do, `moved` = others keep pushing. */
-export type Merged = 'pushed' | 'same' | 'moved' | { conflict: string[] };
 
 /** Both locks merged by whole entries; what both sides changed is the default branch's, for the bot writes its own anew. */
 export function mergedLock(base: Lock, ours: Lock, theirs: Lock): Lock {

@@ -9,13 +9,11 @@ import {
   evaluationKey,
   evaluationQuestion,
   evaluationSchema,
-  type Job,
   type LiveState,
   type Lock,
   lockEntry,
   lockFile,
   type Pipeline,
-  type PipelineState,
   type Project,
   parseLock,
   parseProject,
@@ -30,12 +28,13 @@ import {
 } from '../src/index.ts';
 import type { Spending } from './budget.ts';
 import { checkClaim, packageOf } from './claim.ts';
+import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
 import { readRegistered } from './registered.ts';
 import { createRoles, type Roles } from './roles.ts';
 import { readSpending } from './spending.ts';
-import type { Approval, CheckedClaim, Facts, HeadPipeline, Sources } from './types.ts';
+import type { Approval, CheckedClaim, Facts, Sources } from './types.ts';
 
 /** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
 export type ReadProject = { project: Project } | { problem: string } | null;
@@ -84,26 +83,6 @@ export async function readDecisions(
   environment: string,
 ): Promise<{ decisions: Decision[]; envelopes: unknown[] }> {
   return readChain(sources.trusted, sources.keys, project, model, environment);
-}
-
-/**
- * The state of a commit's jobs. Derived from the jobs and not from the pipeline: a status that the bot sets counts into
- * the pipeline, which then waits for the bot that waits for the pipeline.
- */
-export async function readHeadPipeline(
-  sources: Sources,
-  change: Change,
-): Promise<{ head: HeadPipeline | null; pipelines: Pipeline[]; jobs: Job[] }> {
-  const pipelines = await sources.forge.changePipelines(change.id);
-  const pipeline = pipelines.find((one) => one.sha === change.head);
-  if (!pipeline) return { head: null, pipelines, jobs: [] };
-  const jobs = await sources.forge.jobs(pipeline.id);
-  const counting = jobs.filter((job) => !job.optional);
-  const failed = counting.filter((job) => job.state === 'failed' || job.state === 'canceled');
-  const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
-  const state: PipelineState =
-    jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
-  return { head: { pipeline, state, failed }, pipelines, jobs };
 }
 
 /** The answer to a question, from the trusted zone alone. */
@@ -365,19 +344,6 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     defaultBranch,
     tip,
   };
-}
-
-/** Evaluations that were started for a change and whose jobs are not all noted yet. */
-async function askedPipelines(sources: Sources, change: number): Promise<Pipeline[]> {
-  const noted = await sources.state.jobsOf(change);
-  const found: Pipeline[] = [];
-  for (const id of await sources.state.pipelinesFor(change)) {
-    const jobs = noted.filter((job) => job.pipeline === id);
-    if (jobs.length > 0 && jobs.every((job) => job.endedAt !== null)) continue;
-    const pipeline = await sources.forge.getPipeline(id);
-    if (pipeline) found.push(pipeline);
-  }
-  return found;
 }
 
 /** Approvals by people who may still give them, and the others with the reason: asked again each time, by id. */

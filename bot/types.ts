@@ -23,7 +23,6 @@ import type {
   Zone,
 } from '../src/index.ts';
 import type { Spending, SpentJob } from './budget.ts';
-import type { Merged } from './lock-merge.ts';
 
 /** Something to converge. Carries names only: what is true is read when it runs. */
 export type Task =
@@ -120,6 +119,9 @@ export interface BotContext extends Sources {
   effects: Effects;
   signer: SigningKey;
 }
+
+/** What became of bringing a branch into another: `same` = nothing to do, `moved` = others keep pushing. */
+export type Merged = 'pushed' | 'same' | 'moved' | { conflict: string[] };
 
 /** Every side effect of converging, each idempotent: a run that was killed anywhere may be run again. */
 export interface Effects {

@@ -1,0 +1,35 @@
+import type { Change, Job, Pipeline, PipelineState } from '../src/index.ts';
+import type { HeadPipeline, Sources } from './types.ts';
+
+/**
+ * The state of a commit's jobs. Derived from the jobs and not from the pipeline: a status that the bot sets counts into
+ * the pipeline, which then waits for the bot that waits for the pipeline.
+ */
+export async function readHeadPipeline(
+  sources: Sources,
+  change: Change,
+): Promise<{ head: HeadPipeline | null; pipelines: Pipeline[]; jobs: Job[] }> {
+  const pipelines = await sources.forge.changePipelines(change.id);
+  const pipeline = pipelines.find((one) => one.sha === change.head);
+  if (!pipeline) return { head: null, pipelines, jobs: [] };
+  const jobs = await sources.forge.jobs(pipeline.id);
+  const counting = jobs.filter((job) => !job.optional);
+  const failed = counting.filter((job) => job.state === 'failed' || job.state === 'canceled');
+  const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
+  const state: PipelineState =
+    jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
+  return { head: { pipeline, state, failed }, pipelines, jobs };
+}
+
+/** Evaluations that were started for a change and whose jobs are not all noted yet. */
+export async function askedPipelines(sources: Sources, change: number): Promise<Pipeline[]> {
+  const noted = await sources.state.jobsOf(change);
+  const found: Pipeline[] = [];
+  for (const id of await sources.state.pipelinesFor(change)) {
+    const jobs = noted.filter((job) => job.pipeline === id);
+    if (jobs.length > 0 && jobs.every((job) => job.endedAt !== null)) continue;
+    const pipeline = await sources.forge.getPipeline(id);
+    if (pipeline) found.push(pipeline);
+  }
+  return found;
+}
