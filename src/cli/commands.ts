@@ -40,8 +40,14 @@ export const commands: readonly CommandEntry[] = [
     name: 'status',
     summary: 'Show the lock, what is live and whether this checkout differs',
     arguments: [],
-    options: [],
-    examples: ['cdl status', 'cdl status --json'],
+    options: [
+      {
+        flags: '--drift',
+        description:
+          'compare registry, lock, decisions and what is live instead; exit 6 when they do not agree',
+      },
+    ],
+    examples: ['cdl status', 'cdl status --json', 'cdl status --drift'],
     load: async () => (await import('./status.ts')).status,
   },
   {

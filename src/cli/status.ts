@@ -2,12 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeDigest } from '../core/candidate.ts';
 import { shortDigest } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
-import { emptyLock, lockEntry, lockFile, parseLock } from '../core/lock.ts';
+import { catalogue, UserError } from '../core/error.ts';
+import { emptyLock, type Lock, lockEntry, lockFile, parseLock } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
+import { driftReport, findDrift, readDrift } from '../deploy/drift.ts';
 import { selectCode } from '../exec/code.ts';
 import { createContext } from '../steps/context.ts';
 import { readLive } from '../steps/trusted.ts';
+import type { Ctx } from '../steps/types.ts';
 import type { CommandInput } from './types.ts';
 
 interface Row {
@@ -29,11 +31,26 @@ function next(row: Omit<Row, 'next'>): string {
   return 'up to date';
 }
 
+/** `cdl status --drift`: the nightly comparison of the bot, on demand. Throws UserError store-denied without the trusted zone. */
+async function drift(ctx: Ctx, lock: Lock, console: CommandInput['console']): Promise<number> {
+  const [work, trusted] = [await ctx.zone('work'), await ctx.zone('trusted')];
+  const facts = await readDrift({ work, trusted, keys: ctx.trustedKeys(), project: ctx.project, lock });
+  const found = findDrift(facts);
+  const report = driftReport(ctx.project.project, found, facts.length);
+  const lines = found.flatMap(({ model, environment, what, next }) => [
+    `${model}${environment === null ? '' : `.${environment}`}: ${what}`,
+    `  next   ${next}`,
+  ]);
+  console.print([report.summary, ...lines].join('\n'), { project: ctx.project.project, drift: found });
+  return found.length === 0 ? 0 : catalogue['artifact-corrupt'].exit;
+}
+
 /** `cdl status`: per model and environment, the lock, what is live, and whether this checkout differs. */
 export async function status(input: CommandInput): Promise<number> {
   const ctx = await createContext(input.cwd, input.env, input.console);
   const text = await readFile(join(ctx.root, lockFile), 'utf8').catch(() => null);
   const lock = text === null ? emptyLock : parseLock(text);
+  if (input.options.drift === true) return drift(ctx, lock, input.console);
   const trusted = await ctx.zone('trusted').catch((error: unknown) => {
     if (error instanceof UserError && error.code === 'store-denied') return null;
     throw error;

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
-import { type Database, openDatabase } from '../../src/index.ts';
+import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
+import { handleComment } from '../../bot/handle.ts';
+import { convergePush, triggerStatus } from '../../bot/trigger.ts';
+import { type Database, openDatabase, parseLock } from '../../src/index.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
 let folder: string;
@@ -25,6 +28,28 @@ afterEach(async () => {
 });
 
 const converge = (change: number) => convergeChange(world.context, change, false);
+
+/** What was queued since, for a change. */
+async function settle(change: number): Promise<string | undefined> {
+  let standing: string | undefined;
+  for (let pass = 0; pass < 8; pass++) {
+    const before = world.tasks.length;
+    standing = (await converge(change))[0]?.standing;
+    await world.sandbox.settled();
+    if (world.tasks.length === before && standing !== 'evaluating') break;
+  }
+  return standing;
+}
+
+const lockOf = async (ref: string) => parseLock((await world.context.mirror.readFile(ref, 'cdl.lock')) ?? '');
+
+async function mergeAsOwner(change: number): Promise<void> {
+  const url = `${world.sandbox.url}/api/v4/projects/${world.project.id}/merge_requests/${change}/merge`;
+  const { token } = world.people.evaluator;
+  const done = await fetch(url, { method: 'PUT', headers: { 'private-token': token } });
+  expect(done.status).toBe(200);
+  await world.sandbox.settled();
+}
 
 describe('a mistake in cdl.yaml', () => {
   it('is told at its line, once for each, and resolved when it is mended', async () => {
@@ -54,5 +79,159 @@ describe('a mistake in cdl.yaml', () => {
     await converge(change);
     expect(threads()).toHaveLength(2);
     expect(threads().every((one) => one.resolved)).toBe(true);
+  });
+});
+
+describe('a lock that main moved away from', () => {
+  it('is merged by whole entries, by the bot itself, and the change gets its own entry anew', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    const first = await world.openChange('exp/a');
+    await world.push('ada', 'exp/b', { 'model.ts': 'first\n', 'other.ts': 'new\n', 'cdl.yaml': seeded(2) });
+    const second = await world.openChange('exp/b');
+    expect([await settle(first), await settle(second)]).toEqual(['judged', 'judged']);
+    await mergeAsOwner(first);
+    const { head } = (await world.context.forge.getChange(second))!;
+    expect((await world.context.forge.getChange(second))!.state).toBe('open');
+    await settle(second);
+    const now = (await world.context.forge.getChange(second))!.head;
+    expect(now).not.toBe(head);
+    const tip = (await world.context.mirror.head('main'))!;
+    expect(await world.context.mirror.mergeBase(now, tip)).toBe(tip);
+    const merged = await world.context.mirror.readFile(now, 'model.ts');
+    expect(merged).toBe('one\n');
+    const entry = (await lockOf(now)).models.fashion!.production!;
+    expect(entry.candidate).not.toBe((await lockOf(tip)).models.fashion!.production!.candidate);
+    // Nothing more to do: the bot does not merge again and again.
+    await settle(second);
+    expect((await world.context.forge.getChange(second))!.head).toBe(now);
+  });
+});
+
+const seeded = (seed: number): string => projectYaml().replace('    code:', `    seed: ${seed}\n    code:`);
+
+describe('a version that was registered elsewhere', () => {
+  it('is proposed by /register, evaluated and locked, though the change’s own pipeline failed', async () => {
+    world = await createBotWorld(database);
+    // Another machine trains and registers exactly what the branch has: its record comes by another branch.
+    await world.push('ada', 'exp/elsewhere', { 'model.ts': 'better\n' });
+    const elsewhere = await world.openChange('exp/elsewhere');
+    world.outcome = 'failed';
+    await world.push('ada', 'exp/a', { 'model.ts': 'better\n', 'notes.md': 'same code\n' });
+    const change = await world.openChange('exp/a');
+    expect(await settle(change)).toBe('broken');
+    const answer = async (body: string) => {
+      const id = await world.say('ada', change, body);
+      await handleComment(world.context, change, id, false);
+      return world.comments(change).at(-1)!;
+    };
+    expect(await answer('/register 4711')).toContain('has no version 4711');
+    expect(await answer('/register 1')).toContain('it is proposed');
+    expect(await settle(change)).toBe('judged');
+    const { head } = (await world.context.forge.getChange(change))!;
+    expect((await lockOf(head)).models.fashion!.production!.info.version).toBe(1);
+
+    await world.push('ada', 'exp/a', { 'model.ts': 'other\n' });
+    expect(await answer('/register 1')).toContain('code:');
+    expect(await settle(change)).toBe('broken');
+    expect(elsewhere).toBeGreaterThan(0);
+  });
+});
+
+describe('a push to a branch without a change', () => {
+  const yaml = projectYaml('triggers:\n  - { branches: ["exp/*"], task: train }\n');
+  const runs = () => [...world.project.pipelines.values()].filter((one) => one.inputs.cdl_task === 'train');
+  const statusOf = (sha: string) =>
+    world.project.statuses.filter((one) => one.sha === sha && one.name === triggerStatus).at(-1);
+
+  it('starts training once by the rules of the default branch, as the bot, and stops what an earlier push started', async () => {
+    world = await createBotWorld(database, yaml);
+    world.outcome = 'running';
+    const first = await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    for (let i = 0; i < 2; i++) await convergePush(world.context, 'exp/a');
+    expect(runs().map((one) => [one.sha, one.userId])).toEqual([[first, world.people.bot.id]]);
+    expect(statusOf(first)).toMatchObject({ status: 'running' });
+    const second = await world.push('ada', 'exp/a', { 'model.ts': 'two\n' });
+    await convergePush(world.context, 'exp/a');
+    expect(runs().map((one) => [one.sha, one.status])).toEqual([
+      [first, 'canceled'],
+      [second, 'running'],
+    ]);
+    runs()[1]!.status = 'success';
+    await convergePush(world.context, 'exp/a');
+    expect(statusOf(second)).toMatchObject({ status: 'success' });
+  });
+
+  it('starts nothing for branches no rule names, for those with a change, by rules of the branch itself, or over budget', async () => {
+    world = await createBotWorld(database, `${yaml}budgets: { day: { job_seconds: 10 } }\n`);
+    await world.push('ada', 'feature/a', { 'cdl.yaml': yaml.replace('exp/*', '**') });
+    await convergePush(world.context, 'feature/a');
+    await convergePush(world.context, 'main');
+    await convergePush(world.context, 'exp/never-there');
+    await world.push('ada', 'exp/b', { 'model.ts': 'two\n' });
+    await world.openChange('exp/b');
+    await convergePush(world.context, 'exp/b');
+    const sha = await world.push('ada', 'exp/c', { 'model.ts': 'three\n' });
+    const spent = { pipeline: '1', change: 0, name: 'train', seconds: 11, gpu: false };
+    await world.context.state.setJobs([{ ...spent, job: '1', endedAt: new Date().toISOString() }]);
+    await convergePush(world.context, 'exp/c');
+    expect(runs()).toEqual([]);
+    expect(statusOf(sha)).toMatchObject({
+      status: 'failed',
+      description: expect.stringContaining('used up'),
+    });
+  });
+});
+
+describe('drift', () => {
+  it('is one issue, kept up to date, and closed when all is well; looked for once in so many hours', async () => {
+    world = await createBotWorld(database);
+    const issues = () => [...world.project.issues.values()];
+    await keepDrift(world.context);
+    expect(issues()).toEqual([]);
+    await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    const change = await world.openChange('exp/a');
+    await settle(change);
+    await mergeAsOwner(change);
+    for (let i = 0; i < 2; i++) await keepDrift(world.context);
+    expect(issues()).toHaveLength(1);
+    expect(issues()[0]!.description).toContain('nothing is live');
+    expect(issues()[0]!.description).toContain('nobody decided');
+    const tip = (await world.context.mirror.head('main'))!;
+    const {
+      candidate,
+      evaluation,
+      package: packaged,
+      info,
+    } = (await lockOf(tip)).models.fashion!.production!;
+    await world.trusted.copyArtifact(world.work, packaged);
+    const since = '2026-01-01T00:00:00.000Z';
+    await world.context.effects.appendDecision({
+      candidate,
+      evaluation,
+      project: 'fashion',
+      model: 'fashion',
+      environment: 'production',
+      baseline: null,
+      plan: candidate,
+      decision: 'promoted',
+      approvers: [],
+      policy: candidate,
+      change: `!${change}`,
+    });
+    const { version } = info;
+    await world.setLive({
+      current: { candidate, evaluation, package: packaged, plan: candidate, version, since, commit: tip },
+    });
+    await keepDrift(world.context);
+    expect(issues().map((one) => one.state)).toEqual(['closed']);
+
+    world.tasks.length = 0;
+    await scheduleDrift(world.context, 24);
+    await scheduleDrift(world.context, 24);
+    expect(world.tasks).toEqual([{ kind: 'drift' }]);
+    const later = { ...world.context, now: () => new Date(Date.now() + 25 * 3600_000) };
+    await scheduleDrift(later, 24);
+    expect(world.tasks).toHaveLength(2);
   });
 });

@@ -168,8 +168,8 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   return {
     async createPipeline(project, request) {
       const isEvaluation = request.inputs.cdl_task === 'evaluate';
-      if (!isEvaluation && request.mergeRequestIid === null)
-        return { kind: 'refused', messages: ['no jobs'] };
+      const isAsked = isEvaluation || request.inputs.cdl_task === 'train';
+      if (!isAsked && request.mergeRequestIid === null) return { kind: 'refused', messages: ['no jobs'] };
       const at = new Date().toISOString();
       const pipeline: Pipeline = {
         id: world.nextId('pipeline'),

@@ -209,6 +209,18 @@ describe('cdl lock and cdl status', () => {
     expect(models).toMatchObject([{ model: 'sides', codeChanged: true, live: null, liveKnown: true }]);
   });
 
+  it('status --drift says what does not agree, and exits with the code of damage', async () => {
+    const said = await cdl('status', '--drift', '--json');
+    expect(said.code, said.stderr).toBe(6);
+    const { drift } = JSON.parse(said.stdout);
+    const found = drift.map((one: { what: string }) => one.what).join('\n');
+    expect(found).toContain('version 3 of cdl.lock is not in the registry');
+    expect(found).toContain('nothing is live');
+    const { stdout } = await cdl('status', '--drift');
+    expect(stdout).toContain('things do not agree.');
+    expect(stdout).toContain('sides.production: version 3 of cdl.lock is not in the registry\n  next ');
+  });
+
   it('status admits what it cannot know', async () => {
     const said = await runCdl(['status'], { cwd: scratch.root, env: { ...scratch.env, CI: 'true' } });
     expect(said.stdout).toContain('unknown (no access to the trusted zone from here)');
