@@ -64,14 +64,22 @@ export function createComments(
     return read(commentSchema, made.data, 'new comment');
   }
 
+  /** Our oldest comment with this key, the only one afterwards: a lost answer or two bots at once leave others. */
+  async function onlyOne(change: number, key: string) {
+    const all = (await ours(change, key)).sort((one, other) => one.id - other.id);
+    const [first = null, ...doubles] = all;
+    // The oldest stays, because people have linked to it; and whoever looks at the same time keeps the same one.
+    for (const double of doubles) await orNull(issues.deleteComment({ ...where, comment_id: double.id }));
+    return first;
+  }
+
   async function ensure(change: number, key: string, markdown: string) {
     const body = withMarker(key, markdown, longestComment);
-    const [first, ...doubles] = await ours(change, key);
-    // A POST whose answer was lost leaves a second one; the oldest stays, because people have linked to it.
-    for (const double of doubles) await orNull(issues.deleteComment({ ...where, comment_id: double.id }));
+    const first = await onlyOne(change, key);
     if (!first) {
       const made = await create(change, body);
-      return { id: String(made.id), url: made.html_url, changed: true };
+      const kept = (await onlyOne(change, key)) ?? made;
+      return { id: String(kept.id), url: kept.html_url, changed: true };
     }
     // GitHub gives line ends back as they were sent, except where a person edited in the browser.
     const same = first.body.replaceAll('\r\n', '\n').trimEnd() === body;

@@ -51,23 +51,31 @@ export function createNotes(
     );
   }
 
-  async function ensure(change: number, key: string, markdown: string) {
-    const body = withMarker(key, markdown);
-    const link = async (id: number) => `${await changeUrl(change)}#note_${id}`;
-    const [first, ...doubles] = await ours(change, key);
-    // A POST whose answer was lost leaves a second one; the oldest stays, because people have linked to it.
+  /** Our oldest note with this key, the only one afterwards: a lost answer or two bots at once leave others. */
+  async function onlyOne(change: number, key: string) {
+    const all = (await ours(change, key)).sort((one, other) => one.id - other.id);
+    const [first = null, ...doubles] = all;
+    // The oldest stays, because people have linked to it; and whoever looks at the same time keeps the same one.
     for (const double of doubles) {
       await api.MergeRequestNotes.remove(project, change, double.id).catch((error: unknown) => {
         if (!isAbsent(error)) throw error;
       });
     }
+    return first;
+  }
+
+  async function ensure(change: number, key: string, markdown: string) {
+    const body = withMarker(key, markdown);
+    const link = async (id: number) => `${await changeUrl(change)}#note_${id}`;
+    const first = await onlyOne(change, key);
     if (!first) {
       const made = read(
         noteSchema.pick({ id: true }),
         await api.MergeRequestNotes.create(project, change, body),
         'new comment',
       );
-      return { id: String(made.id), url: await link(made.id), changed: true };
+      const kept = (await onlyOne(change, key)) ?? made;
+      return { id: String(kept.id), url: await link(kept.id), changed: true };
     }
     const same = first.body.trimEnd() === body;
     if (!same) await api.MergeRequestNotes.edit(project, change, first.id, { body });
@@ -91,7 +99,7 @@ export function createNotes(
     ensureReply: (change, comment, key, markdown) =>
       inTurn(change, async () => {
         const body = withMarker(key, markdown);
-        const [earlier] = await ours(change, key);
+        const earlier = await onlyOne(change, key);
         if (earlier) {
           if (earlier.body.trimEnd() !== body) {
             await api.MergeRequestNotes.edit(project, change, earlier.id, { body });
@@ -106,6 +114,7 @@ export function createNotes(
             throw error;
           await api.MergeRequestNotes.create(project, change, body);
         }
+        await onlyOne(change, key);
       }),
     async react(change, comment, emoji) {
       const me = await self();
