@@ -4,20 +4,11 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { handleComment } from '../../bot/handle.ts';
-import { planChange } from '../../bot/plan.ts';
 import { convergeBranch } from '../../bot/promote.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
-import { buildReport } from '../../bot/report.ts';
-import type { Effects, Facts } from '../../bot/types.ts';
-import {
-  chartsOf,
-  type Database,
-  type Digest,
-  openDatabase,
-  parseLock,
-  shortDigest,
-} from '../../src/index.ts';
+import type { Facts } from '../../bot/types.ts';
+import { type Database, openDatabase, parseLock, shortDigest } from '../../src/index.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
 let folder: string;
@@ -362,78 +353,5 @@ describe('a bot that was away', () => {
     world.tasks.length = 0;
     await reconcile(world.context);
     expect(world.tasks.filter((task) => task.kind === 'comment')).toEqual([]);
-  });
-});
-
-/** Effects that stop the process, so to speak, right after the k-th. */
-function killedAfter(effects: Effects, k: number): { effects: Effects; done: () => number } {
-  let count = 0;
-  const wrapped = Object.fromEntries(
-    Object.entries(effects).map(([name, effect]) => [
-      name,
-      async (...args: never[]) => {
-        const result: unknown = await (effect as (...args: never[]) => Promise<unknown>)(...args);
-        if (++count === k) throw new Error(`killed after ${name}`);
-        return result;
-      },
-    ]),
-  ) as unknown as Effects;
-  return { effects: wrapped, done: () => count };
-}
-
-describe('a bot that is killed between two side effects', () => {
-  const drawn = new Set<Digest>();
-
-  /** A change from push to approval; the bot dies after its k-th side effect and is started again. */
-  async function story(w: BotWorld, k: number): Promise<{ state: object; kills: number; count: number }> {
-    for (const key of drawn) await w.context.state.setPicture(key, '![drawn](/uploads/before)');
-    const change = await propose(w, 'good\n');
-    const killed = killedAfter(w.context.effects, k);
-    const mortal = { ...w, context: { ...w.context, effects: killed.effects } };
-    let kills = 0;
-    const again = async (work: () => Promise<unknown>) => {
-      await work().catch(async (error: unknown) => {
-        if (!String(error).includes('killed after')) throw error;
-        kills++;
-        await work();
-      });
-    };
-    await again(() => settle(mortal, change));
-    const { review } = await factsOf(w, change);
-    const comment = await w.say('vera', change, `/approve ${shortDigest(review!)}`);
-    await again(() => handleComment(mortal.context, change, comment, false));
-    await again(() => settle(mortal, change));
-    const decisions = await decisionsOf(w);
-    const end = await factsOf(w, change);
-    // Drawing takes most of the time, and is the same each time.
-    for (const key of chartsOf(buildReport(end, planChange(end)).blocks).keys()) drawn.add(key);
-    const state = {
-      lock: await lockAtHead(w, change),
-      statuses: w.statuses(change),
-      decisions: decisions.map(({ decision, seq, candidate, plan }) => ({ decision, seq, candidate, plan })),
-      comments: w.comments(change).length,
-      commits: (await w.context.forge.commitAuthors(change)).map((one) => one.name).sort(),
-    };
-    return { state, kills, count: killed.done() };
-  }
-
-  it('comes to the same end, whichever they are', async () => {
-    world = await createBotWorld(database);
-    const undisturbed = await story(world, Number.POSITIVE_INFINITY);
-    expect(undisturbed.kills).toBe(0);
-    expect(undisturbed.count).toBeGreaterThan(8);
-    const check = async (k: number) => {
-      const own = await createBotWorld(database);
-      try {
-        const { state, kills } = await story(own, k);
-        expect(kills, `killed after ${k}`).toBe(1);
-        expect(state, `killed after ${k}`).toEqual(undisturbed.state);
-      } finally {
-        await own.close();
-      }
-    };
-    const all = Array.from({ length: undisturbed.count }, (_, index) => index + 1);
-    // A few at a time: each waits for processes most of its life.
-    for (let from = 0; from < all.length; from += 4) await Promise.all(all.slice(from, from + 4).map(check));
   });
 });

@@ -1,0 +1,288 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createEffects } from '../../bot/effects.ts';
+import { readChange, readDecisions } from '../../bot/read.ts';
+import type { BotContext, Task } from '../../bot/types.ts';
+import { doTask } from '../../bot/work.ts';
+import {
+  type Database,
+  openDatabase,
+  openForge,
+  openMirror,
+  parseLock,
+  shortDigest,
+  UpstreamError,
+} from '../../src/index.ts';
+import { type Fault, type FaultProxy, startFaultProxy } from './soak/chaos.ts';
+import { type BotWorld, createBotWorld } from './world.ts';
+
+let folder: string;
+let database: Database;
+let world: BotWorld;
+let proxy: FaultProxy;
+/** The bot's forge and mirror by way of the proxy. */
+let sources: Pick<BotContext, 'forge' | 'mirror'>;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cdl-walk-'));
+  database = await openDatabase({
+    url: process.env.CDL_TEST_DATABASE ?? null,
+    folder: join(folder, 'database'),
+  });
+  world = await createBotWorld(database);
+  proxy = await startFaultProxy(world.sandbox.url);
+  const { project } = world.context.forge;
+  const forge = await openForge({
+    kind: 'gitlab',
+    url: proxy.url,
+    project,
+    token: world.people.bot.token,
+    evaluationToken: world.people.evaluator.token,
+  });
+  const path = process.env.PATH ?? '';
+  sources = {
+    forge,
+    mirror: await openMirror({ folder: join(folder, 'mirror'), access: forge.git(), path }),
+  };
+});
+afterAll(async () => {
+  const { violations, problems } = world.sandbox;
+  await proxy.close();
+  await world.close();
+  await database.close();
+  await rm(folder, { recursive: true, force: true });
+  expect(violations).toEqual([]);
+  expect(problems).toEqual([]);
+});
+
+/** The end of a process, as far as the rest of the test can tell. */
+class Killed extends Error {}
+
+/** Where to die; calls are counted from 0 over the whole story. */
+interface Death {
+  at: number;
+  when: 'before' | 'after';
+}
+
+/** Calls of every port of a bot, which dies at one of them: from then on nothing it does has any effect. */
+function mortal(
+  base: Omit<BotContext, 'effects'>,
+  tasks: Task[],
+  calls: string[],
+  death: Death | null,
+): BotContext {
+  let dead = false;
+  const die = () => {
+    dead = true;
+    throw new Killed();
+  };
+  const watched = <T extends object>(port: T, name: string): T =>
+    new Proxy(port, {
+      get(target, key) {
+        const value: unknown = Reflect.get(target, key);
+        // What only hands something on is no call of another service.
+        if (typeof value !== 'function' || key === 'listRecords' || key === 'git') return value;
+        return async (...args: unknown[]) => {
+          if (dead) throw new Killed();
+          const index = calls.push(`${name}.${String(key)}`) - 1;
+          if (index === death?.at && death.when === 'before') die();
+          const result: unknown = await value.apply(target, args);
+          if (index === death?.at && death.when === 'after') die();
+          return result;
+        };
+      },
+    });
+  const context = {
+    ...base,
+    forge: watched(base.forge, 'forge'),
+    mirror: watched(base.mirror, 'mirror'),
+    work: watched(base.work, 'work'),
+    trusted: watched(base.trusted, 'trusted'),
+    state: watched(base.state, 'state'),
+  };
+  return { ...context, effects: createEffects(context, enqueueTo(tasks)) };
+}
+
+/** As the queue does: a waiting task that says the same is one task. */
+const enqueueTo = (tasks: Task[]) => async (task: Task) => {
+  const same = JSON.stringify(task);
+  if (!tasks.slice(1).some((one) => JSON.stringify(one) === same)) tasks.push(task);
+};
+
+const options = {
+  isolated: false,
+  metrics: { tasks: { inc: () => undefined } as never },
+  log: { info: () => undefined, warn: () => undefined, error: () => undefined } as never,
+};
+
+/** How the queue treats tasks: each until it succeeds, also when the bot had to be started again. */
+async function drain(tasks: Task[], bot: { current: BotContext; restart(): void }): Promise<void> {
+  for (let round = 0; tasks.length > 0; round++) {
+    if (round > 60) throw new Error(`does not settle: ${JSON.stringify(tasks)}`);
+    const task = tasks[0]!;
+    try {
+      await doTask('walk', bot.current, task, { ...options, database });
+      tasks.shift();
+    } catch (error) {
+      if (error instanceof Killed) bot.restart();
+      else if (!(error instanceof UpstreamError && error.retryable)) throw error;
+    }
+    await world.sandbox.settled();
+  }
+}
+
+let stories = 0;
+
+/**
+ * A change from push to promotion; `again` looks once more at each point, as reconciling does. What a person would see in the end, in words that are the same for
+ * every change.
+ */
+async function story(death: Death | null, calls: string[], again = false): Promise<object> {
+  const rounds = again ? 2 : 1;
+  const branch = `story-${++stories}`;
+  const tasks: Task[] = [];
+  const base = { ...world.context, ...sources };
+  const { effects: _own, ...ports } = base;
+  const bot = {
+    current: mortal(ports, tasks, calls, death),
+    restarts: 0,
+    restart() {
+      bot.restarts++;
+      bot.current = mortal(ports, tasks, [], null);
+    },
+  };
+  await world.api('ada', 'POST', 'repository/commits', {
+    branch,
+    start_branch: 'main',
+    commit_message: 'better',
+    actions: [{ action: 'update', file_path: 'model.ts', content: `${branch}\n` }],
+  });
+  const change = await world.openChange(branch);
+  for (let i = 0; i < rounds; i++) {
+    tasks.push({ kind: 'change', change });
+    await drain(tasks, bot);
+  }
+  const facts = async () => {
+    const read = await readChange(world.context, change, false);
+    if (read.kind !== 'read') throw new Error(`change is ${read.kind}`);
+    return read.models[0]!;
+  };
+  const { review } = await facts();
+  if (!review) throw new Error(`nothing to approve: ${JSON.stringify(world.statuses(change))}`);
+  const comment = await world.say('vera', change, `/approve ${shortDigest(review)}`);
+  for (let i = 0; i < rounds; i++) {
+    tasks.push({ kind: 'comment', change, comment });
+    await drain(tasks, bot);
+  }
+  const end = await facts();
+  const [approved] = (await decisionsOf()).filter((one) => one.change === `!${change}`);
+  if (!approved) throw new Error('nothing was approved');
+  await world.setLive({
+    current: {
+      candidate: approved.candidate,
+      evaluation: approved.evaluation,
+      package: end.plan!.package,
+      plan: approved.plan,
+      version: stories,
+      since: new Date().toISOString(),
+      commit: end.change.head,
+    },
+  });
+  for (let i = 0; i < rounds; i++) {
+    tasks.push({ kind: 'branch' });
+    await drain(tasks, bot);
+  }
+  if (bot.restarts !== (death ? 1 : 0)) throw new Error(`died ${bot.restarts} times`);
+  const now = await facts();
+  const text = await world.context.forge.readFile('cdl.lock', now.change.head);
+  const entry = text === null ? null : parseLock(text).models.fashion?.production;
+  const comments = world.comments(change);
+  const kinds = (marker: string) => comments.filter((body) => body.includes(`<!-- cdl:${marker}`)).length;
+  const mr = world.project.mergeRequests.get(change)!;
+  const emoji = mr.notes.find((note) => String(note.id) === comment)!.emoji.length;
+  const state = {
+    status: world.statuses(change)['cdl/fashion'],
+    lock: entry?.candidate === approved.candidate && entry.evaluation === approved.evaluation,
+    decisions: (await decisionsOf()).filter((one) => one.change === `!${change}`).map((one) => one.decision),
+    reports: kinds('report:fashion'),
+    replies: kinds('reply:'),
+    // What was in the way is told at most once, and then that it is gone.
+    troubles: comments.filter((body) => /cannot go on with this change/.test(body)).length,
+    emoji,
+    commits: (await world.context.forge.commitAuthors(change)).map((one) => one.name).sort(),
+    releases: [...world.project.releases.keys()].filter((tag) => tag.endsWith(`/v${stories}`)).length,
+  };
+  await world.api('ada', 'PUT', `merge_requests/${change}`, { state_event: 'close' });
+  return state;
+}
+
+const decisionsOf = async () =>
+  (await readDecisions(world.context, 'fashion', 'fashion', 'production')).decisions;
+
+/** Every `stride`-th, beginning anywhere: what one run leaves out another one takes. */
+function sample<T>(all: readonly T[], stride: number): T[] {
+  const start = Math.floor(Math.random() * stride);
+  return all.filter((_, index) => index % stride === start);
+}
+
+/** 0: a handful of places; otherwise every so-manieth place of all. */
+const stride = Number(process.env.CDL_WALK ?? 0);
+const part =
+  stride === 1
+    ? 'all of them'
+    : stride > 1
+      ? `every ${stride}th of them; CDL_WALK=1 takes all`
+      : 'a few of the writes; the walk is skipped: CDL_WALK is not set';
+const writing =
+  /\.(ensure|set|add|react|upload|runPipeline|fastForward|writeRecord|putArtifact|remember|withdraw|lift)/;
+/** Far more than it takes, on machines that do other things. */
+const timeout = 3_600_000;
+
+describe(`a bot that is killed between any two calls (${part})`, () => {
+  it('comes to the same end, whichever they are', { timeout }, async () => {
+    const first: string[] = [];
+    await story(null, first);
+    // The first one had nothing live before it.
+    const calls: string[] = [];
+    const undisturbed = await story(null, calls);
+    const writes = calls.flatMap((name, at) => (writing.test(name) ? [at] : []));
+    expect(writes.length).toBeGreaterThan(15);
+    const deaths: Death[] =
+      stride > 0
+        ? sample([...calls.keys()], stride).map((at) => ({ at, when: 'before' }))
+        : sample(writes, Math.ceil(writes.length / 4)).map((at) => ({ at, when: 'after' }));
+    for (const death of deaths) {
+      const what = `killed ${death.when} call ${death.at}, ${calls[death.at]}`;
+      const state = await story(death, []).catch((error: unknown) => ({ [what]: String(error) }));
+      expect(state, what).toEqual(undisturbed);
+    }
+  });
+});
+
+const faults: Fault[] = [
+  ...[401, 403, 404, 409, 500].map((status) => ({ kind: 'status' as const, status })),
+  { kind: 'status', status: 429, headers: { 'retry-after': '0' } },
+  { kind: 'half' },
+  { kind: 'lost' },
+];
+
+describe(`a forge that answers one request with an error or by half (${part})`, () => {
+  it('delays what it was about, and it is told at most once', { timeout }, async () => {
+    const from = proxy.requests.length;
+    const undisturbed = await story(null, [], true);
+    const asked = proxy.requests.slice(from);
+    const indices = asked.flatMap(({ path }, at) => (path.startsWith('/api/') ? [at] : []));
+    expect(indices.length).toBeGreaterThan(30);
+    const all = indices.flatMap((at) => faults.map((fault) => ({ at, fault })));
+    for (const { at, fault } of sample(all, stride > 0 ? stride * 4 : Math.ceil(all.length / 4))) {
+      const start = proxy.requests.length;
+      proxy.fault = (_entry, index) => (index - start === at ? fault : null);
+      const { method, path } = asked[at]!;
+      const what = `${JSON.stringify(fault)} to request ${at}, like ${method} ${path}`;
+      const state = await story(null, [], true).catch((error: unknown) => ({ [what]: String(error) }));
+      proxy.fault = () => null;
+      expect(state, what).toEqual(undisturbed);
+    }
+  });
+});
