@@ -83,10 +83,14 @@ export function createEffects(
       await trusted.writeRecord(candidateKey(candidate), claim.candidate, { ifAbsent: true });
     },
     async startEvaluation({ ref, question, head, inputs }) {
-      const pipeline = await forge.runPipeline(ref, inputs);
-      await state.setEvaluationRun({ question, pipeline: pipeline.id, head });
-      const change = Number(inputs.cdl_change);
-      if (Number.isInteger(change) && change > 0) await state.addPipeline(pipeline.id, change);
+      await state.alone(`evaluation ${question}`, async () => {
+        // Another bot may have asked since this one looked.
+        if ((await state.evaluationRun(question))?.head === head) return;
+        const pipeline = await forge.runPipeline(ref, inputs);
+        await state.setEvaluationRun({ question, pipeline: pipeline.id, head });
+        const change = Number(inputs.cdl_change);
+        if (Number.isInteger(change) && change > 0) await state.addPipeline(pipeline.id, change);
+      });
     },
     async driftIssue(issue) {
       if (issue) await forge.ensureIssue(driftKey, issue);

@@ -1,11 +1,11 @@
-import type { Digest, Queryable } from '../src/index.ts';
+import type { Database, Digest } from '../src/index.ts';
 import type { SpentJob } from './budget.ts';
 import type { Approval, BotState, EvaluationRun, Rejection } from './types.ts';
 
 const iso = (at: Date | string): string => new Date(at).toISOString();
 
 /** The bot's memory of one project in PostgreSQL (tables `bot_*` and `deliveries`). */
-export function createBotState(database: Queryable, project: string): BotState {
+export function createBotState(database: Database, project: string): BotState {
   const run = (sql: string, ...params: unknown[]) => database.query(sql, [project, ...params]);
   const jobColumns =
     'select job, pipeline, change::int, name, seconds, gpu, ended_at as "endedAt" from bot_jobs';
@@ -114,6 +114,15 @@ export function createBotState(database: Queryable, project: string): BotState {
         [project, change],
       );
       return rows.map((row) => row.pipeline);
+    },
+    async alone(name, work) {
+      // The transaction writes nothing: it holds the lock, which ends with it or with its process.
+      await database.transaction(async (transaction) => {
+        await transaction.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [
+          `bot ${project} ${name}`,
+        ]);
+        await work();
+      });
     },
     async picture(key: Digest) {
       const [row] = await database.query<{ markdown: string }>(

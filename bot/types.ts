@@ -84,6 +84,8 @@ export interface BotState {
   rejections(change: number): Promise<Rejection[]>;
   evaluationRun(question: Digest): Promise<EvaluationRun | null>;
   setEvaluationRun(run: EvaluationRun): Promise<void>;
+  /** Does `work` while nobody else on this database does what has the same name, for this project. */
+  alone(name: string, work: () => Promise<void>): Promise<void>;
   /** Notes that a pipeline was started for a change. */
   addPipeline(pipeline: string, change: number): Promise<void>;
   pipelinesFor(change: number): Promise<string[]>;

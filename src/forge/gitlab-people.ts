@@ -62,12 +62,19 @@ export function createReleases(api: Client, project: string, page: string): Pick
         }
         return { url };
       }
-      try {
+      const create = async () => {
         await api.ProjectReleases.create(project, { tagName: tag, ref: commit, name: title, description });
+      };
+      try {
+        await create();
       } catch (error) {
-        // 409: somebody (or a repeated call) was faster.
+        // 409: somebody (or a repeated call) was faster. 422: they have only made the tag yet.
         const { status } = error as { status?: number };
-        if (status !== 409) throw error;
+        if (status !== 409 && status !== 422) throw error;
+        if ((await orNull<unknown>(api.ProjectReleases.show(project, tag))) !== null) return { url };
+        await create().catch((again: unknown) => {
+          if ((again as { status?: number }).status !== 409) throw again;
+        });
       }
       return { url };
     },
