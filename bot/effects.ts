@@ -18,6 +18,7 @@ import {
   UserError,
 } from '../src/index.ts';
 import { driftKey } from './drift.ts';
+import { fitReport, longestReport } from './fit.ts';
 import { mergeWithLock } from './lock-merge.ts';
 import { readDecisions } from './read.ts';
 import type { BotContext, Effects, Task } from './types.ts';
@@ -73,7 +74,8 @@ export function createEffects(
         }
         pictures.set(id, markdown);
       }
-      await forge.ensureComment(change, key, renderMarkdown(report, pictures));
+      const fitting = fitReport(report, longestReport[forge.kind], pictures);
+      await forge.ensureComment(change, key, renderMarkdown(fitting, pictures));
     },
     lineThreads: (change, problems) => forge.ensureLineThreads(change, problems),
     status: (sha, status) => forge.setStatus(sha, status),

@@ -33,6 +33,7 @@ import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './pl
 import { changeName } from './plan.ts';
 import { readRegistered } from './registered.ts';
 import { createRoles, type Roles } from './roles.ts';
+import { readRollout } from './rollout.ts';
 import { readSpending } from './spending.ts';
 import type { Approval, CheckedClaim, Facts, Sources } from './types.ts';
 
@@ -304,8 +305,11 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       pipeline,
       claim,
       live,
+      rollout:
+        change.state === 'merged' ? await readRollout(sources.trusted, place, project, claim, returns) : null,
       lock: {
         text: headLock.text,
+        baseText: baseLock.text,
         problem: headLock.problem,
         head: lockEntry(headLock.lock, model, environment),
         base: lockEntry(baseLock.lock, model, environment),

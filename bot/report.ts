@@ -2,15 +2,20 @@ import {
   type Block,
   type Decision,
   type Digest,
+  parseLock,
   type Report,
+  renderLock,
   selfApproval,
   shortDigest,
   type Verdict,
+  withEntry,
 } from '../src/index.ts';
 import { approveLine } from './commands/line.ts';
+import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
 import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
 import { cost, evaluationBlocks, historyBlocks, planBlocks, text } from './report-blocks.ts';
+import { rolloutBlocks } from './rollout.ts';
 import type { Facts } from './types.ts';
 
 /** Key of the comment about one model; of another environment than the first with its name. */
@@ -255,6 +260,19 @@ function lineage(facts: Facts): Record<string, Digest> {
   };
 }
 
+/** Lines by which a hand-edited lock differs from the one that belongs there; null when it is the right one, or the bot's turn. */
+function lockDifference(facts: Facts, standing: Standing): string | null {
+  const { lock, model, environment, change } = facts;
+  const isSettled =
+    standing.kind === 'new-model' || standing.kind === 'unchanged' || standing.kind === 'wrong';
+  if (change.state !== 'open' || !isSettled || !isLockEdited(facts)) return null;
+  const wanted =
+    lock.problem === null
+      ? renderLock(withEntry(parseLock(lock.text), model, environment, lock.base))
+      : lock.baseText;
+  return diffLines(lock.text.trimEnd(), wanted.trimEnd()) || null;
+}
+
 /** The report about one model of a change, as data. Pure. */
 export function buildReport(
   facts: Facts,
@@ -282,6 +300,14 @@ export function buildReport(
   if (facts.run && (standing.kind === 'evaluating' || standing.kind === 'unanswered')) {
     blocks.push({ kind: 'facts', facts: [['evaluation', facts.run.url]] });
   }
+  const edited = lockDifference(facts, standing);
+  if (edited) {
+    blocks.push(
+      text('What cdl.lock says here (-) and what it has to say (+); the bot writes it, people do not:'),
+      { kind: 'code', language: 'diff', text: edited },
+    );
+  }
+  blocks.push(...rolloutBlocks(facts));
   if (standing.kind === 'judged' && answer) {
     blocks.push({ kind: 'heading', text: 'Evaluation' }, ...evaluationBlocks(facts, answer.evaluation));
     blocks.push(...planBlocks(facts));

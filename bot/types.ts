@@ -18,6 +18,7 @@ import type {
   Plan,
   Project,
   Report,
+  Rollout,
   SigningKey,
   Status,
   Zone,
@@ -200,9 +201,13 @@ export interface Facts {
   pipeline: HeadPipeline | null;
   claim: CheckedClaim;
   live: LiveState | null;
+  /** How the deployment of the candidate goes or went; null while the change is open, or when it was none of it. */
+  rollout: Rollout | null;
   lock: {
     /** Text at the head; '' when there is none. */
     text: string;
+    /** Text on the default branch. */
+    baseText: string;
     /** Why the head's lock cannot be read. */
     problem: string | null;
     head: LockEntry | null;

@@ -36,3 +36,23 @@ export type LiveState = z.infer<typeof liveStateSchema>;
 export function liveKey(project: string, model: string, environment: string): string {
   return `live/${encodeURIComponent(project)}/${model}/${environment}.json`;
 }
+
+/** How a deployment goes, for people: written by its job as traffic moves. `state` says what became of it. */
+export const rolloutSchema = z.strictObject({
+  v: z.literal(1),
+  candidate: digestSchema,
+  version: z.int().positive(),
+  state: z.enum(['running', 'done', 'failed']),
+  /** Why it was taken back. */
+  reason: z.string().nullable(),
+  /** `at` in ISO 8601, `traffic` in percent of the requests. */
+  steps: z.array(z.strictObject({ at: z.string(), traffic: z.number(), text: z.string() })),
+});
+
+/** See {@link rolloutSchema}. */
+export type Rollout = z.infer<typeof rolloutSchema>;
+
+/** Key in the trusted zone of how an environment's last deployment went. */
+export function rolloutKey(project: string, model: string, environment: string): string {
+  return `rollouts/${encodeURIComponent(project)}/${model}/${environment}.json`;
+}

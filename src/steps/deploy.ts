@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { codeDigest } from '../core/candidate.ts';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import { type Live, type LiveState, liveKey } from '../core/live.ts';
+import { type Live, type LiveState, liveKey, type Rollout, rolloutKey } from '../core/live.ts';
 import { type Lock, type LockEntry, lockEntry, lockFile, parseLock } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
 import type { Block, Report } from '../core/report.ts';
@@ -201,9 +201,29 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     plan.target === 'local' ? { target: 'local', folder: ctx.targetFolder } : { target: 'seldon' },
   );
   const steps: string[] = [];
+  const rollout: Rollout = {
+    v: 1,
+    candidate: next.candidate,
+    version: next.version,
+    state: 'running',
+    reason: null,
+    steps: [],
+  };
+  const note = async (more: Partial<Rollout>) => {
+    Object.assign(rollout, more);
+    try {
+      await trusted.writeRecord(rolloutKey(place.project, model, place.environment), rollout);
+    } catch (error) {
+      // It is told to people and decides nothing: traffic does not stop half-way for it.
+      ctx.log(`note: the progress could not be told: ${String(error)}`);
+    }
+  };
+  await note({});
   for await (const progress of target.apply(plan, prepared.folder, ctx.signal)) {
     if (progress.kind === 'step') {
       steps.push(progress.text);
+      const { traffic, text } = progress;
+      await note({ steps: [...rollout.steps, { at: new Date().toISOString(), traffic, text }] });
       ctx.log(`${String(progress.traffic).padStart(3)} %  ${progress.text}`);
     } else if (progress.kind === 'ready') {
       const live: LiveState = {
@@ -214,6 +234,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
         endpoint: progress.endpoint,
       };
       etag = await writeState(trusted, place, live, etag);
+      await note({ state: 'done' });
       const text = `Version ${next.version} serves all requests${verdict.mode === 'return' ? ' again' : ''}.`;
       return outcome(place, text, live, plan, steps);
     } else {
@@ -224,6 +245,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
         endpoint: progress.endpoint,
       };
       await writeState(trusted, place, back, etag);
+      await note({ state: 'failed', reason: progress.reason.slice(0, 2000) });
       throw new UserError('deploy-failed', `version ${next.version} was taken back: ${progress.reason}`);
     }
   }

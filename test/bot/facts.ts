@@ -103,7 +103,8 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     },
     claim: { kind: 'verified', claim, digest, source: 'pipeline', recorded: true, bytes: 1000 },
     live: null,
-    lock: { text: '', problem: null, head: null, base: null },
+    rollout: null,
+    lock: { text: '', baseText: '', problem: null, head: null, base: null },
     question: named('question'),
     answer,
     run: null,
@@ -188,6 +189,7 @@ export function lockOf(facts: Facts): Facts['lock'] {
   const entry = createEntry(candidate, facts.answer!.digest, { version: 7, run: claim.run });
   return {
     text: renderLock(withEntry(emptyLock, 'fashion', 'production', entry)),
+    baseText: '',
     problem: null,
     head: entry,
     base: null,

@@ -250,7 +250,7 @@ describe('the plan for a change', () => {
     const { decision, lock } = planChange(facts);
     const after = factsWith({
       ...facts,
-      lock: { text: lock!.text, problem: null, head: lock!.entry, base: null },
+      lock: { baseText: '', text: lock!.text, problem: null, head: lock!.entry, base: null },
       decisions: [{ ...decision!, seq: 1, prev: null, time: '2026-01-01T00:00:00.000Z' }],
     });
     expect(planChange(after)).toMatchObject({ lock: null, decision: null, status: { state: 'success' } });

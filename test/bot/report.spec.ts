@@ -21,6 +21,7 @@ const job = {
   tags: [],
 };
 const merged = { ...good.change, state: 'merged' as const };
+const candidateOf = ({ claim }: Facts) => (claim.kind === 'verified' ? claim.digest : other);
 const other = `sha256:${'3f9a2c'.padEnd(64, '0')}` as const;
 
 const table: [name: string, facts: Facts][] = [
@@ -41,6 +42,25 @@ const table: [name: string, facts: Facts][] = [
     'promoted',
     factsWith({ change: merged, decisions: [decisionOf(good, 'approved'), decisionOf(good, 'promoted')] }),
   ],
+  [
+    'rollout',
+    factsWith({
+      change: merged,
+      decisions: [decisionOf(good, 'approved')],
+      rollout: {
+        v: 1,
+        candidate: candidateOf(good),
+        version: 7,
+        state: 'running',
+        reason: null,
+        steps: [
+          { at: '2026-01-01T00:00:00Z', traffic: 0, text: 'started beside version 6' },
+          { at: '2026-01-01T00:01:00Z', traffic: 10, text: '0 of 240 requests failed' },
+        ],
+      },
+    }),
+  ],
+  ['hand-edited', factsWith({ rules: null, lock: { ...lockOf(good), base: null } })],
   ['bypassed', factsWith({ change: merged })],
   [
     'warned',
