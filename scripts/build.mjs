@@ -9,6 +9,7 @@ const entries = {
   'cli/main': 'src/cli/main.ts',
   'cli/janitor': 'src/cli/janitor.ts',
   'bot/main': 'bot/main.ts',
+  'steps/transform-child': 'src/steps/transform-child.ts',
   'steps/train-child': 'src/steps/train-child.ts',
   'data/custom-child': 'src/data/custom-child.ts',
   'model/child': 'src/model/child.ts',

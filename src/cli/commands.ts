@@ -17,6 +17,7 @@ export const commands: readonly CommandEntry[] = [
     ],
     examples: [
       'cdl init fashion',
+      'cdl init news',
       'cdl init fashion my-project --validator vera',
       'cdl init fashion --forge github',
     ],
@@ -124,12 +125,16 @@ export const commands: readonly CommandEntry[] = [
   {
     name: 'demo',
     summary: 'Show the whole way on this machine, from a push to a prediction',
-    arguments: [],
+    arguments: ['[example]'],
     options: [
+      {
+        flags: '--data <file>',
+        description: 'the archive of BBC news, when it is on this machine already (demo news)',
+      },
       { flags: '--keep', description: 'leave everything running and open for a look' },
       { flags: '--port <number>', description: 'port of the sandbox; 0 takes a free one', default: '0' },
     ],
-    examples: ['cdl demo', 'cdl demo --keep', 'cdl demo --json'],
+    examples: ['cdl demo', 'cdl demo news', 'cdl demo --keep', 'cdl demo --json'],
     load: async () => (await import('./demo.ts')).demo,
   },
 ];

@@ -6,7 +6,7 @@ import { evaluationKey } from '../core/evaluation.ts';
 import { openZone } from '../steps/context.ts';
 import { readEvaluation, readLive } from '../steps/trusted.ts';
 import { testItems } from './demo-predict.ts';
-import { environment, followPipeline, model, reportOf, traceOf, type Workplace } from './demo-work.ts';
+import { environment, followPipeline, modelOf, reportOf, traceOf, type Workplace } from './demo-work.ts';
 import type { Rig } from './rig.ts';
 import { type ApiMergeRequest, openApi, until } from './rig-client.ts';
 import type { Story } from './story.ts';
@@ -16,8 +16,17 @@ export async function proposeChange(
   story: Story,
   rig: Rig,
   place: Workplace,
-  change: { branch: string; title: string; told: string; parameters: Record<string, unknown> },
-): Promise<{ mr: ApiMergeRequest; report: { id: number; body: string } }> {
+  change: {
+    branch: string;
+    title: string;
+    told: string;
+    parameters: Record<string, unknown>;
+    /** What the items are called. */
+    items?: string;
+    /** Jobs whose last lines matter to the reader, with what to look for there. */
+    tell?: readonly { job: string; line: RegExp }[];
+  },
+): Promise<{ mr: ApiMergeRequest; report: { id: number; body: string }; evaluation: Digest }> {
   const { scientist } = rig.people;
   const api = openApi(rig, scientist);
   const opened = await story.chapter(change.told, async () => {
@@ -38,16 +47,34 @@ export async function proposeChange(
       });
       const register = jobs.find((job) => job.name === 'register')!;
       const response = await fetch(
-        `${rig.sandbox.url}/api/v4/projects/${rig.project.id}/jobs/${register.id}/artifacts/${claimPath(model)}`,
+        `${rig.sandbox.url}/api/v4/projects/${rig.project.id}/jobs/${register.id}/artifacts/${claimPath(modelOf(rig))}`,
         { headers: { 'private-token': scientist.token } },
       );
       const claim = claimSchema.parse(await response.json());
       const candidate = candidateDigest(claim.candidate);
-      story.milestone('registered', { model, version: claim.version, candidate, job: register.id });
+      story.milestone('registered', {
+        model: modelOf(rig),
+        version: claim.version,
+        candidate,
+        job: register.id,
+      });
       const logs = await traceOf(rig, jobs.find((job) => job.name === 'train')!.id);
       const best = [...logs.matchAll(/epoch \d+: [^\n]*/g)].at(-1)?.[0] ?? '';
+      const told = await Promise.all(
+        (change.tell ?? []).map(async ({ job, line }) => {
+          const log = await traceOf(rig, jobs.find((one) => one.name === job)!.id);
+          return line.exec(log)?.[0].trim().replace(/ {2,}/g, ' ') ?? '';
+        }),
+      );
       return {
-        text: `${jobs.length} jobs, each in a clean clone  ${pipeline.web_url}\nversion ${claim.version}, candidate ${shortDigest(candidate)}${best ? `\n${best}` : ''}`,
+        text: [
+          `${jobs.length} jobs, each in a clean clone  ${pipeline.web_url}`,
+          ...told,
+          `version ${claim.version}, candidate ${shortDigest(candidate)}`,
+          best,
+        ]
+          .filter(Boolean)
+          .join('\n'),
         value: claim.version,
       };
     },
@@ -81,14 +108,14 @@ export async function proposeChange(
       const { value, low, high } = scores.metrics.accuracy!;
       const broken = gates.filter((gate) => gate.status === 'fail').map((gate) => gate.name);
       const text = [
-        `accuracy ${value.toFixed(4)} (95 %: ${low.toFixed(4)} … ${high.toFixed(4)}) on ${scores.count} withheld pictures`,
+        `accuracy ${value.toFixed(4)} (95 %: ${low.toFixed(4)} … ${high.toFixed(4)}) on ${scores.count} withheld ${change.items ?? 'pictures'}`,
         said === 'fail' ? `fails ${broken.join(', ')}` : `meets all ${gates.length} gates`,
         url,
       ];
-      return { text: text.join('\n'), value: found };
+      return { text: text.join('\n'), value: { found, evaluation: answer.evaluation } };
     },
   );
-  return { mr: opened.mr, report };
+  return { mr: opened.mr, report: report.found, evaluation: report.evaluation };
 }
 
 /** The validator's answer to the report, and the merge. */
@@ -109,7 +136,9 @@ export async function approveAndMerge(
     await until(rig, 'the approval', async () => {
       const mr = await maintainer.mergeRequest(iid);
       const statuses = await maintainer.statuses(mr.sha);
-      return statuses.some((one) => one.name === `cdl/${model}` && one.status === 'success') ? true : null;
+      return statuses.some((one) => one.name === `cdl/${modelOf(rig)}` && one.status === 'success')
+        ? true
+        : null;
     });
     story.milestone('approved', {
       note: note.id,
@@ -139,7 +168,7 @@ export async function deployed(story: Story, rig: Rig): Promise<string> {
       const last = jobs.at(-1);
       if (last) detail(`job deploy is ${last.status}`);
       if (last?.status === 'failed') throw new UserError('deploy-failed', await traceOf(rig, last.id));
-      const { state } = await readLive(trusted, model, model, environment);
+      const { state } = await readLive(trusted, modelOf(rig), modelOf(rig), environment);
       return last?.status === 'success' && state.current && state.endpoint ? { state, job: last.id } : null;
     });
     const { state, job } = live;
@@ -158,7 +187,7 @@ export async function deployed(story: Story, rig: Rig): Promise<string> {
 export async function predict(story: Story, rig: Rig, endpoint: string): Promise<void> {
   await story.chapter('The served model answers through both protocols', async () => {
     const { x, y, classes } = await testItems(rig, 200);
-    const v2 = await fetch(`${endpoint}/v2/models/${model}/infer`, {
+    const v2 = await fetch(`${endpoint}/v2/models/${modelOf(rig)}/infer`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({
@@ -198,7 +227,7 @@ export async function refuse(story: Story, rig: Rig, mr: ApiMergeRequest, endpoi
     const maintainer = openApi(rig, rig.people.maintainer);
     const status = await until(rig, 'the verdict', async () => {
       const statuses = await maintainer.statuses(mr.sha);
-      const ours = statuses.find((one) => one.name === `cdl/${model}`);
+      const ours = statuses.find((one) => one.name === `cdl/${modelOf(rig)}`);
       if (ours?.status === 'success') throw new UserError('gate-refused', 'the gate let it through');
       return ours?.status === 'failed' ? ours : null;
     });
@@ -208,7 +237,7 @@ export async function refuse(story: Story, rig: Rig, mr: ApiMergeRequest, endpoi
       (error: Error) => /: (\d{3}) /.exec(error.message)?.[1] ?? error.message,
     );
     if (trial === 'merged') throw new UserError('gate-refused', 'a refused change could be merged');
-    const answers = await fetch(`${endpoint}/v2/models/${model}`);
+    const answers = await fetch(`${endpoint}/v2/models/${modelOf(rig)}`);
     story.milestone('refused', {
       merge_request: mr.iid,
       sha: mr.sha,

@@ -2,13 +2,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
-import { projectFile } from '../core/project.ts';
+import { parseProject, projectFile } from '../core/project.ts';
 import { run } from '../exec/run.ts';
 import type { Actor, Rig } from './rig.ts';
 import { openApi, until } from './rig-client.ts';
 
-/** The model and the environment of the demo. */
-export const model = 'fashion';
+/** The model of a demo: the examples call project and model alike. */
+export const modelOf = (rig: Rig): string => rig.project.path;
 /** Where it is deployed. */
 export const environment = 'production';
 
@@ -47,6 +47,18 @@ export class Workplace {
     return result.stdout.toString().trim();
   }
 
+  /** Has the first data set read an archive that lies on this machine already; its pin stays. */
+  async useArchive(actor: Actor, archive: string): Promise<void> {
+    const file = join(this.folder, projectFile);
+    const document = parseDocument(await readFile(file, 'utf8'));
+    const [name] = Object.keys(parseProject(document.toString()).datasets);
+    const source = ['datasets', name!, 'sources', 0];
+    document.deleteIn([...source, 'https']);
+    document.setIn([...source, 'file'], [archive]);
+    await writeFile(file, document.toString({ lineWidth: 0 }));
+    await this.git(actor, 'commit', '--quiet', '--all', '-m', 'chore: read the archive from this machine');
+  }
+
   /** Changes hyperparameters of the model in `cdl.yaml`, on a new branch off the newest main, and pushes it. */
   async push(
     actor: Actor,
@@ -59,7 +71,7 @@ export class Workplace {
     const file = join(this.folder, projectFile);
     const document = parseDocument(await readFile(file, 'utf8'));
     for (const [name, value] of Object.entries(changes)) {
-      document.setIn(['models', model, 'hyperparameters', name], value);
+      document.setIn(['models', modelOf(this.rig), 'hyperparameters', name], value);
     }
     await writeFile(file, document.toString({ lineWidth: 0 }));
     await this.git(actor, 'commit', '--quiet', '--all', '-m', message);

@@ -5,7 +5,8 @@ import { UserError } from '../core/error.ts';
 import { run } from '../exec/run.ts';
 import { cacheFolder, npmRegistry } from '../steps/context.ts';
 import { approveAndMerge, deployed, predict, proposeChange, refuse } from './demo-chapters.ts';
-import { model, Workplace } from './demo-work.ts';
+import { newsArchive, tellNews } from './demo-news.ts';
+import { modelOf, Workplace } from './demo-work.ts';
 import { portOf } from './port.ts';
 import { type Rig, startRig } from './rig.ts';
 import { createStory, type Story } from './story.ts';
@@ -13,6 +14,11 @@ import type { CommandInput } from './types.ts';
 
 /** `cdl demo`: the main job from start to end, nothing acted. Anybody's own good or bad change would get the same treatment. */
 export async function demo(input: CommandInput): Promise<number> {
+  const example = input.args[0] ?? 'fashion';
+  if (example !== 'fashion' && example !== 'news') {
+    throw new UserError('usage', `there is no demo of "${example}"; there is fashion, news`);
+  }
+  const archive = example === 'news' ? await newsArchive(input) : null;
   const started = performance.now();
   const story = createStory(input.console, started);
   const folder = await mkdtemp(join(tmpdir(), 'cdl-demo-'));
@@ -32,17 +38,17 @@ export async function demo(input: CommandInput): Promise<number> {
         temporary: true,
         systemPath: path,
         version: input.version,
-        project: `acme/${model}`,
+        project: `acme/${example}`,
         log: (line) => logs.push(line),
       });
       return { text: `sandbox ${made.sandbox.url} (GitLab-compatible), bot ${made.bot.url}`, value: made };
     });
     const live = rig;
-    const place = await story.chapter('cdl init fashion makes the project; Max pushes it', async () => {
-      const target = join(folder, 'work', model);
+    const place = await story.chapter(`cdl init ${example} makes the project; Max pushes it`, async () => {
+      const target = join(folder, 'work', example);
       const made = await run(
         process.execPath,
-        [process.argv[1]!, 'init', 'fashion', target, '--validator', 'vera', '--json'],
+        [process.argv[1]!, 'init', example, target, '--validator', 'vera', '--json'],
         {
           env: { PATH: path, HOME: folder },
           cwd: folder,
@@ -50,10 +56,16 @@ export async function demo(input: CommandInput): Promise<number> {
       );
       if (made.code !== 0) throw new UserError('not-available', made.stderr.toString());
       const place = new Workplace(target, live, path);
+      if (archive) await place.useArchive(live.people.maintainer, archive);
       await place.git(live.people.maintainer, 'remote', 'add', 'origin', live.repository);
       await place.git(live.people.maintainer, 'push', '--quiet', 'origin', 'main');
-      return { text: `${live.sandbox.url}/acme/${model}`, value: place };
+      return { text: `${live.sandbox.url}/acme/${example}`, value: place };
     });
+    if (example === 'news') {
+      const endpoint = await tellNews(story, rig, place);
+      await finish(input, story, rig, endpoint, started);
+      return 0;
+    }
     const first = await proposeChange(story, rig, place, {
       branch: 'wider-network',
       title: 'Widen the network to 96 units',
@@ -101,6 +113,7 @@ async function finish(
   story.say(
     `\nDone in ${seconds} s. ${rig.sandbox.requests.length} API requests, each within GitLab's documented API.\n`,
   );
+  const model = modelOf(rig);
   const base = `${rig.sandbox.url}/acme/${model}`;
   if (!input.options.keep) {
     story.say(
@@ -110,7 +123,7 @@ async function finish(
   }
   story.say(
     [
-      `  merge requests  ${base}/-/merge_requests/1 (approved)  ${base}/-/merge_requests/2 (refused)`,
+      `  merge requests  ${base}/-/merge_requests`,
       `  served model    ${endpoint}/v2/models/${model}   ${endpoint}/metrics`,
       `  try your own    git clone ${rig.repository.replace('://', `://dana:${rig.people.scientist.token}@`)}`,
       '',

@@ -93,7 +93,37 @@ export async function writeExample(
     .replaceAll('__MODEL__', model)
     .replaceAll('__DATASET__', config.data);
   await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
-  await writeFile(join(folder, pipelineFile.path), withResources(pipeline, config.resources));
+  const isRaw = project.datasets[config.data]!.item !== 'tensor';
+  await writeFile(
+    join(folder, pipelineFile.path),
+    withResources(isRaw ? withTransform(pipeline) : pipeline, config.resources),
+  );
+}
+
+/**
+ * The starter pipeline with a job for `transform` between `validate` and `train`, for a data set of raw items. Its job is
+ * like that of `package`, which is why it is made from that one.
+ */
+export function withTransform(pipeline: string): string {
+  const job =
+    /^ {2}- component: [^\n]*\/package@(?:(?!^ {2}- component:)[\s\S])*/m.exec(pipeline)?.[0] ??
+    /^ {2}package:\n(?:(?!^ {2}[\w-]+:)[\s\S])*/m.exec(pipeline)![0];
+  const made = job
+    .replaceAll(/\bpackage(?=@|:\n|$)/gm, 'transform')
+    .replace('cdl package', 'cdl transform')
+    .replace('needs: [train]', 'needs: [validate]')
+    .replace('needs: train', 'needs: validate')
+    .replace('{ name: train }', '{ name: validate }');
+  const train = /^ {2}(?:- component: [^\n]*\/train@|train:\n)/m.exec(pipeline)!.index;
+  const rest = pipeline
+    .slice(train)
+    .replace('needs: [validate]', 'needs: [transform]')
+    .replace('needs: validate', 'needs: transform')
+    .replace('{ name: validate }', '{ name: transform }');
+  return `${pipeline.slice(0, train)}${made}${rest}`.replace(
+    'ingest → validate → train',
+    'ingest → validate → transform → train',
+  );
 }
 
 async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
@@ -125,13 +155,15 @@ export async function init(input: CommandInput): Promise<number> {
     throw error;
   }
   const files = (await git(folder, ['ls-files'], input.env)).split('\n');
+  const project = parseProject(await readFile(join(folder, projectFile), 'utf8'));
+  const isRaw = Object.values(project.datasets).some((data) => data.item !== 'tensor');
   input.console.print(
     [
       `Made ${folder} with ${files.length} files: ${files.join(', ')}`,
       '',
       'Next:',
       `  cd ${input.args[1] ?? example}`,
-      '  cdl ingest && cdl validate && cdl train        # try it on this machine',
+      `  cdl ingest && cdl validate && ${isRaw ? 'cdl transform && ' : ''}cdl train        # try it on this machine`,
       '  git remote add origin URL && git push -u origin main',
       ...(validators.length === 0
         ? ['  name your validators under roles: in cdl.yaml before you push']

@@ -12,6 +12,10 @@ const readSchema = z.discriminatedUnion('format', [
     images: z.array(z.string()).min(1),
     labels: z.array(z.string()).min(1),
   }),
+  z.strictObject({
+    format: z.literal('class-folders').describe('a zip with one folder a class, one file an item'),
+    folder: z.string().min(1).describe('path in the archive of the folder that holds them'),
+  }),
 ]);
 
 /** One place the data can be had from. Exactly one of npm, https, file. */
@@ -33,7 +37,7 @@ const sourceSchema = z
 export const datasetSchema = z.strictObject({
   description: z.string().optional(),
   item: z.enum(['tensor', 'text', 'image', 'record', 'file']).default('tensor').describe('what one item is'),
-  shape: z.array(z.int().positive()).min(1).max(4).describe('of one item, e.g. [28, 28]'),
+  shape: z.array(z.int().positive()).min(1).max(4).default([1]).describe('of one item, e.g. [28, 28]'),
   classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
   sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
   split: z.strictObject({

@@ -15,12 +15,14 @@ import { createSplitter, sideOf } from './split.ts';
 
 /** The `meta` of a dataset artifact. */
 export const datasetMetaSchema = z.strictObject({
-  v: z.literal(1),
+  v: z.union([z.literal(1), z.literal(2)]),
   side: z.enum(['train', 'test']),
   count: z.int().nonnegative(),
   classes: z.array(z.string()),
   /** Of one item. */
-  shape: z.array(z.int().positive()),
+  shape: z.array(z.int().positive()).default([]),
+  /** Of raw items (v 2): how many texts are nearly another one, and share its side. */
+  alike: z.int().nonnegative().optional(),
   /** Items of each class, in the order of `classes`. */
   perClass: z.array(z.int().nonnegative()),
   /** Exact copies that were left out. */
@@ -98,7 +100,13 @@ export async function buildDataset(
     source: describeSource(source, config.sources),
     split: { key: config.split.key, test: config.split.test, validation: config.split.validation },
   };
-  const artifact: Artifact = { kind: 'dataset', name: `${name}-${side}`, files, parents: [], meta };
+  const artifact: Artifact = {
+    kind: 'dataset',
+    name: `${name}-${side}`,
+    files,
+    parents: [],
+    meta: meta as never,
+  };
   return { digest: await zone.putArtifact(artifact), meta };
 }
 

@@ -34,6 +34,11 @@ export async function readItems(
       onFile?.(++done, names.length);
     });
     parts.sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
+  } else if (read.format !== 'idx') {
+    throw new UserError(
+      'config-invalid',
+      `read.format ${read.format} gives raw items: say item: text or file`,
+    );
   } else {
     if (read.images.length !== read.labels.length) {
       throw new UserError(

@@ -22,6 +22,11 @@ export const steps: readonly StepEntry[] = [
     load: async () => (await import('./validate.ts')).validate,
   },
   {
+    name: 'transform',
+    summary: 'Turn raw items into tensors with the model’s own fit and encode',
+    load: async () => (await import('./transform.ts')).transform,
+  },
+  {
     name: 'train',
     summary: 'Train a model; keep metrics and checkpoint as a run',
     load: async () => (await import('./train.ts')).train,

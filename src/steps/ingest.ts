@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
 import { buildDataset } from '../data/dataset.ts';
+import { buildRawDataset, readFolderItems } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
 import { fetchFirst, sourceNames } from '../data/sources.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
@@ -45,10 +46,14 @@ export const ingest: Step<typeof params> = {
       signal: ctx.signal,
       onProgress: ({ what, bytes, total }) => ctx.progress(`downloading ${what}`, total ? bytes / total : 0),
     });
-    const items = await readItems(config, fetched, (done, total) =>
-      ctx.progress(`reading ${dataset}`, done / total),
-    );
-    const { digest, meta } = await buildDataset(dataset, config, fetched.source, items, given.side, zone);
+    const raw = config.item !== 'tensor';
+    const rawItems = raw ? await readFolderItems(config, fetched) : [];
+    const items = raw
+      ? null
+      : await readItems(config, fetched, (done, total) => ctx.progress(`reading ${dataset}`, done / total));
+    const { digest, meta } = items
+      ? await buildDataset(dataset, config, fetched.source, items, given.side, zone)
+      : await buildRawDataset(dataset, config, fetched.source, rawItems, given.side, zone);
     const source = sourceNames(fetched.source).join(', ');
     return {
       outputs: { dataset: digest, items: String(meta.count) },
@@ -63,6 +68,12 @@ export const ingest: Step<typeof params> = {
             facts: [
               ['source', source],
               ['exact duplicates left out', String(meta.duplicates)],
+              ...(meta.alike === undefined
+                ? []
+                : ([['nearly the same as another', `${meta.alike}, kept on its side`]] as [
+                    string,
+                    string,
+                  ][])),
               ...Object.entries(meta.quarantined).map(([reason, count]): [string, string] => [
                 `quarantined: ${reason}`,
                 String(count),

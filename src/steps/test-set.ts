@@ -4,6 +4,8 @@ import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { itemIds, openDataset } from '../data/dataset.ts';
+import { writePacked } from '../data/packed.ts';
+import { readRawItems } from '../data/shards.ts';
 import type { Zone } from '../store/types.ts';
 
 /** The withheld items as an evaluation uses them. */
@@ -34,7 +36,22 @@ export async function openTestSet(
     const { y, classes, count } = set;
     return { items: join(folder, 'images.idx'), y: [...y], classes, count, ids: itemIds(set) };
   }
-  throw new UserError('not-available', `a withheld set of raw items (${item}) cannot be opened yet`);
+  const y: number[] = [];
+  const ids: string[] = [];
+  const items = join(folder, '.items');
+  const classes = z.array(z.string()).parse(manifest.meta.classes);
+  const count = await writePacked(
+    items,
+    (async function* () {
+      for await (const one of readRawItems(folder)) {
+        if (one.label === null) continue;
+        y.push(one.label);
+        ids.push(one.id.slice(7));
+        yield one.bytes;
+      }
+    })(),
+  );
+  return { items, y, classes, count, ids };
 }
 
 const indexLine = z.object({ id: z.string() });

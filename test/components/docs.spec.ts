@@ -14,6 +14,7 @@ const pages = [
   'ci-components/README.md',
   'runners/gpu/README.md',
   'templates/fashion/README.md',
+  'templates/news/README.md',
 ];
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 

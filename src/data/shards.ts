@@ -1,0 +1,122 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+import { digestSchema } from '../core/artifact.ts';
+import { canonicalJson } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import type { RawItem } from './raw-item.ts';
+
+/** A shard is closed when it has grown to this many bytes. */
+const shardBytes = 64 << 20;
+
+const indexLine = z.strictObject({
+  key: z.string().regex(/^[0-9a-f]{32}$/),
+  id: digestSchema,
+  shard: z.string().regex(/^shard-\d{5}\.tar$/),
+  /** Of the item's bytes in the shard. */
+  offset: z.int().nonnegative(),
+  size: z.int().nonnegative(),
+  extension: z.string().regex(/^[a-z0-9]{1,16}$/),
+  label: z.int().nonnegative().nullable(),
+});
+
+const memberSchema = z.object({ attributes: z.record(z.string(), z.string()) });
+
+/** Tar headers and bodies begin at multiples of this. */
+const block = 512;
+const padded = (size: number) => Math.ceil(size / block) * block;
+
+/**
+ * Writes items, in the order of their ids, as plain tar shards in WebDataset layout (`<key>.<ext>`, `<key>.json`) with an
+ * `index.jsonl`. The same items give the same bytes: no times, owners or modes of ours. Returns the names of the files.
+ */
+export async function writeShards(
+  items: Iterable<RawItem> | AsyncIterable<RawItem>,
+  folder: string,
+  classes: readonly string[],
+): Promise<string[]> {
+  const { Header } = await import('tar');
+  const names = ['index.jsonl'];
+  const index = createWriteStream(join(folder, 'index.jsonl'));
+  let shard: { name: string; stream: ReturnType<typeof createWriteStream>; at: number } | null = null;
+  const put = async (bytes: Uint8Array) => {
+    shard!.at += bytes.length;
+    if (!shard!.stream.write(bytes)) await once(shard!.stream, 'drain');
+  };
+  const member = async (path: string, bytes: Uint8Array) => {
+    const header = Buffer.alloc(block);
+    new Header({
+      path,
+      size: bytes.length,
+      mode: 0o644,
+      type: 'File',
+      uid: 0,
+      gid: 0,
+      mtime: new Date(0),
+    }).encode(header);
+    await put(header);
+    const offset = shard!.at;
+    await put(bytes);
+    await put(Buffer.alloc(padded(bytes.length) - bytes.length));
+    return offset;
+  };
+  const close = async () => {
+    if (!shard) return;
+    await put(Buffer.alloc(2 * block));
+    shard.stream.end();
+    await once(shard.stream, 'close');
+    shard = null;
+  };
+  for await (const { id, bytes, extension, label, attributes } of items) {
+    if (!shard) {
+      const name: string = `shard-${String(names.length - 1).padStart(5, '0')}.tar`;
+      names.push(name);
+      shard = { name, stream: createWriteStream(join(folder, name)), at: 0 };
+    }
+    const key = id.slice(7, 39);
+    const offset = await member(`${key}.${extension}`, bytes);
+    const told = { label, class: label === null ? null : classes[label]!, attributes };
+    await member(`${key}.json`, Buffer.from(canonicalJson(told)));
+    const line = { key, id, shard: shard.name, offset, size: bytes.length, extension, label };
+    index.write(`${canonicalJson(line)}\n`);
+    if (shard.at >= shardBytes) await close();
+  }
+  await close();
+  index.end();
+  await once(index, 'close');
+  return names.sort();
+}
+
+/** The items of a saved raw data set, in the order of their ids, one in memory at a time. Throws UserError artifact-corrupt. */
+export async function* readRawItems(folder: string): AsyncGenerator<RawItem> {
+  const bad = (what: string) => new UserError('artifact-corrupt', `${folder}: ${what}`);
+  let current = null as { name: string; file: Awaited<ReturnType<typeof open>> } | null;
+  try {
+    for await (const text of createInterface({ input: createReadStream(join(folder, 'index.jsonl')) })) {
+      const parsed = indexLine.safeParse(JSON.parse(text));
+      if (!parsed.success) throw bad(`index.jsonl: ${z.prettifyError(parsed.error)}`);
+      const { id, shard, offset, size, extension, label } = parsed.data;
+      if (current?.name !== shard) {
+        await current?.file.close();
+        current = { name: shard, file: await open(join(folder, shard), 'r') };
+      }
+      const body = Buffer.alloc(padded(size) + block);
+      await current.file.read(body, 0, body.length, offset);
+      const bytes = body.subarray(0, size);
+      if (`sha256:${createHash('sha256').update(bytes).digest('hex')}` !== id)
+        throw bad(`${id} has other bytes`);
+      const told = Buffer.alloc(
+        Number.parseInt(body.toString('latin1', padded(size) + 124, padded(size) + 135), 8) || 0,
+      );
+      await current.file.read(told, 0, told.length, offset + body.length);
+      const { attributes } = memberSchema.parse(JSON.parse(told.toString('utf8')));
+      yield { id, bytes, extension, label, attributes };
+    }
+  } finally {
+    await current?.file.close();
+  }
+}

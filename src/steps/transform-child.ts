@@ -1,0 +1,114 @@
+import { createWriteStream } from 'node:fs';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describeError, UserError } from '../core/error.ts';
+import { idxHeader } from '../data/idx.ts';
+import { type ItemArray, npyHeader } from '../data/npy.ts';
+import type { RawItem } from '../data/raw-item.ts';
+import { readRawItems } from '../data/shards.ts';
+import { asJson, encodeOne, encodeState, stateFile } from '../model/encoder.ts';
+import type { ModelCode } from '../train/types.ts';
+import type { TransformJob, TransformMessage } from './transform-job.ts';
+
+type Tell = (message: TransformMessage) => void;
+
+/** The items with a label, and how many have none. */
+async function* labelled(data: string, seen: { all: number; unlabelled: number }) {
+  for await (const item of readRawItems(data)) {
+    seen.all++;
+    if (item.label === null) seen.unlabelled++;
+    else yield item as RawItem & { label: number };
+  }
+}
+
+function sameNumbers(a: ItemArray, b: ItemArray): boolean {
+  return a.constructor === b.constructor && a.length === b.length && a.every((value, at) => value === b[at]);
+}
+
+/** Fits, then encodes item by item: at no time more than one item and its numbers are in memory. */
+async function transform(job: TransformJob, code: Partial<ModelCode>, tell: Tell): Promise<void> {
+  const { encode } = code;
+  if (typeof encode !== 'function') {
+    throw new UserError(
+      'code-invalid',
+      'the entry module does not export the function encode, which raw items need',
+    );
+  }
+  tell({ kind: 'progress', what: 'fitting', share: 0 });
+  const fitted = { all: 0, unlabelled: 0 };
+  const learned = code.fit ? await code.fit(labelled(job.data, fitted), job.parameters) : job.parameters;
+  const state = asJson(learned);
+  await mkdir(job.output, { recursive: true });
+  const seen = { all: 0, unlabelled: 0 };
+  const labels: number[] = [];
+  const groups: string[] = [];
+  let first: { bytes: Uint8Array; made: ItemArray } | null = null;
+  const file = await open(join(job.output, 'items.npy'), 'w');
+  try {
+    for await (const item of labelled(job.data, seen)) {
+      const made = encodeOne(encode, item.bytes, state);
+      if (first === null) {
+        first = { bytes: item.bytes, made: made.slice() };
+        await file.write(npyHeader([0, made.length], 'uint8'));
+      } else if (made.length !== first.made.length || made.constructor !== first.made.constructor) {
+        throw new UserError(
+          'code-invalid',
+          `encode() gave ${made.length} numbers for one item and ${first.made.length} for another`,
+        );
+      }
+      await file.write(new Uint8Array(made.buffer, made.byteOffset, made.byteLength));
+      labels.push(item.label);
+      groups.push(item.attributes.group ?? item.id);
+      if (labels.length % 64 === 0) {
+        tell({ kind: 'progress', what: 'encoding', share: fitted.all ? seen.all / fitted.all : 0 });
+      }
+    }
+    if (first === null) throw new UserError('data-invalid', 'no item of the data set has a label');
+    if (!sameNumbers(first.made, encodeOne(encode, first.bytes, state))) {
+      throw new UserError(
+        'code-invalid',
+        'encode() answers differently when it is given the same item again',
+      );
+    }
+    const type = first.made instanceof Uint8Array ? 'uint8' : 'float32';
+    const length = first.made.length;
+    await file.write(npyHeader([labels.length, length], type), 0, undefined, 0);
+    await writeFile(
+      join(job.output, 'labels.idx'),
+      Buffer.concat([idxHeader([labels.length]), Uint8Array.from(labels)]),
+    );
+    await writeFile(join(job.output, 'groups.json'), `${JSON.stringify(groups)}\n`);
+    await writeFile(join(job.output, 'classes.json'), await readFile(join(job.data, 'classes.json')));
+    await writeFile(join(job.output, stateFile), encodeState({ v: 1, type, length, state }));
+    tell({ kind: 'done', count: labels.length, unlabelled: seen.unlabelled, type, length });
+  } finally {
+    await file.close();
+  }
+}
+
+/** The transforming process: it has the training items, the bundled code and nothing else of the job that started it. */
+async function main(path: string): Promise<void> {
+  const out = createWriteStream('', { fd: 3 });
+  const tell: Tell = (message) => out.write(`${JSON.stringify(message)}\n`);
+  try {
+    const job = JSON.parse(await readFile(path, 'utf8')) as TransformJob;
+    const code = (await import(pathToFileURL(job.code).href)) as Partial<ModelCode>;
+    await transform(job, code, tell);
+  } catch (error) {
+    const { code, message, hint } =
+      error instanceof UserError || !(error instanceof Error) || error.name === 'UpstreamError'
+        ? describeError(error)
+        : {
+            code: 'code-invalid',
+            message: `the model code failed: ${error.name}: ${error.message}`,
+            hint: null,
+          };
+    tell({ kind: 'error', code, message, hint: hint ?? '' });
+    process.exitCode = 1;
+  }
+  await new Promise<void>((done) => out.end(done));
+}
+
+await main(process.argv[2]!);
+process.exit();

@@ -1,0 +1,220 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
+import { candidateKey } from '../../src/core/claim.ts';
+import type { Digest } from '../../src/core/digest.ts';
+import { openDataset } from '../../src/data/dataset.ts';
+import { writePacked } from '../../src/data/packed.ts';
+import { readRawItems } from '../../src/data/shards.ts';
+import { predictIsolated } from '../../src/model/predict.ts';
+import { listVersions } from '../../src/model/registry.ts';
+import { startServer } from '../../src/serve/server.ts';
+import { openServable } from '../../src/serve/tfjs.ts';
+import { evaluate } from '../../src/steps/evaluate.ts';
+import { ingest } from '../../src/steps/ingest.ts';
+import { packageStep } from '../../src/steps/package.ts';
+import { register } from '../../src/steps/register.ts';
+import { runStep } from '../../src/steps/run-step.ts';
+import { train } from '../../src/steps/train.ts';
+import { transform } from '../../src/steps/transform.ts';
+import type { Ctx } from '../../src/steps/types.ts';
+import { openTf } from '../../src/train/backend.ts';
+import { loadModel } from '../../src/train/model-files.ts';
+import { predict } from '../../src/train/predict.ts';
+import type { ModelCode } from '../../src/train/types.ts';
+import { openScratch, type Scratch, tinyFiles } from './project.ts';
+import { textFiles, textModel } from './text-project.ts';
+
+const all = { dataset: '', model: '', side: 'train' as const };
+
+async function saved(ctx: Ctx, zone: 'work' | 'trusted', digest: string, folder: string): Promise<string> {
+  await (await ctx.zone(zone)).saveArtifact(digest as Digest, folder);
+  return folder;
+}
+
+describe('texts from collection to an answer', () => {
+  let scratch: Scratch;
+  let ctx: Ctx;
+  let candidate: Candidate;
+  beforeAll(async () => {
+    scratch = await openScratch(await textFiles());
+    ctx = await scratch.context();
+    for (const step of [ingest, transform, train, packageStep, register] as const) {
+      await runStep(step as never, ctx, all as never);
+    }
+    const [version] = await listVersions(await ctx.zone('work'), 'words', 'words');
+    candidate = version!.candidate;
+  });
+  afterAll(() => scratch.remove());
+
+  it('the transform is a data set of its own, whose vocabulary holds no word of the withheld texts alone', async () => {
+    const folder = await saved(ctx, 'work', candidate.transform!, join(scratch.root, '.cdl', 'transform'));
+    const set = await openDataset(folder);
+    const { state } = JSON.parse(await readFile(join(folder, 'state.json'), 'utf8')) as {
+      state: { words: string[] };
+    };
+    expect(state.words).toContain('kürbis');
+    expect(state.words.filter((word) => word.startsWith('only'))).toEqual([]);
+    expect(set.shape).toEqual([state.words.length]);
+    expect(set.x).toBeInstanceOf(Float32Array);
+    const everything = await openScratch(await textFiles({ transform: '{ min_documents: 1 }' }));
+    const other = await everything.context();
+    const { outputs } = await runStep(ingest, other, all);
+    const made = await runStep(transform, other, all);
+    const learned = JSON.parse(
+      await readFile(
+        join(
+          await saved(other, 'work', made.outputs.transform!, join(everything.root, '.cdl', 't')),
+          'state.json',
+        ),
+        'utf8',
+      ),
+    ) as { state: { words: string[] } };
+    expect(learned.state.words.filter((word) => word.startsWith('only'))).toHaveLength(Number(outputs.items));
+    await everything.remove();
+  });
+
+  it('training, the isolated evaluation and the server compute the very same numbers from the same texts', async () => {
+    const at = (name: string) => join(scratch.root, '.cdl', name);
+    const dataset = await saved(ctx, 'work', candidate.dataset, at('raw'));
+    const items = [];
+    for await (const item of readRawItems(dataset)) items.push(item.bytes);
+    const set = await openDataset(await saved(ctx, 'work', candidate.transform!, at('encoded')));
+    const packaged = await saved(ctx, 'work', candidate.package, at('package'));
+    const { tf } = await openTf();
+    const model = await loadModel(tf, await saved(ctx, 'work', candidate.checkpoint, at('checkpoint')));
+    const { preprocess } = (await import(pathToFileURL(join(packaged, 'code.mjs')).href)) as ModelCode;
+    const trained = [...predict(tf, model, preprocess, set, 64)];
+
+    const servable = await openServable(packaged, { package: candidate.package, version: '1' });
+    const server = await startServer({ servable, candidate: '', host: '127.0.0.1', port: 0, scores: null });
+    const response = await fetch(`http://127.0.0.1:${server.port}/v2/models/words/infer`, {
+      method: 'POST',
+      body: JSON.stringify({
+        inputs: [
+          {
+            name: 'input',
+            datatype: 'BYTES',
+            shape: [items.length],
+            data: items.map((bytes) => Buffer.from(bytes).toString('utf8')),
+          },
+        ],
+      }),
+    });
+    const answer = (await response.json()) as { outputs: { name: string; data: number[] }[] };
+    await server.close();
+    servable.dispose();
+    expect(answer.outputs.find((one) => one.name === 'probabilities')!.data).toEqual(trained);
+
+    const path = at('packed');
+    await writePacked(
+      path,
+      (async function* () {
+        yield* items;
+      })(),
+    );
+    const isolated = await predictIsolated({
+      packageFolder: packaged,
+      items: path,
+      count: items.length,
+      classes: 2,
+      out: null,
+    });
+    expect([...isolated.probabilities]).toEqual(trained);
+  });
+
+  it('another learning rate leaves the transform as it is; its own parameters and the code do not', async () => {
+    const again = async (change: Parameters<typeof textFiles>[0]) => {
+      await scratch.write(await textFiles(change));
+      return runStep(transform, await scratch.context(), all);
+    };
+    const slower = await again({ hyperparameters: '{ epochs: 1, learning_rate: 0.01 }' });
+    expect(slower).toMatchObject({ cached: true, outputs: { transform: candidate.transform } });
+    expect(await again({ transform: '{ min_documents: 3 }' })).toMatchObject({ cached: false });
+    expect(await again({ model: `${textModel}// changed\n` })).toMatchObject({ cached: false });
+    expect(await again({})).toMatchObject({ cached: true });
+  });
+
+  it('is evaluated on the withheld texts; a package that encodes with something else is not', async () => {
+    const trusted = await ctx.zone('trusted');
+    const judge = async (one: Candidate) => {
+      const digest = candidateDigest(one);
+      await trusted.writeRecord(candidateKey(digest), one);
+      await runStep(ingest, ctx, { ...all, side: 'test' });
+      return runStep(evaluate, ctx, {
+        model: '',
+        environment: 'production',
+        candidate: digest,
+        question: '',
+      });
+    };
+    const judged = await judge(candidate);
+    expect(judged.outputs.verdict).toBe('pass');
+    const work = await ctx.zone('work');
+    const manifest = await work.getArtifact(candidate.package);
+    const forged = await work.putBlob('{"v":1,"type":"float32","length":1,"state":null}\n');
+    const files = manifest.files.map((file) => (file.path === 'state.json' ? { ...file, ...forged } : file));
+    const packaged = await work.putArtifact({ ...manifest, files });
+    await expect(judge({ ...candidate, package: packaged })).rejects.toMatchObject({
+      code: 'artifact-corrupt',
+      message: expect.stringContaining('another state.json than its transform'),
+    });
+  });
+});
+
+describe('model code that cannot transform', () => {
+  it.each([
+    ['exports no encode', 'export const build = 1;', /does not export the function encode/],
+    [
+      'gives numbers of changing length',
+      'export const encode = ({ bytes }) => new Uint8Array(bytes.length);',
+      /numbers for one item and \d+ for another/,
+    ],
+    ['gives something else', 'export const encode = () => [1, 2];', /Uint8Array or a Float32Array/],
+    [
+      'answers at random',
+      'export const encode = () => Float32Array.of(Math.random(), 1);',
+      /answers differently/,
+    ],
+    [
+      'fails',
+      "export const encode = () => { throw new RangeError('too long') };",
+      /encode\(\) failed: RangeError: too long/,
+    ],
+    [
+      'learns what JSON cannot hold',
+      'export const fit = () => ({ n: NaN });\nexport const encode = () => Uint8Array.of(1);',
+      /no JSON form/,
+    ],
+    [
+      'fails in fit',
+      "export const fit = () => { throw new TypeError('oh') };\nexport const encode = () => Uint8Array.of(1);",
+      /TypeError: oh/,
+    ],
+    [
+      'looks at the environment',
+      'export const encode = () => { throw new Error(Object.keys(process.env).join()) };',
+      /^encode\(\) failed: Error: (HOME|PATH|LANG|TZ|TMPDIR|NODE_EXTRA_CA_CERTS|,)*$/,
+    ],
+  ])('because it %s is told so', async (_what, model, message) => {
+    const scratch = await openScratch(await textFiles({ model }));
+    try {
+      const ctx = await scratch.context({ CDL_WORK_SECRET: 'x' });
+      await runStep(ingest, ctx, all);
+      await expect(runStep(transform, ctx, all)).rejects.toMatchObject({
+        code: 'code-invalid',
+        message: expect.stringMatching(message),
+      });
+    } finally {
+      await scratch.remove();
+    }
+  });
+
+  it('because its items are tensors is told so', async () => {
+    const scratch = await openScratch(tinyFiles());
+    await expect(runStep(transform, await scratch.context(), all)).rejects.toMatchObject({ code: 'usage' });
+    await scratch.remove();
+  });
+});
