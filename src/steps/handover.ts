@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../core/error.ts';
@@ -51,6 +51,7 @@ export function openHandover(folder: string): Handover {
     write: (step, subject, outputs) =>
       save(file('outputs', step, subject), `${JSON.stringify(outputs, null, 2)}\n`),
     writeFile: (path, content) => save(join(folder, path), content),
+    hasFile: async (path) => ((await stat(join(folder, path)).catch(() => null))?.size ?? 0) > 0,
     async list() {
       const names = await readdir(folder).catch(() => []);
       return names.flatMap((name) => {

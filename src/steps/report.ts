@@ -96,10 +96,13 @@ export const report: Step<typeof params> = {
     const pictures = new Map<string, string>();
     const charts = chartsOf(blocks);
     if (charts.size > 0) {
-      const { drawChart } = await import('../report/chart.ts');
       for (const [key, chart] of charts) {
         const name = `${model}-${shortDigest(key)}.png`;
-        await ctx.handover.writeFile(name, await drawChart(chart));
+        // Named by what it shows: drawing it again, which loads Vega, would give the same.
+        if (!(await ctx.handover.hasFile(name))) {
+          const { drawChart } = await import('../report/chart.ts');
+          await ctx.handover.writeFile(name, await drawChart(chart));
+        }
         pictures.set(key, `![${chart.title}](${name})`);
       }
     }

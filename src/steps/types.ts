@@ -42,6 +42,8 @@ export interface Handover {
   read(step: string, subject: string): Promise<Record<string, string> | null>;
   write(step: string, subject: string, outputs: Record<string, string>): Promise<void>;
   writeFile(path: string, content: string | Uint8Array): Promise<void>;
+  /** Whether a file that is not empty is there. */
+  hasFile(path: string): Promise<boolean>;
   list(): Promise<{ step: string; subject: string }[]>;
   readReport(step: string, subject: string): Promise<Report | null>;
   writeReport(step: string, subject: string, report: Report): Promise<void>;
