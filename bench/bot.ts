@@ -1,0 +1,283 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { Agent, createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as wait } from 'node:timers/promises';
+import { startBot } from '../bot/main.ts';
+import { signWebhook } from '../bot/signature.ts';
+import { packageRoot } from '../src/exec/root.ts';
+import { openDatabase } from '../src/index.ts';
+import type { WorldEvent } from '../src/sandbox/state.ts';
+import { openSoakProject } from '../test/bot/soak/project.ts';
+import { benchReport } from './bot-report.ts';
+import type { Row } from './row.ts';
+
+const perSecond = 200;
+const seconds = Number(process.env.CDL_BENCH_SECONDS ?? 60);
+const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+const signingKey = generateKeyPairSync('ed25519')
+  .privateKey.export({ type: 'pkcs8', format: 'pem' })
+  .toString();
+
+/** A forge that has one project without changes, so that what is measured is the bot. */
+async function startEmptyForge(): Promise<{ url: string; close(): void }> {
+  const server = createServer((incoming, outgoing) => {
+    incoming.resume();
+    const path = incoming.url ?? '';
+    const json = (body: unknown) =>
+      outgoing.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    if (path.startsWith('/api/v4/user')) return json({ id: 1, username: 'cdl-bot', name: 'CDL' });
+    if (/\/(discussions|notes|merge_requests|pipelines|hooks)(\?|$)/.test(path)) return json([]);
+    if (/^\/api\/v4\/projects\/[^/]+$/.test(path)) return json({ id: 1, default_branch: 'main' });
+    outgoing.writeHead(404, { 'content-type': 'application/json' }).end('{"message":"404 Not found"}');
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}`, close: () => server.close() };
+}
+
+async function startProgram(folder: string, forge: string): Promise<{ child: ChildProcess; url: string }> {
+  const child = spawn(process.execPath, [join(packageRoot(), 'bin', 'cdl.js'), 'bot'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
+      PATH: process.env.PATH ?? '',
+      HOME: folder,
+      CDL_GITLAB_URL: forge,
+      CDL_PROJECT: 'acme/fashion',
+      CDL_BOT_TOKEN: 'glpat-bench',
+      CDL_SIGNING_TOKEN: token,
+      CDL_SIGNING_KEY: signingKey,
+      CDL_WORK_STORE: `file://${folder}/work`,
+      CDL_TRUSTED_STORE: `file://${folder}/trusted`,
+      CDL_BOT_FOLDER: join(folder, 'bot'),
+      CDL_BOT_PORT: '0',
+      CDL_RECONCILE_SECONDS: '86400',
+    },
+  });
+  for await (const line of createInterface({ input: child.stdout! })) {
+    const said: unknown = JSON.parse(line);
+    if (said && typeof said === 'object' && 'url' in said && typeof said.url === 'string') {
+      child.stdout!.resume();
+      return { child, url: said.url };
+    }
+  }
+  throw new Error('the bot did not start');
+}
+
+/** What a counter of /metrics says; 0 when it was never counted. */
+async function counter(url: string, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const line = text.split('\n').find((one) => one.startsWith(`${name} `));
+  return line ? Number(line.slice(name.length + 1)) : 0;
+}
+
+/** Milliseconds to the answer of each delivery, sent at an even pace whether or not earlier ones were answered. */
+async function load(url: string): Promise<{ times: number[]; sent: number; repeated: number }> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  const { hostname, port } = new URL(url);
+  const times: number[] = [];
+  const send = (number: number, id: string) =>
+    new Promise<void>((resolve, reject) => {
+      const body = Buffer.from(
+        JSON.stringify({
+          object_kind: 'note',
+          project: { path_with_namespace: 'acme/fashion' },
+          object_attributes: { id: number, noteable_type: 'MergeRequest', action: 'create' },
+          merge_request: { iid: 1 + (number % 50) },
+        }),
+      );
+      const timestamp = String(Math.floor(Date.now() / 1000));
+      const headers = {
+        'content-type': 'application/json',
+        'content-length': body.length,
+        'webhook-id': id,
+        'webhook-timestamp': timestamp,
+        'webhook-signature': signWebhook(token, id, timestamp, body),
+      };
+      const start = performance.now();
+      const outgoing = request(
+        { agent, hostname, port, path: '/webhooks/gitlab', method: 'POST', headers },
+        (answer) => {
+          answer.resume().on('end', () => {
+            times.push(performance.now() - start);
+            if ((answer.statusCode ?? 500) < 300) resolve();
+            else reject(new Error(`answered ${answer.statusCode}`));
+          });
+        },
+      );
+      outgoing.on('error', reject);
+      outgoing.end(body);
+    });
+  const pending: Promise<void>[] = [];
+  const total = perSecond * seconds;
+  const begin = performance.now();
+  let repeated = 0;
+  for (let number = 0; number < total; number++) {
+    const due = begin + (number * 1000) / perSecond;
+    if (due > performance.now()) await wait(due - performance.now());
+    const id = `delivery-${number}`;
+    const first = send(number + 1, id);
+    pending.push(first);
+    // Now and then a delivery comes again, after it was answered.
+    if (number % 50 === 0) {
+      repeated++;
+      pending.push(first.then(() => send(number + 1, id)));
+    }
+  }
+  await Promise.all(pending);
+  agent.destroy();
+  return { times, sent: total, repeated };
+}
+
+const quantile = (values: number[], q: number) =>
+  values.sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))]!;
+
+async function benchWebhooks(): Promise<Row[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-bench-bot-'));
+  const forge = await startEmptyForge();
+  const { child, url } = await startProgram(folder, forge.url);
+  try {
+    const { times, sent, repeated } = await load(url);
+    const done = 'cdl_bot_tasks_total{kind="comment",outcome="done"}';
+    for (let at = 0; at < 1200 && (await counter(url, done)) < sent; at++) await wait(100);
+    const count = {
+      queued: await counter(url, 'cdl_bot_deliveries_total{outcome="queued"}'),
+      repeated: await counter(url, 'cdl_bot_deliveries_total{outcome="repeated"}'),
+      done: await counter(url, done),
+    };
+    if (count.queued !== sent || count.repeated !== repeated || count.done !== sent) {
+      throw new Error(`sent ${sent} and ${repeated} again, but counted ${JSON.stringify(count)}`);
+    }
+    const what = `webhook acknowledged, ${perSecond}/s for ${seconds} s`;
+    const row = (name: string, value: number, goal: number | null): Row => ({
+      name,
+      value,
+      unit: 'ms',
+      baseline: goal,
+      ratio: goal === null ? null : value / goal,
+    });
+    return [
+      row(`${what}: median`, quantile(times, 0.5), null),
+      row(`${what}: 99 of 100, beside the goal`, quantile(times, 0.99), 20),
+      row(`${what}: slowest`, quantile(times, 1), null),
+      {
+        name: `deliveries handled once each, of ${sent} (${repeated} came twice)`,
+        value: count.done,
+        unit: 'tasks',
+        baseline: sent,
+        ratio: count.done / sent,
+      },
+    ];
+  } finally {
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    forge.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** How long people wait for the report after a pipeline ended: sandbox, local stores, everything in one process. */
+async function benchReaction(): Promise<Row[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-bench-bot-'));
+  const database = await openDatabase({ url: null, folder: join(folder, 'database') });
+  const soak = await openSoakProject(1);
+  const { sandbox, people, project } = soak;
+  const bot = await startBot({
+    forge: {
+      kind: 'gitlab',
+      url: sandbox.url,
+      token: people['cdl-bot'].token,
+      evaluationToken: people['cdl-evaluator'].token,
+      webhookSecret: null,
+      signingToken: token,
+    },
+    projects: [soak.path],
+    signingKey,
+    trustedKeys: new Map(),
+    stores: {
+      work: { url: `file://${join(soak.folder, 'work')}`, credentials: null },
+      trusted: { url: `file://${join(soak.folder, 'trusted')}`, credentials: null },
+    },
+    database: database.url,
+    folder: join(folder, 'bot'),
+    host: '127.0.0.1',
+    port: 0,
+    publicUrl: null,
+    reconcileSeconds: 86_400,
+    driftHours: 24,
+    path: process.env.PATH ?? '',
+    ca: null,
+    log: 'silent',
+  });
+  /** Resolves when something holds, looked at after each event of the forge. */
+  const until = (holds: () => boolean) =>
+    new Promise<void>((resolve) => {
+      const look = (_event?: WorldEvent) => {
+        if (!holds()) return;
+        sandbox.world.events.off('event', look);
+        resolve();
+      };
+      sandbox.world.events.on('event', look);
+      look();
+    });
+  try {
+    await soak.api('olga', 'POST', 'hooks', {
+      url: `${bot.url}/webhooks/gitlab`,
+      signing_token: token,
+      push_events: true,
+      merge_requests_events: true,
+      note_events: true,
+      pipeline_events: true,
+    });
+    const times: number[] = [];
+    for (let round = 0; round < 9; round++) {
+      const branch = `bench-${round}`;
+      await soak.api('ada', 'POST', 'repository/commits', {
+        branch,
+        start_branch: 'main',
+        commit_message: 'better',
+        actions: [{ action: 'create', file_path: `parts/${branch}.ts`, content: `// 90 ${branch}\n` }],
+      });
+      const { iid } = await soak.api<{ iid: number }>('ada', 'POST', 'merge_requests', {
+        source_branch: branch,
+        target_branch: 'main',
+        title: 'Better',
+      });
+      await until(() => soak.running.some((one) => one.mergeRequestIid === iid));
+      await soak.finish(soak.running.find((one) => one.mergeRequestIid === iid)!, 'success');
+      await until(() => soak.running.some((one) => one.inputs.cdl_change === String(iid)));
+      const start = performance.now();
+      await soak.finish(soak.running.find((one) => one.inputs.cdl_change === String(iid))!, 'success');
+      const notes = () => project.mergeRequests.get(iid)!.notes;
+      await until(() => notes().some((note) => /\/approve [0-9a-f]{12}/.test(note.body)));
+      times.push(performance.now() - start);
+    }
+    const row = (name: string, value: number): Row => ({
+      name,
+      value,
+      unit: 'ms',
+      baseline: 1000,
+      ratio: value / 1000,
+    });
+    return [
+      row('evaluation ended → report says so: median, beside the goal', quantile(times, 0.5)),
+      row('evaluation ended → report says so: slowest of 9', quantile(times, 1)),
+    ];
+  } finally {
+    await bot.close();
+    await soak.close();
+    await database.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The bot: webhooks taken in, the wait for a report, and `cdl report` beside CML. */
+export async function benchBot(): Promise<Row[]> {
+  return [...(await benchWebhooks()), ...(await benchReaction()), ...(await benchReport())];
+}
