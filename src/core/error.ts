@@ -60,6 +60,10 @@ export const catalogue = {
     exit: 6,
     next: 'use the version of cdl that wrote this database, or an empty database: all of it but the queue is rebuilt from the store',
   },
+  'labels-denied': {
+    exit: 5,
+    next: 'check CDL_LABEL_STUDIO_TOKEN, and that legacy tokens are allowed there',
+  },
   'forge-denied': { exit: 5, next: 'check that the token is valid and has the scope api' },
   'forge-unavailable': { exit: 75, next: 'try again later' },
   'environment-missing': { exit: 2, next: 'set the variable; see cdl doctor' },

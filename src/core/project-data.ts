@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { amountRulesSchema, sensitiveSchema } from './project-data-rules.ts';
+import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
 
 const readSchema = z.discriminatedUnion('format', [
@@ -46,6 +47,7 @@ export const datasetSchema = z.strictObject({
     validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
   }),
   rules: amountRulesSchema.prefault({}).describe('what its items and its amount must be'),
+  labels: labelsSchema.optional(),
   sensitive: sensitiveSchema
     .optional()
     .describe('fields that reports and analyses mask; true masks all content'),

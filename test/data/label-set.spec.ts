@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { digestBytes } from '../../src/core/digest.ts';
+import { encodeLabelSet, ratingsOf, resolveVotes, type Vote } from '../../src/data/label-set.ts';
+
+const item = digestBytes('one');
+const classes = ['sport', 'business'];
+
+function vote(
+  annotation: string,
+  labeler: string | null,
+  choices: string[],
+  at = '2026-01-01T00:00:00.000Z',
+): Vote {
+  return { item, annotation, labeler, choices, at };
+}
+
+const majority = { annotations: 2, resolve: 'majority' as const };
+
+describe('votes', () => {
+  it('decide by more than half of them', () => {
+    const two = [vote('1', 'a', ['sport']), vote('2', 'b', ['sport'])];
+    expect(resolveVotes(two, majority, classes)).toEqual({ kind: 'labelled', label: 'sport' });
+    const three = [...two, vote('3', 'c', ['business'])];
+    expect(resolveVotes(three, majority, classes)).toEqual({ kind: 'labelled', label: 'sport' });
+    expect(resolveVotes(three, { ...majority, resolve: 'unanimous' }, classes)).toEqual({
+      kind: 'conflict',
+      choices: [
+        ['sport', 2],
+        ['business', 1],
+      ],
+    });
+  });
+
+  it('decide nothing when they tie, are too few, or say what is no class', () => {
+    expect(
+      resolveVotes([vote('1', 'a', ['sport']), vote('2', 'b', ['business'])], majority, classes).kind,
+    ).toBe('conflict');
+    expect(resolveVotes([vote('1', 'a', ['sport'])], majority, classes)).toEqual({
+      kind: 'scarce',
+      votes: 1,
+    });
+    expect(resolveVotes([vote('1', 'a', []), vote('2', 'b', [])], majority, classes).kind).toBe('scarce');
+    expect(resolveVotes([vote('1', 'a', ['tech']), vote('2', 'b', ['tech'])], majority, classes)).toEqual({
+      kind: 'unknown-choice',
+      choice: 'tech',
+    });
+  });
+
+  it('with a list of choices agree whatever its order, and give no single class', () => {
+    const both = [vote('1', 'a', ['sport', 'business']), vote('2', 'b', ['business', 'sport'])];
+    expect(resolveVotes(both, majority, classes)).toEqual({
+      kind: 'conflict',
+      choices: [['business + sport', 2]],
+    });
+  });
+
+  it('without a labeler are each a labeler of their own, and of one labeler the newest counts', () => {
+    expect(
+      ratingsOf([
+        vote('1', 'a', ['sport']),
+        vote('2', 'a', ['business'], '2026-01-02T00:00:00.000Z'),
+        vote('3', null, ['sport']),
+        vote('4', null, ['business']),
+      ]),
+    ).toEqual([['business', 'sport', 'business']]);
+  });
+
+  it('make one text whatever order they come in', () => {
+    const votes = Array.from({ length: 6 }, (_, index) => ({
+      ...vote(String(index), `l${index % 2}`, ['sport', 'business']),
+      item: digestBytes(String(index % 3)),
+    }));
+    const set = { v: 1 as const, project: 'p', dataset: 'd', side: 'train' as const };
+    const text = encodeLabelSet({ ...set, votes });
+    fc.assert(
+      fc.property(fc.shuffledSubarray(votes, { minLength: 6 }), (shuffled) => {
+        expect(encodeLabelSet({ ...set, votes: shuffled })).toBe(text);
+      }),
+      { numRuns: 20 },
+    );
+  });
+});
