@@ -32,7 +32,7 @@ export interface Task {
   version: Digest | null;
   content: string;
   annotations: TaskAnnotation[];
-  /** Annotations that came with an import instead of from a person, which never count. */
+  /** Annotations that were exported elsewhere and imported here, which do not count. (The server marks no others.) */
   imported: number;
 }
 
