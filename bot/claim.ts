@@ -59,7 +59,7 @@ async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> 
 }
 
 /** What is wrong with a candidate's artifacts; empty when they are there and belong together. */
-async function artifactProblems(
+export async function artifactProblems(
   work: Zone,
   candidate: Candidate,
   item: DatasetConfig['item'],

@@ -23,8 +23,8 @@ export async function proposeChange(
     parameters: Record<string, unknown>;
     /** What the items are called. */
     items?: string;
-    /** Jobs whose last lines matter to the reader, with what to look for there. */
-    tell?: readonly { job: string; line: RegExp }[];
+    /** What to look for in the last lines of a job's log, and how to tell it. */
+    tell?: readonly { job: string; line: RegExp; say: (found: readonly string[]) => string }[];
   },
 ): Promise<{ mr: ApiMergeRequest; report: { id: number; body: string }; evaluation: Digest }> {
   const { scientist } = rig.people;
@@ -61,9 +61,10 @@ export async function proposeChange(
       const logs = await traceOf(rig, jobs.find((job) => job.name === 'train')!.id);
       const best = [...logs.matchAll(/epoch \d+: [^\n]*/g)].at(-1)?.[0] ?? '';
       const told = await Promise.all(
-        (change.tell ?? []).map(async ({ job, line }) => {
+        (change.tell ?? []).map(async ({ job, line, say }) => {
           const log = await traceOf(rig, jobs.find((one) => one.name === job)!.id);
-          return line.exec(log)?.[0].trim().replace(/ {2,}/g, ' ') ?? '';
+          const found = line.exec(log);
+          return found ? say(found) : '';
         }),
       );
       return {

@@ -109,9 +109,18 @@ export async function tellNews(story: Story, rig: Rig, place: Workplace): Promis
       parameters: { dropout: 0.4 },
       items: 'articles',
       tell: [
-        { job: 'ingest', line: /exact duplicates left out.*/ },
-        { job: 'ingest', line: /nearly the same as another.*/ },
-        { job: 'transform', line: /\d+ items of \d+ numbers each.*/ },
+        {
+          job: 'ingest',
+          line: /left out +(\d+)[\s\S]*same as another +(\d+)/,
+          say: ([, copies, alike]) =>
+            `${copies} exact copies left out; ${alike} articles nearly the same as another stay on its side of the split`,
+        },
+        {
+          job: 'transform',
+          line: /(\d+) items of (\d+) numbers each/,
+          say: ([, items, stems]) =>
+            `${items} articles as counts of ${stems} stems, a vocabulary of the training side alone`,
+        },
       ],
     });
     const trusted = await openZone(rig.botEnvironment, 'trusted', null);

@@ -55,11 +55,20 @@ async function tipLock(ctx: Ctx, branch: string): Promise<Lock | null> {
   return text === null ? null : parseLock(text, `${branch}:${lockFile}`);
 }
 
-/** Whether every file of a package is in the trusted zone with the content its manifest names. */
-async function verifyPackage(zone: Zone, digest: Digest, folder: string): Promise<Digest> {
+/**
+ * Whether every file of a package is in the trusted zone with the content its manifest names, and the transform
+ * of the entry, if it has one, is what it was made from.
+ */
+async function verifyPackage(zone: Zone, entry: LockEntry, folder: string): Promise<Digest> {
   await mkdir(folder, { recursive: true });
-  await zone.saveArtifact(digest, folder);
-  return digest;
+  const { parents } = await zone.saveArtifact(entry.package, folder);
+  if (entry.transform && !parents.includes(entry.transform)) {
+    throw new UserError(
+      'artifact-corrupt',
+      `the package ${entry.package} was not made from the transform ${entry.transform} of its lock entry`,
+    );
+  }
+  return entry.package;
 }
 
 interface Prepared {
@@ -97,7 +106,7 @@ async function prepare(ctx: Ctx, trusted: Zone, place: Place, folder: string): P
   const packageFolder = join(folder, 'package');
   const packaged = await attempt(() =>
     found
-      ? verifyPackage(trusted, found.package, packageFolder)
+      ? verifyPackage(trusted, found, packageFolder)
       : Promise.reject(new UserError('input-missing', 'no entry')),
   );
   const bytes =

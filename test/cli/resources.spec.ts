@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { withResources } from '../../src/cli/init.ts';
+import { parse } from 'yaml';
+import { withResources, writeExample } from '../../src/cli/init.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 
 it('what a model asks for under resources: becomes inputs and a runner tag of its jobs', async () => {
@@ -16,3 +18,39 @@ it('what a model asks for under resources: becomes inputs and a runner tag of it
   expect(inputsOf('evaluate')).not.toContain('tags');
   expect(inputsOf('package')).not.toMatch(/cpu|memory/);
 });
+
+it.each(['gitlab', 'github'])(
+  'the pipeline of %s for raw items transforms between validate and train, and is otherwise the same',
+  async (forge) => {
+    const folder = await mkdtemp(join(tmpdir(), 'cdl-init-'));
+    try {
+      const options = { version: '1.0.0', components: 'cdl/components', validators: [], forge };
+      const path = forge === 'gitlab' ? '.gitlab-ci.yml' : '.github/workflows/cdl.yml';
+      const read = async (example: string) => {
+        await writeExample(example, join(folder, example), options);
+        return readFile(join(folder, example, path), 'utf8');
+      };
+      const [fashion, news] = [await read('fashion'), await read('news')];
+      const needs = (text: string) =>
+        Object.fromEntries(
+          forge === 'gitlab'
+            ? [...text.matchAll(/\/([\w-]+)@1\.0\.0\n((?: {4}.*\n)+)/g)].map(([, name, body]) => [
+                name,
+                /needs: \[(.*)\]/.exec(body!)?.[1],
+              ])
+            : Object.entries((parse(text) as { jobs: Record<string, { needs?: string }> }).jobs).map(
+                ([name, job]) => [name, job.needs],
+              ),
+        );
+      const { transform, train, ...rest } = needs(news);
+      expect({ transform, train }).toEqual({ transform: 'validate', train: 'transform' });
+      expect({ ...rest, train: 'validate' }).toEqual(needs(fashion));
+      expect(news).toContain('validate → transform → train');
+      expect(fashion).not.toContain('transform');
+      if (forge === 'github')
+        expect(news).toMatch(/run: cdl transform\n {8}env:\n {10}CDL_PARAM_MODEL: news/);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+);
