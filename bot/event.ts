@@ -18,37 +18,31 @@ export type BotEvent =
 
 /** One project as the webhook side sees it. */
 export interface Receiver {
-  isKnownDelivery(id: string): Promise<boolean>;
-  rememberDelivery(id: string): Promise<void>;
-  enqueue(task: Task): Promise<void>;
+  /** Remembers a delivery and queues its tasks, both or neither; false when it was remembered already. */
+  take(id: string, tasks: readonly Task[]): Promise<boolean>;
   defaultBranch(): Promise<string>;
 }
 
-async function queueEvent(receiver: Receiver, event: BotEvent): Promise<void> {
+async function tasksOf(receiver: Receiver, event: BotEvent): Promise<Task[]> {
   switch (event.kind) {
     case 'change':
-      await receiver.enqueue({ kind: 'change', change: event.change });
       // A merge changes the default branch's releases.
-      await receiver.enqueue({ kind: 'branch' });
-      return;
+      return [{ kind: 'change', change: event.change }, { kind: 'branch' }];
     case 'comment':
-      return receiver.enqueue({ kind: 'comment', change: event.change, comment: event.comment });
+      return [{ kind: 'comment', change: event.change, comment: event.comment }];
     case 'pipeline':
-      if (event.change !== null) return receiver.enqueue({ kind: 'change', change: event.change });
+      if (event.change !== null) return [{ kind: 'change', change: event.change }];
       if (event.ref !== '' && event.ref !== (await receiver.defaultBranch())) {
-        return receiver.enqueue({ kind: 'push', branch: event.ref });
+        return [{ kind: 'push', branch: event.ref }];
       }
       // An evaluation or a deployment ended: which changes wait for it, the branch task finds out.
-      return receiver.enqueue({ kind: 'branch' });
-    case 'push':
-      await receiver.enqueue(
-        event.branch === (await receiver.defaultBranch())
-          ? { kind: 'branch' }
-          : { kind: 'push', branch: event.branch },
-      );
-      return;
+      return [{ kind: 'branch' }];
+    case 'push': {
+      const { branch } = event;
+      return [branch === (await receiver.defaultBranch()) ? { kind: 'branch' } : { kind: 'push', branch }];
+    }
     case 'deployment':
-      return receiver.enqueue({ kind: 'branch' });
+      return [{ kind: 'branch' }];
   }
 }
 
@@ -60,9 +54,5 @@ export async function receiveEvent(
 ): Promise<'ignored' | 'repeated' | 'queued'> {
   const receiver = event ? receivers.get(event.project) : undefined;
   if (!event || !receiver) return 'ignored';
-  if (await receiver.isKnownDelivery(id)) return 'repeated';
-  // Queued before it is remembered: a crash in between does the work twice, which changes nothing, and never not at all.
-  await queueEvent(receiver, event);
-  await receiver.rememberDelivery(id);
-  return 'queued';
+  return (await receiver.take(id, await tasksOf(receiver, event))) ? 'queued' : 'repeated';
 }

@@ -33,6 +33,7 @@ import {
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
+import { createInbox } from './inbox.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';
@@ -155,11 +156,9 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     [...contexts].map(([project, context]) => [
       project,
       {
-        isKnownDelivery: (id) => context.state.isKnownDelivery(id),
-        rememberDelivery: (id) => context.state.rememberDelivery(id),
+        take: createInbox(database, project),
         defaultBranch: () => context.forge.defaultBranch(),
         self: () => context.forge.self(),
-        enqueue: context.effects.enqueue,
       },
     ]),
   );

@@ -14,12 +14,6 @@ export function createBotState(database: Database, project: string): BotState {
     return rows.map((row) => ({ ...row, endedAt: row.endedAt === null ? null : iso(row.endedAt) }));
   };
   return {
-    async isKnownDelivery(id) {
-      return (await database.query('select 1 from deliveries where id = $1', [id])).length === 1;
-    },
-    async rememberDelivery(id) {
-      await database.query('insert into deliveries (id) values ($1) on conflict (id) do nothing', [id]);
-    },
     async addApproval(a) {
       await run(
         `insert into bot_approvals

@@ -76,8 +76,6 @@ export interface EvaluationRun {
 /** What the bot remembers. Everything else it reads from forge, git and store. */
 export interface BotState {
   /** Whether a webhook delivery was acted on. */
-  isKnownDelivery(id: string): Promise<boolean>;
-  rememberDelivery(id: string): Promise<void>;
   addApproval(approval: Approval): Promise<void>;
   approvals(change: number): Promise<Approval[]>;
   setRejection(rejection: Rejection): Promise<void>;

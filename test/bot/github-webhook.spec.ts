@@ -80,14 +80,15 @@ describe('the bot’s HTTP side for GitHub', () => {
     const tasks: Task[] = [];
     const errors: unknown[] = [];
     const receiver: GithubReceiver = {
-      isKnownDelivery: async (id) => known.has(id),
-      rememberDelivery: async (id) => void known.add(id),
+      async take(id, given) {
+        if (broken) throw new Error('database down: secret-connection-string');
+        if (known.has(id)) return false;
+        known.add(id);
+        tasks.push(...given);
+        return true;
+      },
       defaultBranch: async () => 'main',
       self: async () => ({ id: '99' }),
-      async enqueue(task) {
-        if (broken) throw new Error('database down: secret-connection-string');
-        tasks.push(task);
-      },
     };
     const metrics = createMetrics();
     const receivers = new Map([['acme/fashion', receiver]]);

@@ -235,10 +235,13 @@ describe('deliveries of an attacker', () => {
     const tasks: Task[] = [];
     const errors: unknown[] = [];
     const receiver: Receiver = {
-      isKnownDelivery: async (id) => known.has(id),
-      rememberDelivery: async (id) => void known.add(id),
+      async take(id, given) {
+        if (known.has(id)) return false;
+        known.add(id);
+        tasks.push(...given);
+        return true;
+      },
       defaultBranch: async () => 'main',
-      enqueue: async (task) => void tasks.push(task),
     };
     const app = createApp({
       receivers: new Map([['acme/dl-demo', receiver]]),

@@ -125,13 +125,14 @@ describe('the bot’s HTTP side', () => {
     const known = new Set<string>();
     const tasks: Task[] = [];
     const receiver: Receiver = {
-      isKnownDelivery: async (id) => known.has(id),
-      rememberDelivery: async (id) => void known.add(id),
-      defaultBranch: async () => 'main',
-      async enqueue(task) {
+      async take(id, given) {
         if (broken) throw new Error('database down: secret-connection-string');
-        tasks.push(task);
+        if (known.has(id)) return false;
+        known.add(id);
+        tasks.push(...given);
+        return true;
       },
+      defaultBranch: async () => 'main',
     };
     const app = createApp({
       receivers: new Map([['acme/dl-demo', receiver]]),
