@@ -23,13 +23,11 @@ function signed(one: Measure | undefined): string {
   return one && one.value > 0 ? `+${measure(one)}` : measure(one);
 }
 
-function metricsTable(evaluation: Evaluation, wanted: readonly string[]): Block {
+/** What a reviewer looks at first, whether the project asks for it or not. */
+const usual = ['accuracy', 'macro_f1', 'log_loss', 'ece', 'roc_auc', 'size_bytes', 'latency_ms'];
+
+function metricsTable(evaluation: Evaluation, names: readonly string[]): Block {
   const { scores, baselineScores, differences } = evaluation;
-  const known = Object.keys(scores.metrics);
-  const names = [
-    ...wanted.filter((name) => known.includes(name)),
-    ...known.filter((name) => !wanted.includes(name)),
-  ];
   return {
     kind: 'table',
     head: ['metric (95 % interval)', 'this candidate', 'production', 'difference'],
@@ -43,29 +41,107 @@ function metricsTable(evaluation: Evaluation, wanted: readonly string[]): Block 
   };
 }
 
+/** The metrics that matter here in a table, all others folded. */
+function metricsBlocks(evaluation: Evaluation, wanted: readonly string[]): Block[] {
+  const known = Object.keys(evaluation.scores.metrics);
+  const first = [...new Set([...wanted, ...usual])].filter((name) => known.includes(name));
+  const rest = known.filter((name) => !first.includes(name));
+  const { paired } = evaluation;
+  return [
+    metricsTable(evaluation, first),
+    ...(paired
+      ? [
+          text(
+            `Only this candidate is right on ${number(paired.onlyCandidate)} items, only production on ${number(paired.onlyBaseline)}: McNemar p ${paired.p < 0.0001 ? '< 0.0001' : `= ${paired.p.toFixed(4)}`}.`,
+          ),
+        ]
+      : []),
+    ...(rest.length > 0
+      ? ([
+          { kind: 'details', summary: 'All other metrics', blocks: [metricsTable(evaluation, rest)] },
+        ] satisfies Block[])
+      : []),
+  ];
+}
+
+/** How sure the model was against how often it was right (reliability diagram, Guo et al. 2017). */
+function calibrationBlocks(evaluation: Evaluation): Block[] {
+  const points = (scores: Evaluation['scores'] | null): [number, number][] =>
+    (scores?.calibration ?? []).map((bin) => [bin.confidence, bin.accuracy]);
+  const own = points(evaluation.scores);
+  if (own.length < 2) return [];
+  const before = points(evaluation.baselineScores);
+  return [
+    {
+      kind: 'details',
+      summary: 'Calibration',
+      blocks: [
+        {
+          kind: 'chart',
+          chart: {
+            kind: 'lines',
+            title: 'Calibration: how often it is right when it is so sure',
+            x: 'confidence',
+            y: 'accuracy',
+            series: [
+              {
+                name: 'perfect',
+                points: [
+                  [own[0]![0], own[0]![0]],
+                  [1, 1],
+                ],
+              },
+              { name: 'this candidate', points: own },
+              ...(before.length > 1 ? [{ name: 'production', points: before }] : []),
+            ],
+          },
+        },
+      ],
+    },
+  ];
+}
+
+type ClassRow = Evaluation['scores']['perClass'][number];
+
+/** What is told of each class; evaluations of older versions tell less. */
+const classColumns: readonly [string, (row: ClassRow) => number | undefined][] = [
+  ['precision', (row) => row.precision],
+  ['recall', (row) => row.recall],
+  ['specificity', (row) => row.specificity],
+  ['f1', (row) => row.f1],
+  ['ROC AUC', (row) => row.roc_auc],
+  ['items', (row) => row.support],
+];
+
+function classTable(scores: Evaluation['scores']): Block {
+  const columns = classColumns.filter(([, of]) => scores.perClass.some((row) => of(row) !== undefined));
+  return {
+    kind: 'table',
+    head: ['class', ...columns.map(([name]) => name)],
+    align: ['left', ...columns.map(() => 'right' as const)],
+    rows: scores.perClass.map((row) => [
+      row.name,
+      ...columns.map(([, of]) => {
+        const value = of(row);
+        return value === undefined ? '–' : number(value);
+      }),
+    ]),
+  };
+}
+
 /** The gates, the metrics against production, the classes and the pictures. */
 export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] {
   const { scores } = evaluation;
   const blocks: Block[] = [
     { kind: 'gates', gates: evaluation.gates },
-    metricsTable(evaluation, facts.rules?.project.requirements.metrics ?? []),
+    ...metricsBlocks(evaluation, [
+      ...(facts.rules?.project.requirements.metrics ?? []),
+      ...(facts.rules?.model.gates ?? []).map((gate) => gate.metric),
+    ]),
     {
       kind: 'details',
       summary: `Classes (${number(scores.count)} withheld test items)`,
-      blocks: [
-        {
-          kind: 'table',
-          head: ['class', 'precision', 'recall', 'f1', 'items'],
-          align: ['left', 'right', 'right', 'right', 'right'],
-          rows: scores.perClass.map((row) => [
-            row.name,
-            number(row.precision),
-            number(row.recall),
-            number(row.f1),
-            number(row.support),
-          ]),
-        },
-      ],
+      blocks: [classTable(scores)],
     },
   ];
   if (scores.confusion.length > 0) {
@@ -74,6 +150,7 @@ export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] 
       chart: { kind: 'confusion', title: 'Confusion', classes: scores.classes, counts: scores.confusion },
     });
   }
+  blocks.push(...calibrationBlocks(evaluation));
   if (facts.losses.length > 0) {
     blocks.push({
       kind: 'chart',

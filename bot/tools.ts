@@ -1,8 +1,11 @@
 import {
+  type AccuracyDifference,
   candidateDigest,
   candidateSchema,
   codeDigest,
+  compareCorrect,
   configDigest,
+  correctFile,
   createEntry,
   type Digest,
   digestJson,
@@ -78,7 +81,7 @@ async function evaluationOf(context: BotContext, facts: Facts, version: number):
   const { candidate, known } = await candidateOf(context, facts, version);
   if (!candidate) return { kind: 'unknown-version', known };
   const { project, model, environment, rules, decisions, answer } = facts;
-  const found: Evaluation[] = [];
+  const found: { digest: Digest; evaluation: Evaluation }[] = [];
   // Answers are kept by question: against whatever was live at the time, by the rules that count now.
   const baselines = new Set<Digest | null>([
     null,
@@ -95,17 +98,37 @@ async function evaluationOf(context: BotContext, facts: Facts, version: number):
       data: digestJson(rules!.project.datasets[rules!.model.data]),
     });
     const one = await readAnswer(context.trusted, question);
-    if (one) found.push(one.evaluation);
+    if (one) found.push(one);
   }
   // Under earlier rules: the evaluations that decisions name.
   for (const decision of decisions) {
     if (decision.candidate !== candidate) continue;
     const evaluation = await readEvaluationArtifact(context, decision.evaluation);
-    if (evaluation) found.push(evaluation);
+    if (evaluation) found.push({ digest: decision.evaluation, evaluation });
   }
   const testset = answer?.evaluation.testset;
-  const best = found.find((one) => one.testset === testset) ?? found.at(-1);
-  return best ? { kind: 'found', evaluation: best } : { kind: 'never-evaluated' };
+  const best = found.find((one) => one.evaluation.testset === testset) ?? found.at(-1);
+  if (!best) return { kind: 'never-evaluated' };
+  const paired =
+    answer && best.evaluation.testset === testset
+      ? await pairedOf(context, answer.digest, best.digest)
+      : null;
+  return { kind: 'found', evaluation: best.evaluation, paired };
+}
+
+/** Two evaluations item by item; null when one of them is too old to have kept its items. */
+async function pairedOf(
+  { trusted }: BotContext,
+  own: Digest,
+  other: Digest,
+): Promise<AccuracyDifference | null> {
+  const [first, second] = await Promise.all(
+    [own, other].map(async (digest) => {
+      const file = (await trusted.getArtifact(digest)).files.find((one) => one.path === correctFile);
+      return file ? trusted.readBlob(file.digest) : null;
+    }),
+  );
+  return first && second ? compareCorrect(first, second) : null;
 }
 
 async function promoted(context: BotContext, facts: Facts, environment: string): Promise<PromotedVersion[]> {

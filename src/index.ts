@@ -22,6 +22,7 @@ export { readChain, readLiveRecord } from './deploy/records.ts';
 export type { Plan } from './deploy/types.ts';
 export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';
+export { type AccuracyDifference, compareCorrect, correctFile } from './model/correct.ts';
 export { listVersions, type Version } from './model/registry.ts';
 export { filesFromSource, type PackageSource, packageProblems } from './model/source-files.ts';
 export { drawChart } from './report/chart.ts';

@@ -1,4 +1,4 @@
-import type { Evaluation, Measure } from '../../src/index.ts';
+import type { AccuracyDifference, Evaluation, Measure } from '../../src/index.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
@@ -25,6 +25,20 @@ function table(own: Evaluation, other: Evaluation, version: number): string {
     '|---|--:|--:|--:|',
     ...rows,
   ].join('\n');
+}
+
+/** What the items say that both were asked: only where the two disagree is there a difference. */
+function pairedText(paired: AccuracyDifference, version: number): string {
+  const { onlyCandidate, onlyBaseline, p, items, difference, half } = paired;
+  const sign = difference > 0 ? '+' : '';
+  const chance = p < 0.0001 ? 'less than 0.0001' : p.toFixed(4);
+  const verdict =
+    p < 0.05
+      ? difference > 0
+        ? 'better than chance would make it'
+        : 'worse than chance would make it'
+      : 'no more than chance would make';
+  return `Item by item on ${items.toLocaleString('en-US')}: only this candidate is right on ${onlyCandidate}, only version ${version} on ${onlyBaseline}. Accuracy ${sign}${difference.toFixed(4)} ± ${half.toFixed(4)} (95 %), McNemar p = ${chance}: ${verdict}.`;
 }
 
 /** Sets this candidate's evaluation beside that of an earlier version. */
@@ -65,11 +79,13 @@ export const compare: Command<Pick<Tools, 'evaluationOf'>> = {
           text: `Version ${version} of **${facts.model}** was never evaluated in the trusted zone, so there are no numbers that can be trusted.`,
         };
       case 'found': {
-        const { evaluation } = found;
+        const { evaluation, paired } = found;
         const differs =
           evaluation.testset !== own.testset
             ? `⚠ Version ${version} was evaluated on **another test set** (and never on this one): the numbers cannot be compared item by item.`
-            : 'Both on the same withheld test set. The difference is not paired: for a judgement with intervals, see the report against production.';
+            : paired
+              ? pairedText(paired, version)
+              : 'Both on the same withheld test set; one of the evaluations kept no items, so the differences have no intervals.';
         return { emoji: 'eyes', text: `${table(own, evaluation, version)}\n\n${differs}` };
       }
     }

@@ -1,4 +1,5 @@
 import type {
+  AccuracyDifference,
   Change,
   Claim,
   Comment,
@@ -110,7 +111,12 @@ export interface PromotedVersion {
 
 /** An evaluation of a version, or why there is none. */
 export type FoundEvaluation =
-  | { kind: 'found'; evaluation: Evaluation }
+  | {
+      kind: 'found';
+      evaluation: Evaluation;
+      /** Item by item, where both were measured on the same test set. */
+      paired: AccuracyDifference | null;
+    }
   | { kind: 'unknown-version'; known: number[] }
   | { kind: 'never-evaluated' };
 

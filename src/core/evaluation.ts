@@ -19,11 +19,18 @@ export const scoresSchema = z.strictObject({
       name: z.string(),
       precision: z.number(),
       recall: z.number(),
+      specificity: z.number().optional(),
       f1: z.number(),
+      roc_auc: z.number().optional(),
+      pr_auc: z.number().optional(),
       support: z.int().nonnegative(),
     }),
   ),
   confusion: z.array(z.array(z.int().nonnegative())),
+  /** Of each bin of confidence that holds items: mean confidence, share that was right, items (Guo et al. 2017). */
+  calibration: z
+    .array(z.strictObject({ confidence: z.number(), accuracy: z.number(), count: z.int().positive() }))
+    .optional(),
 });
 /** See {@link scoresSchema}. */
 export type Scores = z.infer<typeof scoresSchema>;
@@ -82,18 +89,55 @@ export const evaluationSchema = z.strictObject({
   baselineScores: scoresSchema.nullable(),
   /** candidate − baseline per metric, paired where the test items are the same. */
   differences: z.record(z.string(), measureSchema),
+  /** Exact McNemar test of the accuracies against the baseline; absent without one. */
+  paired: z
+    .strictObject({
+      onlyCandidate: z.int().nonnegative(),
+      onlyBaseline: z.int().nonnegative(),
+      p: z.number(),
+    })
+    .optional(),
 });
 /** See {@link evaluationSchema}. */
 export type Evaluation = z.infer<typeof evaluationSchema>;
 
-/** The measure a gate speaks of: a metric's name, or `precision|recall|f1[class]`. Null when there is none. */
+/** Metrics that are also told of one class, as `recall[class]`; sensitivity is another word for recall. */
+export const classMetricNames = [
+  'precision',
+  'recall',
+  'sensitivity',
+  'specificity',
+  'f1',
+  'f0.5',
+  'f2',
+  'roc_auc',
+  'pr_auc',
+] as const;
+
+/** The parts of a metric of one class, `recall[class]`; null for any other name. */
+export function classMetric(metric: string): { name: string; class: string } | null {
+  const found = /^([a-z0-9_.]+)\[([\s\S]+)\]$/.exec(metric);
+  if (!found || !(classMetricNames as readonly string[]).includes(found[1]!)) return null;
+  return { name: found[1]!, class: found[2]! };
+}
+
+/** The measure a gate speaks of: a metric's name, or one of {@link classMetricNames} with `[class]`. Null when there is none. */
 export function measureOf(scores: Scores, metric: string): Measure | null {
-  const perClass = /^(precision|recall|f1)\[(.+)\]$/s.exec(metric);
-  if (!perClass) return Object.hasOwn(scores.metrics, metric) ? scores.metrics[metric]! : null;
-  const row = scores.perClass.find((one) => one.name === perClass[2]);
-  if (!row) return null;
-  const value = row[perClass[1] as 'precision' | 'recall' | 'f1'];
-  return { value, low: value, high: value };
+  const one = classMetric(metric);
+  if (!one) return Object.hasOwn(scores.metrics, metric) ? scores.metrics[metric]! : null;
+  const row = scores.perClass.find((other) => other.name === one.class);
+  const value = row ? classValue(row, one.name) : undefined;
+  return value === undefined ? null : { value, low: value, high: value };
+}
+
+function classValue(row: Scores['perClass'][number], name: string): number | undefined {
+  const beta = name === 'f0.5' ? 0.5 : name === 'f2' ? 2 : null;
+  if (beta !== null) {
+    const below = beta * beta * row.precision + row.recall;
+    return below > 0 ? ((1 + beta * beta) * row.precision * row.recall) / below : 0;
+  }
+  if (name === 'sensitivity') return row.recall;
+  return row[name as 'precision' | 'recall' | 'specificity' | 'f1' | 'roc_auc' | 'pr_auc'];
 }
 
 /** Four decimals, fewer for large numbers; more for those that four would turn into zero ("0.0000 below the limit"). */
@@ -133,8 +177,9 @@ function judgeGate(
   const before = measureOf(baseline, gate.metric);
   if (!measure || !before)
     return { name, status: 'fail', explanation: `${gate.metric} was not measured on both` };
-  const difference = Object.hasOwn(differences, gate.metric)
-    ? differences[gate.metric]!
+  const known = gate.metric.replace(/^sensitivity\[/, 'recall[');
+  const difference = Object.hasOwn(differences, known)
+    ? differences[known]!
     : {
         value: measure.value - before.value,
         low: measure.low - before.high,
@@ -165,7 +210,7 @@ export function judge(
 }
 
 /** Increase when the evaluator changes what it measures, so that older evaluations are not taken for current ones. */
-export const evaluatorEpoch = 2;
+export const evaluatorEpoch = 3;
 
 /**
  * Identity of the question an evaluation answers: this candidate, in this environment, against this baseline, under the

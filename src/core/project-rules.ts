@@ -1,5 +1,5 @@
 import picomatch from 'picomatch';
-import type { Gate } from './evaluation.ts';
+import { classMetric, type Gate } from './evaluation.ts';
 import { nearest } from './suggest.ts';
 
 /** A rule that a file breaks: where, and what to write instead. */
@@ -8,17 +8,26 @@ export interface RuleProblem {
   text: string;
 }
 
-/** What the evaluator measures of a classifier; `precision`, `recall` and `f1` also by class, as `recall[Shirt]`. */
+/** What the evaluator measures of a classifier; those of `classMetricNames` also by class, as `recall[Shirt]`. */
 export const evaluatedMetrics = [
   'accuracy',
   'balanced_accuracy',
   'macro_precision',
   'macro_recall',
+  'macro_specificity',
   'macro_f1',
+  'macro_f0.5',
+  'macro_f2',
   'log_loss',
   'brier',
   'ece',
   'top2_accuracy',
+  'top3_accuracy',
+  'top5_accuracy',
+  'map',
+  'ndcg',
+  'roc_auc',
+  'pr_auc',
   'size_bytes',
   'latency_ms',
 ] as const;
@@ -47,11 +56,11 @@ function atLeast(least: number, whole: boolean): (value: unknown) => string | nu
 
 /** What is wrong with the name of a metric, for a model with these classes; null when nothing is. */
 export function metricProblem(metric: string, classes: readonly string[]): string | null {
-  const byClass = /^(precision|recall|f1)\[([\s\S]+)\]$/.exec(metric);
+  const byClass = classMetric(metric);
   if (byClass) {
-    if (classes.includes(byClass[2]!)) return null;
-    const guess = nearest(byClass[2]!, classes);
-    return `"${metric}" names no class of the data${guess ? ` — did you mean ${byClass[1]}[${guess}]?` : `; they are ${classes.join(', ')}`}`;
+    if (classes.includes(byClass.class)) return null;
+    const guess = nearest(byClass.class, classes);
+    return `"${metric}" names no class of the data${guess ? ` — did you mean ${byClass.name}[${guess}]?` : `; they are ${classes.join(', ')}`}`;
   }
   if ((evaluatedMetrics as readonly string[]).includes(metric)) return null;
   const guess = nearest(metric, evaluatedMetrics) ?? evaluatedMetrics.find((one) => one.startsWith(metric));

@@ -96,6 +96,7 @@ export function renderComponent(step: Step, version: string): string {
         paths: ['.cdl/'],
         reports: { metrics: '.cdl/metrics.txt' },
       }),
+      ...(step.judges && { reports: { metrics: '.cdl/metrics.txt', junit: '.cdl/junit.xml' } }),
     },
   };
   const header = `# ${step.summary}\n# Generated from the step's parameters; change src/steps/${step.name}.ts and run npm run generate.\n`;

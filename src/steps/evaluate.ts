@@ -15,9 +15,12 @@ import {
 } from '../core/evaluation.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
+import { correctFile, correctness } from '../model/correct.ts';
 import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
 import { predictIsolated } from '../model/predict.ts';
+import { renderJunit } from '../report/junit.ts';
+import { renderOpenMetrics } from '../report/openmetrics.ts';
 import type { Zone } from '../store/types.ts';
 import { digestOf, environmentParameter, handedOn, modelOf, modelParameter } from './subject.ts';
 import { countLeaked, openTestSet, type TestSet } from './test-set.ts';
@@ -36,6 +39,8 @@ const params = z.object({
 
 interface Measured {
   probabilities: Float32Array;
+  /** Where they are kept: float32, little-endian, `[items, classes]`. */
+  file: string;
   scores: Scores;
 }
 
@@ -83,18 +88,20 @@ async function measure(
 ): Promise<Measured & { isolation: Evaluation['isolation'] }> {
   await mkdir(folder, { recursive: true });
   const manifest = await zone.saveArtifact(packaged, join(folder, 'package'));
+  const file = join(folder, 'probabilities.f32');
   const predicted = await predictIsolated({
     packageFolder: join(folder, 'package'),
     items: test.items,
     classes: test.classes.length,
     count: test.count,
-    out: join(folder, 'probabilities.f32'),
+    out: file,
     signal: ctx.signal,
   });
   const scores = score(predicted.probabilities, test.y, test.classes);
   const bytes = manifest.files.reduce((sum, file) => sum + file.size, 0);
   return {
     probabilities: predicted.probabilities,
+    file,
     isolation: predicted.isolation,
     scores: {
       ...scores,
@@ -131,7 +138,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const answered = await trusted.readRecord(evaluationKey(question));
   if (answered) {
     const earlier = z.object({ evaluation: z.string() }).parse(answered.value).evaluation as Digest;
-    return outcome(earlier, await readEvaluation(trusted, earlier));
+    return outcome(ctx, earlier, await readEvaluation(trusted, earlier));
   }
 
   // From here on the candidate must not be able to change or vanish: what was measured is what can be deployed.
@@ -145,9 +152,10 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const before = state.current
     ? await measure(ctx, trusted, state.current.package, test, join(folder, 'baseline'))
     : null;
-  const differences: Record<string, Measure> = before
-    ? compare(own.probabilities, before.probabilities, test.y, test.classes).differences
-    : {};
+  const compared = before
+    ? compare(own.probabilities, before.probabilities, test.y, test.classes)
+    : { differences: {}, mcnemar: null };
+  const { differences } = compared;
   const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);
   const leak = await leakGate(work, candidate.dataset, data.item, test, join(folder, 'train'));
   const gates = [...judged.gates, leak];
@@ -166,11 +174,17 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     scores: own.scores,
     baselineScores: before?.scores ?? null,
     differences,
+    ...(compared.mcnemar && { paired: compared.mcnemar }),
   };
+  // Kept, so that this candidate can be compared item by item with any other on the same test set.
+  const files = [
+    { path: 'probabilities.f32', ...(await trusted.putFile(own.file)) },
+    { path: correctFile, ...(await trusted.putBlob(correctness(own.probabilities, test.y))) },
+  ];
   const stored = await trusted.putArtifact({
     kind: 'evaluation',
     name: model,
-    files: [],
+    files,
     parents: [candidate.package, testset],
     meta: evaluation as never,
   });
@@ -183,12 +197,23 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     const winner = z
       .object({ evaluation: z.string() })
       .parse((await trusted.readRecord(evaluationKey(question)))?.value).evaluation as Digest;
-    return outcome(winner, await readEvaluation(trusted, winner));
+    return outcome(ctx, winner, await readEvaluation(trusted, winner));
   }
-  return outcome(stored, evaluation);
+  return outcome(ctx, stored, evaluation);
 }
 
-function outcome(digest: Digest, evaluation: Evaluation): Outcome {
+/** What GitLab's widgets read: gates as test cases, measures as metrics. */
+async function writeWidgets(ctx: Ctx, evaluation: Evaluation): Promise<void> {
+  const { model, environment, gates, scores, verdict } = evaluation;
+  const labels = { model, environment };
+  const samples = Object.entries(scores.metrics).map(([name, { value }]) => ({ name, labels, value }));
+  samples.push({ name: 'evaluation_ok', labels, value: verdict === 'fail' ? 0 : 1 });
+  await ctx.handover.writeFile('metrics.txt', renderOpenMetrics(samples));
+  await ctx.handover.writeFile('junit.xml', renderJunit(`${model} for ${environment}`, gates));
+}
+
+async function outcome(ctx: Ctx, digest: Digest, evaluation: Evaluation): Promise<Outcome> {
+  await writeWidgets(ctx, evaluation);
   const { scores, baselineScores } = evaluation;
   const number = (measure: Measure | undefined) => (measure ? measure.value.toFixed(4) : '–');
   const report: Report = {
@@ -235,6 +260,7 @@ export const evaluate: Step<typeof params> = {
   summary: 'Judge a candidate by its gates, on the withheld test set',
   epoch: evaluatorEpoch,
   stage: 'evaluate',
+  judges: true,
   params,
   async inputs(ctx, given) {
     const { model } = modelOf(ctx, given.model);

@@ -3,6 +3,7 @@ import { isDigest, shortDigest } from '../core/digest.ts';
 import type { Block, Report, Verdict } from '../core/report.ts';
 import { chartsOf } from '../report/chart-key.ts';
 import { renderMarkdown } from '../report/markdown.ts';
+import { renderOpenMetrics } from '../report/openmetrics.ts';
 import { modelOf, modelParameter } from './subject.ts';
 import type { Ctx, Step } from './types.ts';
 
@@ -21,15 +22,6 @@ async function collect(ctx: Ctx, model: string, data: string): Promise<Report[]>
     ),
   );
   return reports.filter((report) => report !== null);
-}
-
-/** Metrics of the run in OpenMetrics text (openmetrics.io, exposition format); labels without spaces, as GitLab wants them. */
-function openMetrics(model: string, reports: readonly Report[], numbers: Record<string, number>): string {
-  const lines = Object.entries(numbers).map(([name, value]) => `cdl_${name}{model="${model}"} ${value}`);
-  lines.push(
-    ...reports.map((r) => `cdl_step_ok{step="${r.key.split(':')[0]}"} ${r.verdict === 'fail' ? 0 : 1}`),
-  );
-  return `${lines.join('\n')}\n# EOF\n`;
 }
 
 /** Version, metrics and seconds of the run this pipeline made, by OpenMetrics name. */
@@ -108,7 +100,15 @@ export const report: Step<typeof params> = {
     }
     await ctx.handover.writeFile('report.md', renderMarkdown(whole, pictures));
     const numbers = await runNumbers(ctx, model);
-    await ctx.handover.writeFile('metrics.txt', openMetrics(model, parts, numbers));
+    const samples = [
+      ...Object.entries(numbers).map(([name, value]) => ({ name, labels: { model }, value })),
+      ...parts.map((part) => ({
+        name: 'step_ok',
+        labels: { step: part.key.split(':')[0]! },
+        value: part.verdict === 'fail' ? 0 : 1,
+      })),
+    ];
+    await ctx.handover.writeFile('metrics.txt', renderOpenMetrics(samples));
     return { outputs: { report: '.cdl/report.md' }, report: whole };
   },
 };

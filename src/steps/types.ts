@@ -80,6 +80,8 @@ export interface Step<P extends Params = Params> {
   stage: string;
   /** It changes an environment: its component names one, and runs one at a time. */
   deploys?: true;
+  /** It judges: its component shows gates and metrics in the forge's own widgets. */
+  judges?: true;
   /** It sums the pipeline up: its component exposes what it wrote. */
   reports?: true;
   inputs(ctx: Ctx, params: z.output<P>): Promise<Inputs>;

@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { scoresSchema } from '../../src/core/evaluation.ts';
+import { compareCorrect, correctness } from '../../src/model/correct.ts';
 import { compare, mcnemar, score } from '../../src/model/metrics.ts';
 import { seededRandom } from '../../src/train/random.ts';
 
@@ -48,7 +49,16 @@ describe('scores', () => {
     expect(value('top2_accuracy')).toBeCloseTo(1, 12);
     // Six confidences in six different bins: .7 hit, .8 hit, .5 miss, .9 hit, .6 miss, .5 miss.
     expect(value('ece')).toBeCloseTo((0.3 + 0.2 + 0.1 + 0.6 + (0.5 + 0.5)) / 6, 6);
-    expect(scores.perClass[0]).toEqual({ name: 'a', precision: 0.5, recall: 0.5, f1: 0.5, support: 2 });
+    expect(scores.perClass[0]).toMatchObject({
+      name: 'a',
+      precision: 0.5,
+      recall: 0.5,
+      specificity: 3 / 4,
+      f1: 0.5,
+      support: 2,
+    });
+    expect(value('map')).toBeCloseTo((1 + 1 + 1 / 2 + 1 + 1 / 2 + 1 / 3) / 6, 12);
+    expect(scores.calibration!.reduce((sum, bin) => sum + bin.count, 0)).toBe(6);
   });
 
   test('are valid for the evaluation record, within their intervals, the same each time', () => {
@@ -160,28 +170,142 @@ describe('a comparison', () => {
   });
 });
 
-test('scores agree with scikit-learn on random rows (needs python3 with scikit-learn)', (context) => {
-  const python = process.env.CDL_PYTHON ?? 'python3';
-  const { rows, labels } = randomRows(500, 4, 0.3, 9);
-  const script = `
+describe('areas under the curves', () => {
+  const area = (rows: number[], labels: number[]) => {
+    const both = Float32Array.from(rows.flatMap((p) => [1 - p, p]));
+    return score(both, labels, ['no', 'yes'], { bootstrap: 0 });
+  };
+
+  test('are those of a curve drawn by hand, ties counting half', () => {
+    // Pairs of a yes and a no in the right order: 0.875 > both, 0.5 = 0.5 and > 0.25.
+    const one = area([0.875, 0.5, 0.5, 0.25], [1, 1, 0, 0]);
+    expect(one.perClass[1]!.roc_auc).toBeCloseTo((2 + 1.5) / 4, 12);
+    // Thresholds: 0.875 (P 1, R ½), 0.5 (P ⅔, R 1).
+    expect(one.perClass[1]!.pr_auc).toBeCloseTo(0.5 * 1 + 0.5 * (2 / 3), 12);
+  });
+
+  test('are not told where only one side occurs', () => {
+    const one = area([0.9, 0.8], [1, 1]);
+    expect(one.perClass[1]!.roc_auc).toBeUndefined();
+    expect(one.metrics.roc_auc).toBeUndefined();
+  });
+
+  test('equal the share of pairs in the right order, whatever the probabilities', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.integer({ min: 0, max: 8 }), fc.boolean()), { minLength: 2 }),
+        (items) => {
+          const [yes, no] = [true, false].map((side) =>
+            items.filter((one) => one[1] === side).map(([n]) => n),
+          );
+          const found = area(
+            items.map(([n]) => n / 8),
+            items.map(([, side]) => (side ? 1 : 0)),
+          ).perClass[1]!.roc_auc;
+          if (yes!.length === 0 || no!.length === 0) {
+            expect(found).toBeUndefined();
+            return;
+          }
+          let right = 0;
+          for (const a of yes!) for (const b of no!) right += a > b ? 1 : a === b ? 0.5 : 0;
+          expect(found).toBeCloseTo(right / (yes!.length * no!.length), 10);
+        },
+      ),
+    );
+  });
+});
+
+describe('correctness of each item', () => {
+  test('gives the same test as the probabilities, and the interval of matched pairs', () => {
+    const { rows, labels } = randomRows(800, 3, 0.5, 3);
+    const { rows: others } = randomRows(800, 3, 0.3, 4);
+    const own = correctness(rows, labels);
+    const found = compareCorrect(own, correctness(others, labels));
+    const full = compare(rows, others, labels, names, { bootstrap: 500 });
+    expect(found).toMatchObject(full.mcnemar);
+    expect(found.difference).toBeCloseTo(full.differences.accuracy!.value, 12);
+    const { low, high } = full.differences.accuracy!;
+    expect((2 * found.half) / (high - low)).toBeGreaterThan(0.85);
+    expect((2 * found.half) / (high - low)).toBeLessThan(1.15);
+    expect(() => compareCorrect(own, own.subarray(1))).toThrow(/800 and 799 items/);
+  });
+});
+
+const python = process.env.CDL_PYTHON ?? 'python3';
+const hasSklearn = spawnSync(python, ['-c', 'import sklearn']).status === 0;
+
+describe.skipIf(!hasSklearn)(
+  `scikit-learn${hasSklearn ? '' : ' (skipped: python3 with scikit-learn is not installed)'}`,
+  () => {
+    test('says the same of random rows, to nine decimals', () => {
+      const { rows, labels } = randomRows(700, 6, 0.3, 9);
+      const script = `
 import json, sys
 import numpy as np
 from sklearn import metrics as m
 d = json.load(sys.stdin)
-p = np.array(d["rows"], dtype=np.float64).reshape(-1, 4); y = np.array(d["labels"]); q = p.argmax(1)
-k = dict(average="macro", zero_division=0)
-print(json.dumps({"accuracy": m.accuracy_score(y, q), "balanced_accuracy": m.balanced_accuracy_score(y, q),
+p = np.array(d["rows"], dtype=np.float64).reshape(-1, 6); p = p / p.sum(1, keepdims=True)
+y = np.array(d["labels"]); q = p.argmax(1); one = np.eye(6)[y]
+k = dict(average="macro", zero_division=0); n = dict(average=None, zero_division=0)
+tn = [((y != c) & (q != c)).sum() / (y != c).sum() for c in range(6)]
+print(json.dumps({"metrics": {"accuracy": m.accuracy_score(y, q), "balanced_accuracy": m.balanced_accuracy_score(y, q),
   "macro_precision": m.precision_score(y, q, **k), "macro_recall": m.recall_score(y, q, **k), "macro_f1": m.f1_score(y, q, **k),
-  "log_loss": m.log_loss(y, p / p.sum(1, keepdims=True)), "top2_accuracy": m.top_k_accuracy_score(y, p, k=2)}))`;
-  try {
-    execFileSync(python, ['-c', 'import sklearn'], { stdio: 'ignore' });
-  } catch {
-    return context.skip('python3 with scikit-learn is not installed');
-  }
-  const input = JSON.stringify({ rows: [...rows], labels: [...labels] });
-  const text = execFileSync(python, ['-c', script], { input }).toString();
-  const ours = score(rows, labels, ['a', 'b', 'c', 'd'], { bootstrap: 0 }).metrics;
-  for (const [name, value] of Object.entries(JSON.parse(text) as Record<string, number>)) {
-    expect(ours[name]!.value).toBeCloseTo(value, 6);
-  }
-});
+  "macro_f0.5": m.fbeta_score(y, q, beta=0.5, **k), "macro_f2": m.fbeta_score(y, q, beta=2, **k),
+  "macro_specificity": float(np.mean([m.recall_score(y != c, q != c) for c in range(6)])),
+  "log_loss": m.log_loss(y, p), "brier": float(np.mean([m.brier_score_loss(y == c, p[:, c]) for c in range(6)]) * 6),
+  "top2_accuracy": m.top_k_accuracy_score(y, p, k=2), "top3_accuracy": m.top_k_accuracy_score(y, p, k=3),
+  "top5_accuracy": m.top_k_accuracy_score(y, p, k=5), "map": m.label_ranking_average_precision_score(one, p),
+  "ndcg": m.ndcg_score(one, p), "roc_auc": m.roc_auc_score(y, p, multi_class="ovr", average="macro"),
+  "pr_auc": m.average_precision_score(one, p, average="macro")},
+  "perClass": [dict(precision=a, recall=b, f1=c, specificity=float(t), roc_auc=r, pr_auc=s) for a, b, c, t, r, s in zip(
+    m.precision_score(y, q, **n), m.recall_score(y, q, **n), m.f1_score(y, q, **n), tn,
+    m.roc_auc_score(one, p, average=None), m.average_precision_score(one, p, average=None))]}))`;
+      const input = JSON.stringify({ rows: [...rows], labels: [...labels] });
+      const theirs = JSON.parse(execFileSync(python, ['-c', script], { input }).toString()) as {
+        metrics: Record<string, number>;
+        perClass: Record<string, number>[];
+      };
+      const ours = score(rows, labels, ['a', 'b', 'c', 'd', 'e', 'f'], { bootstrap: 0 });
+      expect(Object.keys(theirs.metrics).sort()).toEqual(
+        Object.keys(ours.metrics)
+          .filter((name) => name !== 'ece')
+          .sort(),
+      );
+      for (const [name, value] of Object.entries(theirs.metrics)) {
+        expect(Math.abs(ours.metrics[name]!.value - value), name).toBeLessThan(1e-9);
+      }
+      for (const [index, row] of theirs.perClass.entries()) {
+        for (const [name, value] of Object.entries(row)) {
+          const own = ours.perClass[index]![name as 'recall'];
+          expect(Math.abs(own - value), `${name} of class ${index}`).toBeLessThan(1e-9);
+        }
+      }
+    });
+
+    test('says the same of equal probabilities', () => {
+      const labels = Uint8Array.from([0, 1, 2, 1, 0, 2, 2, 1]);
+      const rows = Float32Array.from(
+        [...labels].flatMap((label, item) => {
+          if (item % 3 === 0) return [0.25, 0.5, 0.25];
+          return label === 2 ? [0.25, 0.25, 0.5] : [0.5, 0.25, 0.25];
+        }),
+      );
+      const script = `
+import json, sys
+import numpy as np
+from sklearn import metrics as m
+d = json.load(sys.stdin); p = np.array(d["rows"]).reshape(-1, 3); y = np.array(d["labels"]); one = np.eye(3)[y]
+print(json.dumps({"map": m.label_ranking_average_precision_score(one, p), "ndcg": m.ndcg_score(one, p),
+  "roc_auc": m.roc_auc_score(y, p, multi_class="ovr"), "pr_auc": m.average_precision_score(one, p, average="macro")}))`;
+      const input = JSON.stringify({ rows: [...rows], labels: [...labels] });
+      const theirs = JSON.parse(execFileSync(python, ['-c', script], { input }).toString()) as Record<
+        string,
+        number
+      >;
+      const ours = score(rows, labels, names, { bootstrap: 0 }).metrics;
+      for (const [name, value] of Object.entries(theirs)) {
+        expect(Math.abs(ours[name]!.value - value), name).toBeLessThan(1e-9);
+      }
+    });
+  },
+);
