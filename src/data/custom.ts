@@ -19,25 +19,28 @@ export interface Program {
   what: string;
 }
 
-/** Items on their way at most; with it memory stays bounded however slow the program is. */
-const window = 64;
+/** Bytes of items on their way at most, so that memory stays bounded however slow the program is. */
+const window = 32 * 1024 * 1024;
 
 /**
- * Sends items through a program and yields each with its answer, in the order they came. Answers may come in any order.
- * The program and its children are killed at the end, on time-out and on abort. Throws UserError code-invalid when it
- * fails, answers nonsense, or leaves an item unanswered: then nothing it said counts.
+ * Sends items through a program and yields each with its answer, in the order they came; what has no item (`itemOf` gives
+ * null) passes by without one. Answers may come in any order. The program and its children are killed at the end, on
+ * time-out and on abort. Throws UserError code-invalid when it fails, answers nonsense, or leaves an item unanswered:
+ * then nothing it said counts.
  */
-export async function* askProgram(
+export async function* askProgram<T>(
   program: Program,
-  items: AsyncIterable<RawItem> | Iterable<RawItem>,
+  given: AsyncIterable<T> | Iterable<T>,
+  itemOf: (one: T) => RawItem | null,
   classes: readonly string[],
-): AsyncGenerator<{ item: RawItem; answer: Answer }> {
+): AsyncGenerator<{ given: T; answer: Answer | null }> {
   const { what } = program;
   const fail = (text: string) => new UserError('code-invalid', `${what}: ${text}`);
   const [file, ...args] = program.command;
   const child = spawn(file, args, {
     cwd: program.folder,
-    env: { ...program.environment, HOME: program.folder },
+    // Python would keep its answers to itself until some kilobytes are together.
+    env: { ...program.environment, HOME: program.folder, PYTHONUNBUFFERED: '1' },
     stdio: ['pipe', 'pipe', 'inherit'],
     // A group of its own, so that what it starts can be killed with it.
     detached: true,
@@ -59,7 +62,8 @@ export async function* askProgram(
   const lines = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY })[
     Symbol.asyncIterator
   ]();
-  const waiting: RawItem[] = [];
+  const waiting: { given: T; id: string | null; size: number }[] = [];
+  let underWay = 0;
   const answers = new Map<string, Answer>();
   const known = new Set<string>();
   async function nextAnswer(): Promise<void> {
@@ -75,25 +79,35 @@ export async function* askProgram(
     if (!known.delete(answer.id)) throw fail('answered for an item that it was not asked about');
     answers.set(answer.id, answer);
   }
-  function* ready(): Generator<{ item: RawItem; answer: Answer }> {
-    while (waiting.length > 0) {
-      const answer = answers.get(waiting[0]!.id);
-      if (!answer) return;
-      answers.delete(answer.id);
-      yield { item: waiting.shift()!, answer };
+  function* ready(): Generator<{ given: T; answer: Answer | null }> {
+    for (let head = waiting[0]; head; head = waiting[0]) {
+      const answer = head.id === null ? null : answers.get(head.id);
+      if (answer === undefined) return;
+      if (head.id !== null) answers.delete(head.id);
+      waiting.shift();
+      underWay -= head.size;
+      yield { given: head.given, answer };
     }
   }
   try {
-    for await (const item of items) {
-      // The same bytes twice: one answer at a time.
-      while (known.has(item.id) || answers.has(item.id)) {
-        if (!answers.has(waiting[0]!.id)) await nextAnswer();
-        yield* ready();
+    for await (const one of given) {
+      const item = itemOf(one);
+      let size = 0;
+      if (item) {
+        // The same bytes twice: one answer at a time.
+        while (known.has(item.id) || answers.has(item.id)) {
+          if (known.size > 0) await nextAnswer();
+          yield* ready();
+        }
+        known.add(item.id);
+        const line = `${JSON.stringify(itemLine(item, classes))}\n`;
+        size = line.length;
+        child.stdin.write(line);
       }
-      waiting.push(item);
-      known.add(item.id);
-      child.stdin.write(`${JSON.stringify(itemLine(item, classes))}\n`);
-      while (waiting.length >= window) {
+      waiting.push({ given: one, id: item?.id ?? null, size });
+      underWay += size;
+      yield* ready();
+      while (underWay > window) {
         await nextAnswer();
         yield* ready();
       }
