@@ -93,3 +93,11 @@ export function setHyperparameters(
 export function setSeed(text: string, model: string, seed: number): string {
   return rewrite(text, ['models', model], { seed });
 }
+
+/** Puts other texts in the place of those at paths of a text of cdl.yaml. Throws UserError config-invalid. */
+export function setPins(text: string, pins: readonly { path: readonly string[]; value: string }[]): string {
+  let written = text;
+  for (const { path, value } of pins)
+    written = rewrite(written, path.slice(0, -1), { [path.at(-1)!]: value });
+  return written;
+}

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { type Database, describeError, UpstreamError } from '../src/index.ts';
 import type { BotMetrics } from './app.ts';
 import { convergeChange } from './converge.ts';
+import { proposeNews } from './data-news.ts';
 import { keepDrift } from './drift.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
@@ -48,6 +49,17 @@ async function updateIndex(context: BotContext, database: Database): Promise<voi
   if (read && 'project' in read) await importIndex({ ...context, database }, read.project.project);
 }
 
+/** Data sets whose sources are polled and whose news are to be proposed, as the default branch says. */
+async function lookForNews(context: BotContext): Promise<void> {
+  const tip = await context.mirror.head(await context.forge.defaultBranch());
+  const read = tip ? await projectAt(context, tip) : null;
+  if (!read || !('project' in read)) return;
+  const polled = Object.entries(read.project.datasets).flatMap(([name, { poll }]) =>
+    poll?.propose ? [name] : [],
+  );
+  if (polled.length > 0) await proposeNews(context, polled);
+}
+
 async function runTask(context: BotContext, task: Task, options: WorkOptions): Promise<void> {
   const { database, isolated, log } = options;
   switch (task.kind) {
@@ -65,6 +77,7 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
     case 'branch': {
       await convergeBranch(context);
       await updateIndex(context, database);
+      await lookForNews(context);
       // An evaluation may have ended: its change waits for it.
       for (const change of await context.forge.listChanges({ state: 'open' })) {
         await context.effects.enqueue({ kind: 'change', change: change.id });

@@ -2,6 +2,7 @@
 export * from './core/artifact.ts';
 export * from './core/candidate.ts';
 export * from './core/claim.ts';
+export * from './core/data-news.ts';
 export * from './core/decision.ts';
 export * from './core/digest.ts';
 export * from './core/error.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { amountRulesSchema, sensitiveSchema } from './project-data-rules.ts';
+import { amountRulesSchema, pollSchema, sensitiveSchema } from './project-data-rules.ts';
 import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
 
@@ -48,6 +48,7 @@ export const datasetSchema = z.strictObject({
   }),
   rules: amountRulesSchema.prefault({}).describe('what its items and its amount must be'),
   labels: labelsSchema.optional(),
+  poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
   sensitive: sensitiveSchema
     .optional()
     .describe('fields that reports and analyses mask; true masks all content'),

@@ -12,6 +12,11 @@ export interface StepEntry {
 /** Every step, in the order of the workflow. */
 export const steps: readonly StepEntry[] = [
   {
+    name: 'poll',
+    summary: 'Look whether the sources of a data set have something new',
+    load: async () => (await import('./poll.ts')).poll,
+  },
+  {
     name: 'ingest',
     summary: 'Collect data from pinned sources and store it as a data version',
     load: async () => (await import('./ingest.ts')).ingest,

@@ -24,7 +24,13 @@ export const ingest: Step<typeof params> = {
   params,
   async inputs(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
-    const { rules: _rules, description: _description, sensitive: _sensitive, ...content } = config;
+    const {
+      rules: _rules,
+      description: _description,
+      sensitive: _sensitive,
+      poll: _poll,
+      ...content
+    } = config;
     return {
       subject: dataset,
       zone: given.side === 'test' ? 'trusted' : 'work',

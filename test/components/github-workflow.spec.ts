@@ -104,6 +104,8 @@ describe('the starter workflow for GitHub', () => {
       const condition = start(name).if!;
       expect(trusted, name).toBe(job.environment !== undefined);
       if (trusted) expect(condition).toContain('github.ref_name == github.event.repository.default_branch');
+      // A schedule runs on the default branch alone.
+      else if (name === 'poll') expect(condition).toMatch(/^github\.event_name == 'schedule' \|\| /);
       else expect(condition).toContain('head.repo.full_name == github.repository');
     }
   });

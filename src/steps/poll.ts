@@ -1,0 +1,67 @@
+import { z } from 'zod';
+import { type DataNews, dataNewsSchema } from '../core/data-news.ts';
+import { canonicalJson } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { parseMemory, pollSources } from '../data/poll.ts';
+import { datasetNamed, datasetParameter } from './subject.ts';
+import type { Step } from './types.ts';
+
+const params = z.object({ dataset: datasetParameter });
+
+/**
+ * Looks whether the sources have something newer than what `cdl.yaml` pins, and hands the finding on. It changes nothing:
+ * the job needs no right but to the work zone, and the bot opens the change.
+ */
+export const poll: Step<typeof params> = {
+  name: 'poll',
+  summary: 'Look whether the sources of a data set have something new',
+  epoch: 1,
+  stage: 'data',
+  params,
+  async inputs(ctx, given) {
+    const { dataset } = datasetNamed(ctx, given.dataset);
+    return { subject: dataset, zone: 'work', key: {}, files: [], artifacts: [], cache: false };
+  },
+  async run(ctx, given) {
+    const { dataset, config } = datasetNamed(ctx, given.dataset);
+    const zone = await ctx.zone('work');
+    const key = `poll/${ctx.project.project}/${dataset}.json`;
+    const record = await zone.readRecord(key);
+    const polled = await pollSources(config.sources, parseMemory(record?.value), {
+      root: ctx.root,
+      npmRegistry: (await ctx.npmRegistry()) ?? 'https://registry.npmjs.org/',
+      signal: ctx.signal,
+    });
+    // Another poll at the same moment writes the same; what loses only reads once more.
+    await zone.writeRecord(key, polled.memory, record ? { ifMatch: record.etag } : { ifAbsent: true });
+    if (polled.seen.every((one) => one.state === 'unreachable')) {
+      throw new UserError(
+        'source-unreachable',
+        polled.seen.map((one) => `${one.name}: ${one.detail}`).join('\n'),
+      );
+    }
+    const news: DataNews | null =
+      polled.changes.length > 0 ? dataNewsSchema.parse({ v: 1, dataset, changes: polled.changes }) : null;
+    const away = polled.seen.filter((one) => one.state === 'unreachable').length;
+    return {
+      outputs: { news: news ? canonicalJson(news) : '' },
+      report: {
+        key: `poll:${dataset}`,
+        title: `${dataset}: sources`,
+        verdict: away > 0 ? 'warn' : 'pass',
+        summary: [
+          news ? 'There is something new.' : 'Nothing is new.',
+          ...(away > 0 ? [`${away} of ${polled.seen.length} could not be reached.`] : []),
+        ].join(' '),
+        blocks: [
+          {
+            kind: 'table',
+            head: ['source', 'state', 'now'],
+            align: ['left', 'left', 'left'],
+            rows: polled.seen.map((one) => [one.name, one.state, one.detail]),
+          },
+        ],
+      },
+    };
+  },
+};
