@@ -62,9 +62,6 @@ const amountRules = {
   max_invalid: z.number().min(0).max(1).default(0.01).describe('share of items that may be quarantined'),
 };
 
-/** The rules of a tensor data set: amount and balance. */
-export const amountRulesSchema = z.strictObject(amountRules);
-
 /** `datasets.<d>.rules`: amount and quality of a version, and what each of its items must be. */
 export const rulesSchema = z.strictObject({
   ...amountRules,
@@ -101,6 +98,9 @@ export const rulesSchema = z.strictObject({
     .optional(),
   check: customSchema.optional().describe('check(item) gives null, or why the item is invalid'),
 });
+
+/** The rules that `validate` applies itself: those without a function of the project's own. */
+export const declaredRulesSchema = rulesSchema.omit({ check: true, duplicates: true });
 
 const fields = z.array(fieldName).min(1);
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { amountRulesSchema, pollSchema, sensitiveSchema } from './project-data-rules.ts';
+import { declaredRulesSchema, pollSchema, sensitiveSchema } from './project-data-rules.ts';
 import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
 
@@ -46,7 +46,7 @@ export const datasetSchema = z.strictObject({
     test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
     validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
   }),
-  rules: amountRulesSchema.prefault({}).describe('what its items and its amount must be'),
+  rules: declaredRulesSchema.prefault({}).describe('what its items and its amount must be'),
   labels: labelsSchema.optional(),
   poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
   sensitive: sensitiveSchema

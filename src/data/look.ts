@@ -1,8 +1,11 @@
-import type { Sensitive } from '../core/project-data-rules.ts';
+import type { DataRules, Sensitive } from '../core/project-data-rules.ts';
 import type { Block, Chart } from '../core/report.ts';
 import type { Dataset } from './dataset.ts';
-import { tensorThumbnail } from './picture.ts';
+import { inspectItem } from './inspect.ts';
+import { decodeUtf8, excerpt } from './mask.ts';
+import { tensorThumbnail, thumbnail } from './picture.ts';
 import { countSize, emptyProfile, examplesPerClass, keepExamples, type Profile } from './profile.ts';
+import type { RawItem } from './raw-item.ts';
 
 /** Most classes shown with examples; a sheet of more is no longer looked at. */
 const mostRows = 20;
@@ -34,6 +37,37 @@ export async function profileTensors(
   }
   if (dataset.count > 0) countSize(profile.bytes, size);
   for (const bin of Object.keys(profile.bytes)) profile.bytes[bin] = dataset.count;
+  return { ...profile, examples: keepExamples(examples) };
+}
+
+/** Counts raw items, and those that break a declared rule; examples are small pictures or shortened, masked texts. */
+export async function profileRaw(
+  items: AsyncIterable<RawItem>,
+  classes: readonly string[],
+  rules: DataRules,
+  sensitive: Sensitive | undefined,
+  withExamples: boolean,
+): Promise<Profile> {
+  const profile = emptyProfile(classes.length);
+  const shown = new Map<number | null, number>();
+  const examples: Profile['examples'] = [];
+  for await (const item of items) {
+    profile.count++;
+    if (item.label === null) profile.unlabelled++;
+    else profile.perClass[item.label]! += 1;
+    countSize(profile.bytes, item.bytes.length);
+    const text = decodeUtf8(item.bytes);
+    if (text !== null) countSize(profile.characters, text.length);
+    const reasons = await inspectItem(item, rules);
+    if (reasons.length > 0) profile.invalid++;
+    for (const reason of reasons) profile.reasons[reason] = (profile.reasons[reason] ?? 0) + 1;
+    const already = shown.get(item.label) ?? 0;
+    if (!withExamples || already >= examplesPerClass) continue;
+    shown.set(item.label, already + 1);
+    const words = text === null ? null : excerpt(item, sensitive, 160);
+    const png = text === null && sensitive === undefined ? await thumbnail(item.bytes, exampleSide) : null;
+    examples.push({ id: item.id, label: item.label, text: words, png: png ? png.toString('base64') : null });
+  }
   return { ...profile, examples: keepExamples(examples) };
 }
 

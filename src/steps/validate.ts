@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
+import type { Block } from '../core/report.ts';
 import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
 import { compareProfiles } from '../data/drift.ts';
-import { lookBlocks, profileTensors } from '../data/look.ts';
+import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
 import { exchangeProfile } from '../data/profile-record.ts';
+import { readRawItems } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
 import { datasetNamed, datasetParameter, handedOn } from './subject.ts';
 import type { Step } from './types.ts';
@@ -15,7 +17,7 @@ const params = z.object({ dataset: datasetParameter });
 export const validate: Step<typeof params> = {
   name: 'validate',
   summary: 'Check a data version against its rules',
-  epoch: 2,
+  epoch: 3,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -41,22 +43,41 @@ export const validate: Step<typeof params> = {
     const meta = datasetMetaSchema.parse(manifest.meta);
     const found = validateDataset(meta, config.rules);
     await zone.saveArtifact(digest, join(folder, 'data'));
-    const profile = await profileTensors(
-      await openDataset(join(folder, 'data')),
-      config.sensitive,
-      meta.side === 'train',
-    );
+    const withExamples = meta.side === 'train';
+    const profile =
+      config.item === 'tensor'
+        ? await profileTensors(await openDataset(join(folder, 'data')), config.sensitive, withExamples)
+        : await profileRaw(
+            readRawItems(join(folder, 'data')),
+            meta.classes,
+            config.rules,
+            config.sensitive,
+            withExamples,
+          );
+    const broken = profile.count > 0 && profile.invalid / profile.count > config.rules.max_invalid;
     const before = await exchangeProfile(zone, manifest.name, digest, profile);
     const drift = before ? compareProfiles(before.profile, profile, meta.classes) : null;
     const notes = drift?.notes ?? [];
+    const verdict = broken ? 'fail' : found.verdict;
+    const reasons = Object.entries(profile.reasons).map(([reason, count]) => [reason, String(count)]);
+    const invalid: Block[] =
+      reasons.length === 0
+        ? []
+        : [{ kind: 'table', head: ['rule broken', 'items'], align: ['left', 'right'], rows: reasons }];
     return {
-      outputs: { dataset: digest, verdict: found.verdict },
+      outputs: { dataset: digest, verdict },
       report: {
         key: `validate:${dataset}`,
         title: `${dataset}: checks of data version ${shortDigest(digest)}`,
-        verdict: found.verdict === 'pass' && notes.length > 0 ? 'warn' : found.verdict,
-        summary: [found.summary, ...notes.map((note) => `Since the version before, ${note}.`)].join(' '),
-        blocks: [...found.blocks, ...lookBlocks(profile, meta.classes), ...(drift?.blocks ?? [])],
+        verdict: verdict === 'pass' && (notes.length > 0 || profile.invalid > 0) ? 'warn' : verdict,
+        summary: [
+          found.summary,
+          ...(profile.invalid > 0
+            ? [`${profile.invalid} of ${profile.count} items break a rule for single items.`]
+            : []),
+          ...notes.map((note) => `Since the version before, ${note}.`),
+        ].join(' '),
+        blocks: [...found.blocks, ...invalid, ...lookBlocks(profile, meta.classes), ...(drift?.blocks ?? [])],
       },
     };
   },

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { digestBytes } from '../../src/core/digest.ts';
+import { rulesSchema } from '../../src/core/project-data-rules.ts';
 import { compareProfiles, stabilityIndex } from '../../src/data/drift.ts';
-import { lookBlocks } from '../../src/data/look.ts';
+import { lookBlocks, profileRaw } from '../../src/data/look.ts';
 import {
   countSize,
   emptyProfile,
@@ -11,6 +13,7 @@ import {
   mergeProfiles,
   type Profile,
 } from '../../src/data/profile.ts';
+import type { RawItem } from '../../src/data/raw-item.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { validate } from '../../src/steps/validate.ts';
@@ -134,5 +137,30 @@ describe('the report of validate', () => {
     await runStep(ingest, ctx, { dataset: '', side: 'train' });
     const { report } = await runStep(validate, ctx, { dataset: '' });
     expect(JSON.stringify(report)).not.toContain('"sheet"');
+  });
+});
+
+describe('raw items', () => {
+  const text = (words: string, label: number): RawItem => {
+    const bytes = Buffer.from(words);
+    return { id: digestBytes(bytes), bytes, extension: 'txt', label, attributes: {} };
+  };
+  async function* items() {
+    yield text('one two three', 0);
+    yield text('x', 1);
+  }
+
+  it('are counted with the rules they break; examples are shortened, and none of a sensitive data set', async () => {
+    const rules = rulesSchema.parse({ characters: { min: 3 } });
+    const open = await profileRaw(items(), classes, rules, undefined, true);
+    expect(open).toMatchObject({
+      count: 2,
+      perClass: [1, 1, 0],
+      invalid: 1,
+      reasons: { 'fewer than 3 characters': 1 },
+    });
+    expect(open.examples.map((one) => one.text).sort()).toEqual(['one two three', 'x']);
+    const closed = await profileRaw(items(), classes, rules, true, true);
+    expect(JSON.stringify(closed)).not.toContain('one two');
   });
 });
