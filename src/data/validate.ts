@@ -82,8 +82,17 @@ function blocksOf(meta: DatasetMeta, findings: GateLine[]): Block[] {
       kind: 'facts',
       facts: [
         ['Side', meta.side === 'train' ? 'training' : 'test (withheld)'],
-        ['Items', `${meta.count} of shape ${meta.shape.join(' × ')}`],
+        ['Items', `${meta.count}${meta.shape.length > 0 ? ` of shape ${meta.shape.join(' × ')}` : ''}`],
         ['Copies left out', String(meta.duplicates)],
+        // A copy in a pair leaks when the two are parted: 2 p (1 − p).
+        ...(meta.duplicates > 0
+          ? [
+              [
+                'A random split would leak',
+                `about ${Math.round(meta.duplicates * 2 * meta.split.test * (1 - meta.split.test))} items into the test side`,
+              ] satisfies [string, string],
+            ]
+          : []),
         ['Source', meta.source.names.join(', ')],
         ['Split', `by keyed hash, ${percent(meta.split.test)} withheld`],
       ],
