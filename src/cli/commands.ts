@@ -52,6 +52,38 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./status.ts')).status,
   },
   {
+    name: 'labels',
+    summary: 'Sync labels from Label Studio; show them, history, agreement',
+    arguments: ['<action>', '[item]'],
+    options: [
+      { flags: '--dataset <name>', description: 'data set of cdl.yaml; default: the only one' },
+      {
+        flags: '--side <side>',
+        description: 'side of the split',
+        default: 'train',
+        choices: ['train', 'test'],
+      },
+      { flags: '--once', description: 'sync: look once and end, as a protected job does' },
+      { flags: '--poll <seconds>', description: 'sync: look at least this often', default: '60' },
+      { flags: '--hook-url <url>', description: 'sync: where the label server reaches our webhook receiver' },
+      { flags: '--host <address>', description: 'sync: address of the receiver', default: '127.0.0.1' },
+      {
+        flags: '--port <number>',
+        description: 'sync: port of the receiver; 0 takes a free one',
+        default: '0',
+      },
+      { flags: '--as-of <time>', description: 'show, conflicts, agreement: as it was then' },
+    ],
+    examples: [
+      'cdl labels sync --hook-url https://labels.example.org/hook --port 8090',
+      'cdl labels sync --once --side test',
+      'cdl labels history 3f9a2c41b7d6',
+      'cdl labels conflicts --json',
+      'cdl labels agreement --as-of 2026-03-01T12:00:00Z',
+    ],
+    load: async () => (await import('./labels.ts')).labels,
+  },
+  {
     name: 'lock',
     summary: 'Show, verify or merge cdl.lock',
     arguments: ['<action>', '[files...]'],

@@ -176,6 +176,10 @@ export async function createContext(cwd: string, env: Environment, console: Cons
     cacheFolder: cacheFolder(env),
     targetFolder: resolve(targetFolder(env)),
     npmRegistry: () => npmRegistry(env),
+    labelServer: () =>
+      env.CDL_LABEL_STUDIO_URL && env.CDL_LABEL_STUDIO_TOKEN
+        ? { url: env.CDL_LABEL_STUDIO_URL, token: env.CDL_LABEL_STUDIO_TOKEN }
+        : null,
     childEnvironment: childEnvironment(env),
     handover: openHandover(join(root, '.cdl')),
     log: (line) => console.log(redact(line)),

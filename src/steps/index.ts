@@ -27,6 +27,11 @@ export const steps: readonly StepEntry[] = [
     load: async () => (await import('./validate.ts')).validate,
   },
   {
+    name: 'label',
+    summary: 'Push items to labelers; make the labelled data version',
+    load: async () => (await import('./label.ts')).label,
+  },
+  {
     name: 'transform',
     summary: 'Turn raw items into tensors with the model’s own fit and encode',
     load: async () => (await import('./transform.ts')).transform,

@@ -57,9 +57,12 @@ export async function handedOn(ctx: Ctx, step: string, subject: string, output: 
   );
 }
 
-/** The data version a model is trained on: given, or what `ingest` handed on. */
+/** The data version a model is trained on: given, or what `label` or else `ingest` handed on. */
 export async function datasetOf(ctx: Ctx, config: ModelConfig, given: string): Promise<Digest> {
-  if (!given) return handedOn(ctx, 'ingest', config.data, 'dataset');
+  if (!given) {
+    const labelled = (await ctx.handover.read('label', config.data))?.dataset;
+    return isDigest(labelled) ? labelled : handedOn(ctx, 'ingest', config.data, 'dataset');
+  }
   if (isDigest(given)) return given;
   throw new UserError('usage', `--dataset takes a digest, not ${JSON.stringify(given)}`);
 }

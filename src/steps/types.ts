@@ -27,6 +27,8 @@ export interface Ctx {
   targetFolder: string;
   /** Base URL of the npm registry this machine is configured for. */
   npmRegistry(): Promise<string | null>;
+  /** The label server this job may use; null when it is not told of one. */
+  labelServer(): { url: string; token: string } | null;
   /** All that processes running model code get to see of the environment. */
   childEnvironment: Record<string, string>;
   /** Where steps of one pipeline leave what they made for those after them: `.cdl/` of the repository. */
