@@ -140,7 +140,7 @@ if (python) {
     });
   });
 } else {
-  describe.skip('the real Label Studio server (skipped: CDL_LABEL_STUDIO is not set; .ci/run installs it)', () => {
+  describe.skip('the real Label Studio server (skipped: CDL_LABEL_STUDIO is not set; test/services/label-studio.sh prints it)', () => {
     it('is tried by the contract of the stand-in', () => undefined);
   });
 }
