@@ -93,6 +93,12 @@ function blocksOf(meta: DatasetMeta, findings: GateLine[]): Block[] {
               ] satisfies [string, string],
             ]
           : []),
+        ...(meta.alike === undefined
+          ? []
+          : ([['Nearly the same as another', `${meta.alike}, which stay on its side of the split`]] as [
+              string,
+              string,
+            ][])),
         ['Source', meta.source.names.join(', ')],
         ['Split', `by keyed hash, ${percent(meta.split.test)} withheld`],
       ],

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
@@ -203,14 +203,20 @@ async function runTraining(
   };
 }
 
+/** Keeps a checkpoint for a later job. The trainer may meanwhile have a newer one and remove this: its message follows. */
 async function keepResume(zone: Zone, key: string, model: string, folder: string): Promise<void> {
-  const checkpoint = await storeFolder(zone, folder, {
-    kind: 'checkpoint',
-    name: `${model} (unfinished)`,
-    parents: [],
-    meta: {},
-  });
-  await zone.writeRecord(`resume/${key}.json`, { checkpoint });
+  try {
+    const checkpoint = await storeFolder(zone, folder, {
+      kind: 'checkpoint',
+      name: `${model} (unfinished)`,
+      parents: [],
+      meta: {},
+    });
+    await stat(folder);
+    await zone.writeRecord(`resume/${key}.json`, { checkpoint });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
 }
 
 function trainReport(

@@ -20,6 +20,7 @@ import { runStep } from '../../src/steps/run-step.ts';
 import { train } from '../../src/steps/train.ts';
 import { transform } from '../../src/steps/transform.ts';
 import type { Ctx } from '../../src/steps/types.ts';
+import { validate } from '../../src/steps/validate.ts';
 import { openTf } from '../../src/train/backend.ts';
 import { loadModel } from '../../src/train/model-files.ts';
 import { predict } from '../../src/train/predict.ts';
@@ -41,7 +42,7 @@ describe('texts from collection to an answer', () => {
   beforeAll(async () => {
     scratch = await openScratch(await textFiles());
     ctx = await scratch.context();
-    for (const step of [ingest, transform, train, packageStep, register] as const) {
+    for (const step of [ingest, validate, transform, train, packageStep, register] as const) {
       await runStep(step as never, ctx, all as never);
     }
     const [version] = await listVersions(await ctx.zone('work'), 'words', 'words');
