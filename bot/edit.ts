@@ -101,3 +101,8 @@ export function setPins(text: string, pins: readonly { path: readonly string[]; 
     written = rewrite(written, path.slice(0, -1), { [path.at(-1)!]: value });
   return written;
 }
+
+/** Sets the seed of a model's search in a text of cdl.yaml. */
+export function setTuneSeed(text: string, model: string, seed: number): string {
+  return rewrite(text, ['models', model, 'tune'], { seed });
+}

@@ -1,5 +1,6 @@
 import {
   type Change,
+  claimInfo,
   createEntry,
   type Decision,
   type Digest,
@@ -198,8 +199,7 @@ function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'
   const { claim, answer, change } = facts;
   const due = standing.kind === 'judged' && standing.gateOpen && !facts.rejection && !facts.paused;
   if (!due || claim.kind !== 'verified' || !answer || change.draft || change.state !== 'open') return null;
-  const { version, run, candidate } = claim.claim;
-  const entry = createEntry(candidate, answer.digest, { version, run });
+  const entry = createEntry(claim.claim.candidate, answer.digest, claimInfo(claim.claim));
   const current = facts.lock.problem === null ? readableLock(facts.lock.text) : base;
   const text = renderLock(withEntry(current, facts.model, facts.environment, entry));
   return text === facts.lock.text ? null : { text, entry };

@@ -1,4 +1,5 @@
 import {
+  claimInfo,
   createEntry,
   type Decision,
   type Digest,
@@ -78,8 +79,7 @@ async function entryOf(
 ): Promise<LockEntry | null> {
   const claim = await readClaim(context.trusted, live.candidate);
   if (!claim) return null;
-  const { candidate, version, run } = claim;
-  return createEntry(candidate, live.evaluation, { version, run });
+  return createEntry(claim.candidate, live.evaluation, claimInfo(claim));
 }
 
 async function revert(

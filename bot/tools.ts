@@ -2,6 +2,7 @@ import {
   type AccuracyDifference,
   candidateDigest,
   candidateSchema,
+  claimInfo,
   codeDigest,
   compareCorrect,
   configDigest,
@@ -143,10 +144,10 @@ async function promoted(context: BotContext, facts: Facts, environment: string):
     if (decisions.findLast((other) => other.candidate === one.candidate)?.decision === 'revoked') continue;
     const claim = await readClaim(context.trusted, one.candidate);
     if (!claim) continue;
-    const { candidate, version, run } = claim;
+    const { candidate, version } = claim;
     versions.set(one.candidate, {
       version,
-      entry: createEntry(candidate, one.evaluation, { version, run }),
+      entry: createEntry(candidate, one.evaluation, claimInfo(claim)),
       isLive: live?.current?.candidate === one.candidate,
       isKept: await context.trusted.hasArtifact(candidate.package),
     });

@@ -14,6 +14,7 @@ import { retrain } from './retrain.ts';
 import { rollback } from './rollback.ts';
 import { status } from './status.ts';
 import { train } from './train.ts';
+import { tune } from './tune.ts';
 import type { Command, Tools } from './types.ts';
 
 const others: readonly Command<Tools>[] = [
@@ -22,6 +23,7 @@ const others: readonly Command<Tools>[] = [
   requestData,
   status,
   train,
+  tune,
   retrain,
   evaluate,
   register,

@@ -39,6 +39,13 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
         text: `${what}${meant} It has: ${list}. For example:\n\n\`\`\`\n/train ${known[0] ?? 'epochs'}=${String(config.hyperparameters[known[0] ?? ''] ?? 5)}\n\`\`\``,
       };
     }
+    const searched = pairs.find(([, key]) => config.tune && Object.hasOwn(config.tune.space, key!));
+    if (searched) {
+      return {
+        emoji: 'confused',
+        text: `${quoted(searched[1]!)} is searched by \`tune:\` of **${model}**: what is found there is what it is trained with. To search anew:\n\n\`\`\`\n/tune\n\`\`\``,
+      };
+    }
     const over = refuseOverBudget(call);
     if (over) return over;
     const values = Object.fromEntries(pairs.map(([, key, value]) => [key!, value!]));

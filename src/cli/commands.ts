@@ -14,12 +14,14 @@ export const commands: readonly CommandEntry[] = [
         default: '$CI_SERVER_FQDN/cdl/ci-components',
       },
       { flags: '--forge <name>', description: 'where it will live: gitlab or github', default: 'gitlab' },
+      { flags: '--tune', description: 'with a search for hyperparameters before the training' },
     ],
     examples: [
       'cdl init fashion',
       'cdl init news',
       'cdl init fashion my-project --validator vera',
       'cdl init fashion --forge github',
+      'cdl init fashion --tune',
     ],
     load: async () => (await import('./init.ts')).init,
   },
@@ -166,7 +168,7 @@ export const commands: readonly CommandEntry[] = [
       { flags: '--keep', description: 'leave everything running and open for a look' },
       { flags: '--port <number>', description: 'port of the sandbox; 0 takes a free one', default: '0' },
     ],
-    examples: ['cdl demo', 'cdl demo news', 'cdl demo --keep', 'cdl demo --json'],
+    examples: ['cdl demo', 'cdl demo news', 'cdl demo tune', 'cdl demo --keep', 'cdl demo --json'],
     load: async () => (await import('./demo.ts')).demo,
   },
 ];

@@ -6,6 +6,7 @@ import { run } from '../exec/run.ts';
 import { cacheFolder, npmRegistry } from '../steps/context.ts';
 import { approveAndMerge, deployed, predict, proposeChange, refuse } from './demo-chapters.ts';
 import { newsArchive, tellNews } from './demo-news.ts';
+import { tellSearch } from './demo-tune.ts';
 import { modelOf, Workplace } from './demo-work.ts';
 import { portOf } from './port.ts';
 import { type Rig, startRig } from './rig.ts';
@@ -14,10 +15,11 @@ import type { CommandInput } from './types.ts';
 
 /** `cdl demo`: the main job from start to end, nothing acted. Anybody's own good or bad change would get the same treatment. */
 export async function demo(input: CommandInput): Promise<number> {
-  const example = input.args[0] ?? 'fashion';
-  if (example !== 'fashion' && example !== 'news') {
-    throw new UserError('usage', `there is no demo of "${example}"; there is fashion, news`);
+  const told = input.args[0] ?? 'fashion';
+  if (told !== 'fashion' && told !== 'news' && told !== 'tune') {
+    throw new UserError('usage', `there is no demo of "${told}"; there is fashion, news, tune`);
   }
+  const example = told === 'news' ? 'news' : 'fashion';
   const archive = example === 'news' ? await newsArchive(input) : null;
   const started = performance.now();
   const story = createStory(input.console, started);
@@ -48,7 +50,16 @@ export async function demo(input: CommandInput): Promise<number> {
       const target = join(folder, 'work', example);
       const made = await run(
         process.execPath,
-        [process.argv[1]!, 'init', example, target, '--validator', 'vera', '--json'],
+        [
+          process.argv[1]!,
+          'init',
+          example,
+          target,
+          '--validator',
+          'vera',
+          '--json',
+          ...(told === 'tune' ? ['--tune'] : []),
+        ],
         {
           env: { PATH: path, HOME: folder },
           cwd: folder,
@@ -61,6 +72,11 @@ export async function demo(input: CommandInput): Promise<number> {
       await place.git(live.people.maintainer, 'push', '--quiet', 'origin', 'main');
       return { text: `${live.sandbox.url}/acme/${example}`, value: place };
     });
+    if (told === 'tune') {
+      const endpoint = await tellSearch(story, rig, place);
+      await finish(input, story, rig, endpoint, started);
+      return 0;
+    }
     if (example === 'news') {
       const endpoint = await tellNews(story, rig, place);
       await finish(input, story, rig, endpoint, started);

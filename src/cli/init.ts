@@ -55,7 +55,13 @@ export function withResources(
 export async function writeExample(
   example: string,
   folder: string,
-  options: { version: string; components: string; validators: readonly string[]; forge?: string },
+  options: {
+    version: string;
+    components: string;
+    validators: readonly string[];
+    forge?: string;
+    tune?: boolean;
+  },
 ): Promise<void> {
   const pipelineFile = pipelineFiles.get(options.forge ?? 'gitlab');
   if (!pipelineFile) {
@@ -79,6 +85,7 @@ export async function writeExample(
     await rename(join(folder, name), join(folder, `.${name}`));
   }
   const file = join(folder, projectFile);
+  await addSearch(folder, file, example, options.tune ?? false);
   const text = await readFile(file, 'utf8');
   const project = parseProject(text);
   if (options.validators.length > 0) {
@@ -94,36 +101,57 @@ export async function writeExample(
     .replaceAll('__DATASET__', config.data);
   await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
   const isRaw = project.datasets[config.data]!.item !== 'tensor';
-  await writeFile(
-    join(folder, pipelineFile.path),
-    withResources(isRaw ? withTransform(pipeline) : pipeline, config.resources),
-  );
+  const transformed = isRaw ? withStep(pipeline, 'transform', 'validate') : pipeline;
+  const withSteps = options.tune
+    ? withStep(transformed, 'tune', isRaw ? 'transform' : 'validate')
+    : transformed;
+  await writeFile(join(folder, pipelineFile.path), withResources(withSteps, config.resources));
 }
 
 /**
- * The starter pipeline with a job for `transform` between `validate` and `train`, for a data set of raw items. Its job is
- * like that of `package`, which is why it is made from that one.
+ * The starter pipeline with a job for a further step between `before` and `train`. Its job is like that of `package`, which
+ * is why it is made from that one.
  */
-export function withTransform(pipeline: string): string {
+export function withStep(pipeline: string, step: string, before: string): string {
   const job =
     /^ {2}- component: [^\n]*\/package@(?:(?!^ {2}- component:)[\s\S])*/m.exec(pipeline)?.[0] ??
     /^ {2}package:\n(?:(?!^ {2}[\w-]+:)[\s\S])*/m.exec(pipeline)![0];
   const made = job
-    .replaceAll(/\bpackage(?=@|:\n|$)/gm, 'transform')
-    .replace('cdl package', 'cdl transform')
-    .replace('needs: [train]', 'needs: [validate]')
-    .replace('needs: train', 'needs: validate')
-    .replace('{ name: train }', '{ name: validate }');
+    .replaceAll(/\bpackage(?=@|:\n|$)/gm, step)
+    .replace('cdl package', `cdl ${step}`)
+    .replace('needs: [train]', `needs: [${before}]`)
+    .replace('needs: train', `needs: ${before}`)
+    .replace('{ name: train }', `{ name: ${before} }`);
   const train = /^ {2}(?:- component: [^\n]*\/train@|train:\n)/m.exec(pipeline)!.index;
   const rest = pipeline
     .slice(train)
-    .replace('needs: [validate]', 'needs: [transform]')
-    .replace('needs: validate', 'needs: transform')
-    .replace('{ name: validate }', '{ name: transform }');
+    .replace(`needs: [${before}]`, `needs: [${step}]`)
+    .replace(`needs: ${before}`, `needs: ${step}`)
+    .replace(`{ name: ${before} }`, `{ name: ${step} }`);
   return `${pipeline.slice(0, train)}${made}${rest}`.replace(
-    'ingest → validate → train',
-    'ingest → validate → transform → train',
+    `${before} → train`,
+    `${before} → ${step} → train`,
   );
+}
+
+/** Adds the example's own search to its first model, and takes its file away. Throws UserError usage where it has none. */
+async function addSearch(folder: string, file: string, example: string, wanted: boolean): Promise<void> {
+  const path = join(folder, 'tune.yaml');
+  const search = await readFile(path, 'utf8').catch(() => null);
+  if (search !== null) await rm(path);
+  if (!wanted) return;
+  if (search === null) {
+    throw new UserError(
+      'usage',
+      `the example ${example} comes without a search`,
+      'write tune: into its cdl.yaml',
+    );
+  }
+  const text = await readFile(file, 'utf8');
+  const model = Object.keys(parseProject(text).models)[0]!;
+  const document = parseDocument(text);
+  document.setIn(['models', model, 'tune'], parseDocument(search).contents);
+  await writeFile(file, document.toString({ lineWidth: 0, flowCollectionPadding: true }));
 }
 
 async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
@@ -146,7 +174,8 @@ export async function init(input: CommandInput): Promise<number> {
   const existed = await checkVacant(folder);
   const hadGit = existed && (await readdir(folder)).length > 0;
   try {
-    await writeExample(example, folder, { version: input.version, components, validators, forge });
+    const tune = input.options.tune === true;
+    await writeExample(example, folder, { version: input.version, components, validators, forge, tune });
     await commitProject(folder, example, input.env);
   } catch (error) {
     // Nothing was there but .git, so that all else is ours to take back.
@@ -163,7 +192,7 @@ export async function init(input: CommandInput): Promise<number> {
       '',
       'Next:',
       `  cd ${input.args[1] ?? example}`,
-      `  cdl ingest && cdl validate && ${isRaw ? 'cdl transform && ' : ''}cdl train        # try it on this machine`,
+      `  cdl ingest && cdl validate && ${isRaw ? 'cdl transform && ' : ''}${input.options.tune ? 'cdl tune && ' : ''}cdl train        # try it on this machine`,
       '  git remote add origin URL && git push -u origin main',
       ...(validators.length === 0
         ? ['  name your validators under roles: in cdl.yaml before you push']

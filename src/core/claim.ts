@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { candidateSchema } from './candidate.ts';
+import { type LockEntry, tunedSchema } from './lock.ts';
 
 /**
  * What a merge-request pipeline says it made: the `register` job's artifact `.cdl/<model>.candidate.json`. It is a claim:
@@ -11,10 +12,17 @@ export const claimSchema = z.strictObject({
   candidate: candidateSchema,
   version: z.int().positive(),
   run: digestSchema,
+  /** Hyperparameters that a search found, for people to read in the lock. */
+  tuned: tunedSchema.optional(),
 });
 
 /** See {@link claimSchema}. */
 export type Claim = z.infer<typeof claimSchema>;
+
+/** What the lock tells people of a claim. */
+export function claimInfo({ version, run, tuned }: Claim): LockEntry['info'] {
+  return { version, run, ...(tuned && { tuned }) };
+}
 
 /** Path of the claim among the artifacts of the `register` job. */
 export function claimPath(model: string): string {

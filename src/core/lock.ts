@@ -9,6 +9,12 @@ const name = z
   .string()
   .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'not a name (lower-case letters, digits, - and _)');
 
+/** Hyperparameters by name, in the order of their names. */
+export const tunedSchema = z.record(
+  z.string().regex(/^[a-z][a-z0-9_]{0,60}$/),
+  z.union([z.number(), z.string().max(200), z.boolean()]),
+);
+
 const entrySchema = z.strictObject({
   candidate: digestSchema,
   evaluation: digestSchema,
@@ -18,7 +24,12 @@ const entrySchema = z.strictObject({
   transform: digestSchema.nullable(),
   checkpoint: digestSchema,
   package: digestSchema,
-  info: z.strictObject({ version: z.int().positive(), run: digestSchema }),
+  info: z.strictObject({
+    version: z.int().positive(),
+    run: digestSchema,
+    /** Hyperparameters that a search found. */
+    tuned: tunedSchema.optional(),
+  }),
 });
 
 const lockSchema = z.strictObject({
@@ -120,7 +131,7 @@ export function renderLock(lock: Lock): string {
         `    ${key(environment)}:`,
         `      candidate: ${entry.candidate} ${place}`,
         `      evaluation: ${entry.evaluation} ${place}`,
-        `      info: {version: ${entry.info.version}, run: ${entry.info.run}} ${place}`,
+        `      info: {version: ${entry.info.version}, run: ${entry.info.run}${tunedText(entry.info.tuned)}} ${place}`,
         `      code: ${entry.code}`,
         `      config: ${entry.config}`,
         `      dataset: ${entry.dataset}`,
@@ -131,6 +142,13 @@ export function renderLock(lock: Lock): string {
     }
   }
   return `${out.join('\n')}\n`;
+}
+
+/** What a search found, as one flow mapping: JSON is YAML, whatever stands in a string. */
+function tunedText(tuned: LockEntry['info']['tuned']): string {
+  if (!tuned) return '';
+  const names = Object.keys(tuned).sort();
+  return `, tuned: {${names.map((name) => `${name}: ${JSON.stringify(tuned[name])}`).join(', ')}}`;
 }
 
 /** A name as a YAML key: quoted where YAML would read something else than a string (`true`, `1e3`). */

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { gateSchema } from './evaluation.ts';
 import { globSchema, nameSchema } from './project-names.ts';
 import { transformSchema } from './project-transform.ts';
+import { tuneSchema } from './project-tune.ts';
 
 const scalar = z.union([z.number(), z.string(), z.boolean()]);
 
@@ -43,6 +44,7 @@ export const modelSchema = z.strictObject({
     )
     .default({}),
   transform: transformSchema,
+  tune: tuneSchema.optional().describe('search for hyperparameters: space, scheduler and budget'),
   seed: z.int().nonnegative().default(1),
   resources: z
     .strictObject({

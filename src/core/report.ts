@@ -20,6 +20,14 @@ export type Chart =
     }
   | { kind: 'bars'; title: string; x: string; y: string; bars: { name: string; value: number }[] }
   | {
+      kind: 'parallel';
+      title: string;
+      /** Hyperparameters with the words at both ends of their axes, and the best configuration's value. */
+      axes: { name: string; low: string; high: string; best: string }[];
+      /** One configuration each: places in [0, 1] on the axes in their order; of two scores the lower is better. */
+      lines: { places: number[]; score: number; best: boolean }[];
+    }
+  | {
       kind: 'sheet';
       title: string;
       /** Small PNG pictures (base64), a row of them under each name. */

@@ -1,46 +1,13 @@
 import type { TopLevelSpec } from 'vega-lite';
 import type { Chart } from '../core/report.ts';
+import { parallelSpec } from './chart-parallel.ts';
+import { chartConfig as config, faint, ink, shownNames } from './chart-style.ts';
 import { cleanLine, clip, displayWidth } from './text.ts';
 
-const ink = '#1f2933';
-const faint = '#52606d';
-const grid = '#e4e7eb';
 const blue = '#2f6fb4';
 
 /** Colour-blind safe (Okabe & Ito 2008, Color Universal Design), darkest first. */
 const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000'];
-
-const config = {
-  font: 'Inter, DejaVu Sans, Helvetica, Arial, sans-serif',
-  padding: 16,
-  background: 'white',
-  view: { stroke: null },
-  title: { anchor: 'start', fontSize: 16, fontWeight: 600, color: ink, offset: 14 },
-  axis: {
-    labelColor: faint,
-    titleColor: ink,
-    labelFontSize: 12,
-    titleFontSize: 12,
-    titleFontWeight: 600,
-    titlePadding: 10,
-    gridColor: grid,
-    domainColor: '#9aa5b1',
-    tickColor: '#9aa5b1',
-    labelLimit: 160,
-  },
-  legend: { labelColor: ink, labelFontSize: 12, titleFontSize: 12, titleColor: ink, symbolStrokeWidth: 3 },
-} as const;
-
-/** Names as they are shown: cleaned, cut, and distinct even when two classes share one. */
-function shownNames(names: readonly string[], width: number): string[] {
-  const used = new Map<string, number>();
-  return names.map((name) => {
-    const text = clip(cleanLine(name), width) || '–';
-    const times = (used.get(text) ?? 0) + 1;
-    used.set(text, times);
-    return times === 1 ? text : `${text} (${times})`;
-  });
-}
 
 /** The vega-lite specification of a chart. Pure. */
 export function chartSpec(chart: Exclude<Chart, { kind: 'sheet' }>): TopLevelSpec {
@@ -52,6 +19,8 @@ export function chartSpec(chart: Exclude<Chart, { kind: 'sheet' }>): TopLevelSpe
       return linesSpec(chart, title);
     case 'bars':
       return barsSpec(chart, title);
+    case 'parallel':
+      return parallelSpec(chart, title);
   }
 }
 

@@ -24,6 +24,13 @@ export function chartTable(chart: Chart): TextTable {
       rows: chart.rows.map((row) => [row.name, formatNumber(row.pictures.length)]),
     };
   }
+  if (chart.kind === 'parallel') {
+    return {
+      head: ['hyperparameter', 'from', 'to', 'best'],
+      align: ['left', 'right', 'right', 'right'],
+      rows: chart.axes.map((axis) => [axis.name, axis.low, axis.high, axis.best]),
+    };
+  }
   if (chart.kind === 'lines') {
     return {
       head: [`${chart.y} by ${chart.x}`, 'first', 'lowest', 'highest', 'last'],

@@ -137,6 +137,7 @@ function renderChart(chart: Chart, columns: number, paint: Paint): string[] {
     });
     return [title, ...sparks, paint(clip(`${cleanLine(chart.y)} by ${cleanLine(chart.x)}`, columns), 'dim')];
   }
+  if (chart.kind === 'parallel') return [title, ...renderTable(chartTable(chart), columns, paint)];
   const wide = chart.classes.length * 6 + 14 > columns;
   if (!wide) return [title, ...renderTable(chartTable(chart), columns, paint)];
   return [title, ...renderConfusions(chart, columns, paint)];

@@ -37,6 +37,11 @@ export const steps: readonly StepEntry[] = [
     load: async () => (await import('./transform.ts')).transform,
   },
   {
+    name: 'tune',
+    summary: 'Search for hyperparameters; stop early what falls behind',
+    load: async () => (await import('./tune.ts')).tuneStep,
+  },
+  {
     name: 'train',
     summary: 'Train a model; keep metrics and checkpoint as a run',
     load: async () => (await import('./train.ts')).train,

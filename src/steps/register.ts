@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Candidate, candidateDigest, codeDigest } from '../core/candidate.ts';
 import { type Claim, claimPath } from '../core/claim.ts';
 import { shortDigest } from '../core/digest.ts';
+import { tunedSchema } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { registerVersion } from '../model/registry.ts';
@@ -54,7 +55,14 @@ export const register: Step<typeof params> = {
       candidate,
       run,
     });
-    const claim: Claim = { v: 1, candidate, version, run };
+    const tuned = (await ctx.handover.read('train', model))?.tuned;
+    const claim: Claim = {
+      v: 1,
+      candidate,
+      version,
+      run,
+      ...(tuned && { tuned: tunedSchema.parse(JSON.parse(tuned)) }),
+    };
     await ctx.handover.writeFile(
       claimPath(model).replace('.cdl/', ''),
       `${JSON.stringify(claim, null, 2)}\n`,

@@ -10,7 +10,7 @@ import type { Ctx, Step } from './types.ts';
 const params = z.object({ model: modelParameter });
 
 /** The steps whose reports are summed up, in the order of the workflow. */
-const order = ['ingest', 'validate', 'train', 'package', 'register', 'evaluate'];
+const order = ['ingest', 'validate', 'transform', 'tune', 'train', 'package', 'register', 'evaluate'];
 
 const worst = (verdicts: Verdict[]): Verdict =>
   verdicts.includes('fail') ? 'fail' : verdicts.includes('warn') ? 'warn' : 'pass';

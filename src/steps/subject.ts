@@ -3,7 +3,10 @@ import { type Digest, isDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { type DatasetConfig, type ModelConfig, modelConfig } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
+import type { Point } from '../train/space.ts';
 import type { Ctx } from './types.ts';
+
+const pointSchema = z.record(z.string(), z.union([z.number(), z.string(), z.boolean()]));
 
 /** The parameter that names a model; it may be left out where there is only one. */
 export const modelParameter = z.string().default('').describe('Model of cdl.yaml; default: the only one.');
@@ -94,4 +97,33 @@ export async function transformOf(
 export async function trainedTransform(ctx: Ctx, model: string, config: ModelConfig): Promise<Digest | null> {
   if (ctx.project.datasets[config.data]!.item === 'tensor') return null;
   return handedOn(ctx, 'train', model, 'transform');
+}
+
+/** What a search found: its artifact, and the hyperparameters of the best trial. */
+export interface Tuned {
+  tuning: Digest;
+  point: Point;
+}
+
+/**
+ * What `tune` of this pipeline found for this data version; null for a model that has no `tune:`, or where the step did not
+ * run: then the hyperparameters of cdl.yaml hold.
+ */
+export async function tunedOf(
+  ctx: Ctx,
+  model: string,
+  config: ModelConfig,
+  dataset: Digest,
+): Promise<Tuned | null> {
+  const outputs = config.tune ? await ctx.handover.read('tune', model) : null;
+  if (!outputs) return null;
+  const point = pointSchema.safeParse(JSON.parse(outputs.best ?? 'null'));
+  if (!isDigest(outputs.tuning) || !point.success || outputs.dataset !== dataset) {
+    throw new UserError(
+      'input-missing',
+      `the search of ${model} was made on another data version than ${dataset}`,
+      `run cdl tune ${model} again`,
+    );
+  }
+  return { tuning: outputs.tuning, point: point.data };
 }

@@ -11,11 +11,12 @@ import { selectCode } from '../exec/code.ts';
 import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import type { Zone } from '../store/types.ts';
-import type { Hyperparameters, OptimizerName, TrainEvent } from '../train/types.ts';
+import type { TrainEvent } from '../train/types.ts';
 import { followChild } from './child.ts';
+import { hyperparametersOf } from './hyperparameters.ts';
 import { cacheKey } from './run-step.ts';
 import { storeFolder } from './store-folder.ts';
-import { datasetOf, modelOf, modelParameter, transformOf } from './subject.ts';
+import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
 import type { ChildJob, ChildMessage } from './train-job.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
@@ -35,38 +36,20 @@ async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<In
   const { model, config } = modelOf(ctx, given.model);
   const dataset = await datasetOf(ctx, config, given.dataset);
   const transform = await transformOf(ctx, model, config, dataset);
+  const tuned = await tunedOf(ctx, model, config, dataset);
   return {
     subject: model,
     zone: 'work',
-    key: { model, config: configDigest(config), dataset, ...(transform && { transform }) },
+    key: {
+      model,
+      config: configDigest(config),
+      dataset,
+      ...(transform && { transform }),
+      ...(tuned && { tuned }),
+    },
     files: await selectCode(ctx.root, ctx.ref, config.code),
     artifacts: ['run', 'checkpoint'],
     cache: true,
-  };
-}
-
-/** The trainer's own hyperparameters by their names in `cdl.yaml`; the rest is the user's. */
-function hyperparametersOf(config: ModelConfig): Hyperparameters {
-  const { epochs, batch_size, learning_rate, optimizer, patience, min_delta, ...own } =
-    config.hyperparameters;
-  const number = (name: string, value: unknown, fallback: number) => {
-    if (value === undefined) return fallback;
-    if (typeof value === 'number') return value;
-    throw new UserError(
-      'config-invalid',
-      `hyperparameters.${name} takes a number, not ${JSON.stringify(value)}`,
-    );
-  };
-  return {
-    ...own,
-    epochs: number('epochs', epochs, 5),
-    batchSize: number('batch_size', batch_size, 64),
-    learningRate: number('learning_rate', learning_rate, 0.001),
-    optimizer: (optimizer ?? 'adam') as OptimizerName,
-    earlyStopping:
-      patience === undefined
-        ? null
-        : { patience: number('patience', patience, 3), minDelta: number('min_delta', min_delta, 0) },
   };
 }
 
@@ -100,7 +83,9 @@ async function runTraining(
   const { split } = splitSchema.parse((await zone.saveArtifact(transform ?? dataset, data)).meta);
   const resume = await openResume(zone, key, join(folder, '.resume'));
   if (resume) ctx.log('an earlier run of the same training was interrupted; going on from its checkpoint');
-  const hyperparameters = hyperparametersOf(config);
+  const tuned = (inputs.key.tuned ?? null) as Tuned | null;
+  const chosen = { ...config.hyperparameters, ...tuned?.point };
+  const hyperparameters = hyperparametersOf(chosen);
 
   const started = Date.now();
   let start: StartMessage | null = null;
@@ -168,7 +153,8 @@ async function runTraining(
       model,
       code: codeId,
       config: configDigest(config),
-      hyperparameters: config.hyperparameters,
+      hyperparameters: chosen,
+      ...(tuned && { tuning: tuned.tuning }),
       seed: config.seed,
       environment: { backend: start.backend, ...start.versions },
       items: { train: start.train, validation: start.validation },
@@ -198,8 +184,17 @@ async function runTraining(
       config: configDigest(config),
       dataset,
       ...(transform && { transform }),
+      ...(tuned && { tuning: tuned.tuning, tuned: JSON.stringify(tuned.point) }),
     },
-    report: trainReport(model, config, start, epochs, done, Math.round(rate), checkpoint),
+    report: trainReport(
+      model,
+      { ...config, hyperparameters: chosen },
+      start,
+      epochs,
+      done,
+      Math.round(rate),
+      checkpoint,
+    ),
   };
 }
 

@@ -155,7 +155,9 @@ const yamlWithHyperparameters = projectYaml().replace(
     hyperparameters: # ours
       epochs: 3        # few
       learning_rate: 1e-3
-      optimizer: "adam"`,
+      optimizer: "adam"
+      width: 8
+    tune: { space: { width: { int: [4, 64] } } }`,
 );
 const tunedProject = parseProject(yamlWithHyperparameters);
 const tuned = factsWith({ headProject: tunedProject });
@@ -277,6 +279,10 @@ const table: [
   ['promote', 'vera', '/promote production', [staged], 'thumbsup', 0],
   ['promote-bare', 'vera', '/promote', [staged], 'confused', 0],
   ['promote-nothing', 'vera', '/promote staging --from production', [staged], 'confused', 0],
+  ['tune-nothing', 'eve', '/tune', [good], 'confused', 0],
+  ['tune', 'eve', '/tune', [tuned], 'thumbsup', 0],
+  ['tune-stranger', 'mallory', '/tune', [tuned], 'no_entry', 0],
+  ['train-searched', 'eve', '/train width=9', [tuned], 'confused', 0],
   ['retrain', 'eve', '/retrain', [good], 'thumbsup', 0],
   ['register', 'eve', '/register 7', [good], 'thumbsup', 0],
   ['register-bare', 'eve', '/register', [good], 'confused', 0],

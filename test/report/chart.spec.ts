@@ -32,7 +32,9 @@ test('shows every class, count and series as text', async () => {
           ? chart.series.map((s) => s.name)
           : chart.kind === 'bars'
             ? chart.bars.map((b) => b.name)
-            : chart.rows.map((row) => row.name);
+            : chart.kind === 'parallel'
+              ? chart.axes.map((axis) => axis.name)
+              : chart.rows.map((row) => row.name);
     for (const name of names) expect(svg).toContain(`>${name}</text>`);
   }
 });

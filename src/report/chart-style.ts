@@ -1,0 +1,40 @@
+import { cleanLine, clip } from './text.ts';
+
+/** Of text. */
+export const ink = '#1f2933';
+/** Of secondary text. */
+export const faint = '#52606d';
+/** Of lines behind the data. */
+export const grid = '#e4e7eb';
+/** The look all charts share. */
+export const chartConfig = {
+  font: 'Inter, DejaVu Sans, Helvetica, Arial, sans-serif',
+  padding: 16,
+  background: 'white',
+  view: { stroke: null },
+  title: { anchor: 'start', fontSize: 16, fontWeight: 600, color: ink, offset: 14 },
+  axis: {
+    labelColor: faint,
+    titleColor: ink,
+    labelFontSize: 12,
+    titleFontSize: 12,
+    titleFontWeight: 600,
+    titlePadding: 10,
+    gridColor: grid,
+    domainColor: '#9aa5b1',
+    tickColor: '#9aa5b1',
+    labelLimit: 160,
+  },
+  legend: { labelColor: ink, labelFontSize: 12, titleFontSize: 12, titleColor: ink, symbolStrokeWidth: 3 },
+} as const;
+
+/** Names as they are shown: cleaned, cut, and distinct even when two classes share one. */
+export function shownNames(names: readonly string[], width: number): string[] {
+  const used = new Map<string, number>();
+  return names.map((name) => {
+    const text = clip(cleanLine(name), width) || '–';
+    const times = (used.get(text) ?? 0) + 1;
+    used.set(text, times);
+    return times === 1 ? text : `${text} (${times})`;
+  });
+}
