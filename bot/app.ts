@@ -11,6 +11,8 @@ export interface BotMetrics {
   registry: Registry;
   deliveries: Counter<'outcome'>;
   tasks: Counter<'kind' | 'outcome'>;
+  /** Webhooks of ours that were gone, changed or switched off. */
+  hookRepairs: Counter<'what' | 'outcome'>;
 }
 
 /** Fresh metrics; a process may hold more than one bot. */
@@ -29,6 +31,12 @@ export function createMetrics(): BotMetrics {
       name: 'cdl_bot_tasks_total',
       help: 'Tasks that were run',
       labelNames: ['kind', 'outcome'],
+      registers: [registry],
+    }),
+    hookRepairs: new Counter({
+      name: 'cdl_bot_webhook_repairs_total',
+      help: 'Webhooks that were gone, changed or switched off, by what was done and whether it helped',
+      labelNames: ['what', 'outcome'],
       registers: [registry],
     }),
   };

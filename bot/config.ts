@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { type GithubAuth, keyId, type StoreCredentials, UserError } from '../src/index.ts';
+import { type ForgeOptions, type GithubAuth, keyId, type StoreCredentials, UserError } from '../src/index.ts';
 
 /** How the bot speaks to its forge, and how the forge's webhooks are known. */
 export type ForgeConfig =
@@ -60,6 +60,20 @@ export interface StoreConfig {
   credentials: StoreCredentials | null;
 }
 
+/** How to open one of the projects. */
+export function forgeOptions(config: Pick<BotConfig, 'forge' | 'ca'>, project: string): ForgeOptions {
+  const { forge } = config;
+  const shared = {
+    project,
+    url: forge.url,
+    evaluationToken: forge.evaluationToken ?? undefined,
+    ca: config.ca ?? undefined,
+  };
+  return forge.kind === 'gitlab'
+    ? { kind: 'gitlab', ...shared, token: forge.token }
+    : { kind: 'github', ...shared, auth: forge.auth, workflow: forge.workflow };
+}
+
 /** The process environment. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -117,6 +131,20 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
   };
 }
 
+/** As much of a bot's configuration as it takes to speak to its forge. Throws UserError environment-missing, config-invalid. */
+export async function readForgeConfig(
+  env: Environment,
+): Promise<Pick<BotConfig, 'forge' | 'projects' | 'ca'>> {
+  return {
+    forge: await readForge(env),
+    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
+      .split(',')
+      .map((one) => one.trim())
+      .filter(Boolean),
+    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
+  };
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
   const number = (name: string, standard: number): number => {
@@ -140,11 +168,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
   };
   return {
-    forge: await readForge(env),
-    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
-      .split(',')
-      .map((one) => one.trim())
-      .filter(Boolean),
+    ...(await readForgeConfig(env)),
     signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
     trustedKeys,
     stores,
@@ -156,7 +180,6 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
     driftHours: number('CDL_DRIFT_HOURS', 24) || 24,
     path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
     log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',
   };
 }

@@ -9,7 +9,6 @@ import {
   createZone,
   type Database,
   describeError,
-  type ForgeOptions,
   isSecretName,
   keyId,
   openDatabase,
@@ -27,12 +26,14 @@ import {
   type BotConfig,
   type Environment,
   type ForgeConfig,
+  forgeOptions,
   readBotConfig,
   type StoreConfig,
 } from './config.ts';
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
+import { createHookKeeper, wantedHook } from './hook.ts';
 import { createInbox } from './inbox.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
@@ -40,6 +41,7 @@ import type { BotContext, Effects, Task } from './types.ts';
 import { doTask, jobOf, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
+export { installHooks } from './install.ts';
 
 /** A bot that runs. */
 export interface RunningBot {
@@ -89,20 +91,6 @@ function forgeSecrets(forge: ForgeConfig): (string | undefined)[] {
   const shared = [forge.evaluationToken ?? undefined, forge.webhookSecret ?? undefined];
   if (forge.kind === 'gitlab') return [...shared, forge.token, ...forge.signingToken.split(' ')];
   return [...shared, forge.auth.kind === 'app' ? forge.auth.privateKey : forge.auth.token];
-}
-
-/** How to open one of the projects. */
-function forgeOptions(config: BotConfig, project: string): ForgeOptions {
-  const { forge } = config;
-  const shared = {
-    project,
-    url: forge.url,
-    evaluationToken: forge.evaluationToken ?? undefined,
-    ca: config.ca ?? undefined,
-  };
-  return forge.kind === 'gitlab'
-    ? { kind: 'gitlab', ...shared, token: forge.token }
-    : { kind: 'github', ...shared, auth: forge.auth, workflow: forge.workflow };
 }
 
 async function startOn(database: Database, signer: SigningKey, config: BotConfig): Promise<RunningBot> {
@@ -184,33 +172,22 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
 
   const running = queue.run();
   running.catch((error: unknown) => log.fatal(describeError(error).message));
+  const keepers = [...contexts].map(([project, context]) => {
+    const base = config.publicUrl === 'auto' ? url : config.publicUrl;
+    if (base === null) return async () => {};
+    const wanted = wantedHook(forge, base);
+    return createHookKeeper({ project, forge: context.forge, wanted, repairs: metrics.hookRepairs, log });
+  });
   const look = async () => {
+    for (const keep of keepers) await keep();
     for (const [project, context] of contexts) {
       await reconcile(context)
         .then(() => scheduleDrift(context, config.driftHours))
         .catch((error: unknown) => log.warn({ project }, `reconcile: ${describeError(error).message}`));
     }
   };
-  for (const [project, context] of contexts) {
-    if (config.publicUrl === null) break;
-    const hook = {
-      url: `${config.publicUrl === 'auto' ? url : config.publicUrl.replace(/\/+$/, '')}/webhooks/${forge.kind}`,
-      token: forge.webhookSecret,
-      signingToken: forge.kind === 'github' ? forge.webhookSecret : (forge.signingToken.split(' ')[0] ?? ''),
-    };
-    try {
-      const { signed } = await context.forge.ensureHook(hook);
-      if (!signed && forge.webhookSecret === null) {
-        log.warn(
-          { project },
-          'this GitLab does not sign webhooks: set CDL_WEBHOOK_SECRET, or rely on reconciling',
-        );
-      }
-    } catch (error) {
-      // It takes a maintainer, which the bot need not be; what no webhook tells, reconciling finds.
-      log.warn({ project, url: hook.url }, `the webhook was not installed: ${describeError(error).message}`);
-    }
-  }
+  // Whoever started the bot may count on the webhook.
+  for (const keep of keepers) await keep();
   let looking = look();
   const timer = setInterval(() => {
     looking = looking.then(look);

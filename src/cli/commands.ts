@@ -136,10 +136,10 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'bot',
-    summary: 'Run the merge-request bot (settings: see bot/README.md)',
-    arguments: [],
+    summary: 'Run the merge-request bot, install its webhook (bot/README.md)',
+    arguments: ['[action]'],
     options: [{ flags: '--attached', description: 'stop when standard input ends' }],
-    examples: ['cdl bot'],
+    examples: ['cdl bot', 'cdl bot install'],
     load: async () => (await import('./bot.ts')).bot,
   },
   {

@@ -9,7 +9,9 @@ export const userSchema = z.object({ id: z.int(), login: z.string() });
 /** A repository (REST, repos). */
 export const repositorySchema = z.object({ default_branch: z.string() });
 /** An app as it sees itself (REST, apps). */
-export const appSchema = z.object({ id: z.int(), slug: z.string() });
+export const appSchema = z.object({ id: z.int(), slug: z.string(), events: z.array(z.string()).default([]) });
+/** Where an app's webhook goes to (REST, apps, webhook configuration). */
+export const appHookSchema = z.object({ url: z.string().nullish() });
 /** The installation of an app on a repository. */
 export const installationSchema = z.object({ id: z.int() });
 /** An installation's token; `expires_at` in ISO 8601, an hour from now. */
@@ -155,8 +157,13 @@ export const releaseSchema = z.object({
   body: z.string().nullish(),
   html_url: z.string(),
 });
-/** A webhook of a repository. */
-export const hookSchema = z.object({ id: z.int(), config: z.object({ url: z.string().optional() }) });
+/** A webhook of a repository (REST, webhooks). */
+export const hookSchema = z.object({
+  id: z.int(),
+  active: z.boolean(),
+  events: z.array(z.string()),
+  config: z.object({ url: z.string().optional() }),
+});
 
 /** Reads an answer of GitHub. Throws UpstreamError when it is not what is documented. */
 export function read<T>(schema: z.ZodType<T>, value: unknown, what: string): T {

@@ -3,6 +3,7 @@ import { UpstreamError, UserError } from '../core/error.ts';
 import { createAssets } from './github-assets.ts';
 import { createOctokit, type GithubAuth, openIdentity } from './github-client.ts';
 import { createComments } from './github-comments.ts';
+import { createHooks } from './github-hooks.ts';
 import { createIssues } from './github-issues.ts';
 import { perPage, readPages } from './github-pages.ts';
 import { createPeople, createReleases } from './github-people.ts';
@@ -26,17 +27,6 @@ export interface GithubOptions {
   /** PEM certificate to trust besides the usual ones. */
   ca?: string | undefined;
 }
-
-/** Events that a webhook of a repository is to be told of. */
-const hookEvents = [
-  'check_run',
-  'deployment_status',
-  'issue_comment',
-  'pull_request',
-  'pull_request_review',
-  'push',
-  'workflow_run',
-];
 
 /** The web page of a server by the base of its API (docs.github.com, enterprise-server: `/api/v3`). */
 export function webUrl(api: string): string {
@@ -117,6 +107,7 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
     }),
     setStatus: createStatusWriter(identity, self, where),
     upload: createAssets(octokit, where, page),
+    ...createHooks(identity, where),
     ...createIssues(octokit, where, self),
     // Its check runs carry annotations, see setStatus; commit statuses of an account cannot, and the report names the lines.
     ensureLineThreads: async () => {},
@@ -189,25 +180,6 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
         if (again) return again;
         throw error;
       }
-    },
-    async ensureHook(hook) {
-      const config = { url: hook.url, content_type: 'json', insecure_ssl: '0', secret: hook.signingToken };
-      if (identity.app) {
-        // An app has one webhook for all its repositories, and its events are chosen where it is registered.
-        // As `data`, because Octokit takes a parameter `url` for where to send the request.
-        await identity.app.octokit.request('PATCH /app/hook/config', { data: config });
-        return { signed: true };
-      }
-      const all = await readPages(async (number) => {
-        const found = await repos.listWebhooks({ ...where, per_page: perPage, page: number });
-        return read(z.array(schema.hookSchema), found.data, 'webhooks');
-      });
-      const mine = all.find((one) => one.config.url === hook.url);
-      const wanted = { ...where, active: true, events: hookEvents, config };
-      // Secrets cannot be read back, so an existing hook is written again.
-      if (mine) await repos.updateWebhook({ ...wanted, hook_id: mine.id });
-      else await repos.createWebhook(wanted);
-      return { signed: true };
     },
   };
 }

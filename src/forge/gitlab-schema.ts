@@ -121,11 +121,18 @@ export const releaseSchema = z.object({
   description: z.string().nullish(),
   _links: z.object({ self: z.string().optional() }).nullish(),
 });
-/** A webhook (doc: api/project_webhooks). */
+/** A webhook (doc: api/project_webhooks); before 16 and 19.0 it says less of itself. */
 export const hookSchema = z.object({
   id: z.int(),
   url: z.string(),
   signing_token_present: z.boolean().optional(),
+  alert_status: z.string().optional(),
+  disabled_until: z.string().nullish(),
+  push_events: z.boolean().default(false),
+  merge_requests_events: z.boolean().default(false),
+  note_events: z.boolean().default(false),
+  pipeline_events: z.boolean().default(false),
+  deployment_events: z.boolean().default(false),
 });
 
 /** Reads an answer of the forge. Throws UpstreamError when it is not what is documented. */

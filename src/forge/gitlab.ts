@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { createHooks } from './gitlab-hooks.ts';
 import { createNotes, isAbsent } from './gitlab-notes.ts';
 import { createPeople, createReleases } from './gitlab-people.ts';
 import { createRequester } from './gitlab-requester.ts';
@@ -111,6 +112,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     getChange,
     ...notes,
     ...createLineThreads(api, { project, host, token: options.token, ca: options.ca, self }),
+    ...createHooks(api, { project, host, token: options.token, ca: options.ca }),
     ...createPeople(api, project),
     ...createReleases(api, project, `${host}/${project}`),
     async defaultBranch() {
@@ -288,29 +290,6 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     async closeIssue(key) {
       const found = await findIssue(key);
       if (found) await api.Issues.edit(project, found.iid, { stateEvent: 'close' });
-    },
-    async ensureHook(hook) {
-      const wanted = {
-        ...(hook.token === null ? {} : { token: hook.token }),
-        signing_token: hook.signingToken,
-        pushEvents: true,
-        mergeRequestsEvents: true,
-        noteEvents: true,
-        pipelineEvents: true,
-        deploymentEvents: true,
-        enableSslVerification: true,
-      };
-      const all = read(
-        z.array(schema.hookSchema),
-        (await api.ProjectHooks.all(project)) as unknown,
-        'webhooks',
-      );
-      const found = all.find((one) => one.url === hook.url);
-      // Secrets cannot be read back, so an existing hook is written again.
-      const made: unknown = found
-        ? await api.ProjectHooks.edit(project, found.id, hook.url, wanted)
-        : await api.ProjectHooks.add(project, hook.url, wanted as never);
-      return { signed: read(schema.hookSchema, made, 'webhook').signing_token_present === true };
     },
   };
 }

@@ -83,6 +83,18 @@ export interface LineProblem {
   message: string;
 }
 
+/** A webhook of ours. */
+export interface Hook {
+  /** `resting` and `off`: the forge stopped delivering, for a time or for good, because deliveries failed. */
+  health: 'working' | 'resting' | 'off';
+  /** Until when it rests, in ISO 8601. */
+  until: string | null;
+  /** The forge signs deliveries (GitLab 19.0 and newer, GitHub). */
+  signed: boolean;
+  /** Events that the bot needs and the webhook does not tell, in the forge's words. */
+  missing: string[];
+}
+
 /** How to reach the repository with git: the token goes into an HTTP header, never into a remote URL. */
 export interface GitAccess {
   url: string;
@@ -170,6 +182,13 @@ export interface Forge {
     title: string;
     description: string;
   }): Promise<{ url: string }>;
-  /** Installs or repairs our webhook. `signed` says whether the forge signs deliveries (GitLab 19.0+). */
-  ensureHook(hook: { url: string; token: string | null; signingToken: string }): Promise<{ signed: boolean }>;
+  /** Our webhook with this URL; null when there is none. Takes the right to administer webhooks. */
+  findHook(url: string): Promise<Hook | null>;
+  /** Installs our webhook, or writes it again with all it needs; of several with its URL one is left. */
+  ensureHook(hook: { url: string; token: string | null; signingToken: string }): Promise<Hook>;
+  /**
+   * Has the forge deliver something now, which also puts a webhook back to work that was switched off. `delivered` is null
+   * where the forge does not say.
+   */
+  testHook(url: string): Promise<{ delivered: boolean | null; detail: string }>;
 }

@@ -251,6 +251,20 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
     }, soon);
   });
 
+  it('puts the webhook of its app right when somebody pointed it elsewhere', async () => {
+    const [hook] = fake.state.hooks;
+    Object.assign(hook!, { url: 'http://127.0.0.1:9/elsewhere', secret: 'another' });
+    fake.state.app!.events = fake.state.app!.events.filter((name) => name !== 'workflow_run');
+    await bot.reconcile();
+    expect(fake.state.hooks).toMatchObject([
+      { url: `${bot.url}/webhooks/github`, secret: 'a secret of many letters' },
+    ]);
+    const metrics = await (await fetch(`${bot.url}/metrics`)).text();
+    // What is chosen where the app is registered can only be told.
+    expect(metrics).toContain('{what="install",outcome="still broken"} 1');
+    await fake.settled();
+  });
+
   it('sends only what GitHub’s published description knows', async () => {
     await fake.settled();
     expect(fake.violations).toEqual([]);

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type BotConfig, type RunningBot, readBotConfig, startBot } from '../../bot/main.ts';
+import { type BotConfig, installHooks, type RunningBot, readBotConfig, startBot } from '../../bot/main.ts';
 import { type Database, openDatabase } from '../../src/index.ts';
 import { type BotWorld, createBotWorld } from './world.ts';
 
@@ -80,6 +80,75 @@ describe('the bot as a whole', () => {
     const metrics = await (await fetch(`${bot.url}/metrics`)).text();
     expect(metrics).toMatch(/cdl_bot_deliveries_total\{outcome="queued"\} [1-9]/);
     expect(metrics).not.toMatch(/outcome="failed"\} [1-9]/);
+  });
+});
+
+describe('the webhook', () => {
+  const hookUrl = () => `${bot.url}/webhooks/gitlab`;
+  const hooks = () => world.project.hooks.filter((one) => one.url === hookUrl());
+  const repairs = async () => {
+    const text = await (await fetch(`${bot.url}/metrics`)).text();
+    return text.split('\n').filter((line) => line.startsWith('cdl_bot_webhook_repairs_total'));
+  };
+  const says = () => world.say('ada', 1, 'a comment');
+  const write = (body: object) => world.api('bot', 'PUT', `hooks/${hooks()[0]!.id}`, body);
+
+  it('is put back to work after GitLab switched it off, with the secrets it must have', async () => {
+    await write({ url: hookUrl(), signing_token: `whsec_${Buffer.alloc(32, 8).toString('base64')}` });
+    for (let i = 0; i < 5; i++) await says();
+    await world.sandbox.settled();
+    expect(hooks()[0]).toMatchObject({ failures: 4, disabledUntil: expect.any(String) });
+    await bot.reconcile();
+    expect(hooks()).toMatchObject([{ failures: 0, disabledUntil: null }]);
+    expect(await repairs()).toContain('cdl_bot_webhook_repairs_total{what="revive",outcome="works"} 1');
+  });
+
+  it('is made again when it was removed, completed when events are missing, and left alone when all is well', async () => {
+    await world.api('bot', 'PUT', `hooks/${hooks()[0]!.id}`, { note_events: false });
+    await bot.reconcile();
+    expect(hooks()[0]!.events.note_events).toBe(true);
+    world.project.hooks.length = 0;
+    await bot.reconcile();
+    const [made] = hooks();
+    await bot.reconcile();
+    expect(hooks()).toEqual([made]);
+    const lines = (await repairs()).join('\n');
+    expect(lines).toContain('{what="repair",outcome="works"} 1');
+    expect(lines).toContain('{what="install",outcome="works"} 1');
+  });
+
+  const environment = () => ({
+    CDL_GITLAB_URL: world.sandbox.url,
+    CDL_PROJECT: world.context.forge.project,
+    CDL_BOT_TOKEN: world.people.bot.token,
+    CDL_SIGNING_TOKEN: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+    CDL_BOT_URL: bot.url,
+  });
+
+  it('is installed by hand as well: one of several stays, and a delivery shows that the bot takes it', async () => {
+    await world.api('bot', 'POST', 'hooks', { url: hookUrl() });
+    expect(hooks()).toHaveLength(2);
+    const { text, isSound } = await installHooks(environment());
+    expect(isSound).toBe(true);
+    expect(text.replace(hookUrl(), 'URL').replace(world.context.forge.project, 'PROJECT')).toBe(
+      [
+        '✓ PROJECT: webhook URL: was there, its secrets were written again',
+        '  the forge signs its deliveries',
+        '  the bot took a test delivery',
+      ].join('\n'),
+    );
+    expect(hooks()).toHaveLength(1);
+  });
+
+  it('is not called installed when nobody answers there, or when it takes more rights than the token has', async () => {
+    const nowhere = await installHooks({ ...environment(), CDL_BOT_URL: 'http://127.0.0.1:9' });
+    expect(nowhere.isSound).toBe(false);
+    expect(nowhere.text).toMatch(/✗ .*installed[\s\S]*a test delivery failed/);
+    const developer = { ...environment(), CDL_BOT_TOKEN: world.people.eve.token };
+    await expect(installHooks(developer)).rejects.toMatchObject({ code: 'forge-denied' });
+    await expect(installHooks({ ...environment(), CDL_BOT_URL: undefined })).rejects.toMatchObject({
+      code: 'environment-missing',
+    });
   });
 });
 

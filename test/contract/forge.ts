@@ -239,8 +239,12 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
         token: 'a-secret-token',
         signingToken: 'whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=',
       };
+      expect(await forge.findHook(hook.url)).toBeNull();
       const first = await forge.ensureHook(hook);
+      expect(first).toEqual({ health: 'working', until: null, signed: true, missing: [] });
       expect(await forge.ensureHook(hook)).toEqual(first);
+      expect(await forge.findHook(hook.url)).toEqual(first);
+      expect(await forge.findHook('http://127.0.0.1:9/elsewhere')).toBeNull();
     });
 
     it('says that a token is refused, and never which', async () => {

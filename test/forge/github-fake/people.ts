@@ -16,7 +16,8 @@ export const peopleRoutes: Record<string, Handler> = {
     const user = state.users.find((one) => one.login === values.username);
     return user ? ok(fullUser(user)) : absent;
   },
-  'GET /app': ({ state }) => ok({ id: state.app!.id, slug: state.app!.slug, name: state.app!.slug }),
+  'GET /app': ({ state }) =>
+    ok({ id: state.app!.id, slug: state.app!.slug, name: state.app!.slug, events: state.app!.events }),
   'GET /repos/{owner}/{repo}/installation': () => ok({ id: 77 }),
   'POST /app/installations/{installation_id}/access_tokens': ({ state }) => {
     const token = `ghs_${state.nextId()}`;

@@ -1,6 +1,6 @@
 import { git, readBlob, resolveCommit, resolveRef, updateRef } from '../../../src/sandbox/git.ts';
 import type { Call, FakeCheck, Handler } from './state.ts';
-import { absent, created, ok, paged, simpleUser } from './state.ts';
+import { absent, created, noContent, ok, paged, simpleUser } from './state.ts';
 
 const zero = '0'.repeat(40);
 /** What the Contents API carries at most, in bytes. */
@@ -156,7 +156,7 @@ export const repositoryRoutes: Record<string, Handler> = {
   'POST /repos/{owner}/{repo}/hooks': ({ state, body }) => {
     const config = body.config as { url: string; secret: string };
     const events = body.events as string[];
-    const hook = { id: state.nextId(), url: config.url, secret: config.secret, events };
+    const hook = { id: state.nextId(), url: config.url, secret: config.secret, events, active: true };
     state.hooks.push(hook);
     return created(presentHook(hook));
   },
@@ -164,11 +164,19 @@ export const repositoryRoutes: Record<string, Handler> = {
     const hook = state.hooks.find((one) => one.id === Number(values.hook_id));
     if (!hook) return absent;
     const config = body.config as { url: string; secret: string };
-    Object.assign(hook, { url: config.url, secret: config.secret, events: body.events });
+    const { events, active } = body;
+    Object.assign(hook, { url: config.url, secret: config.secret, events, active });
     return ok(presentHook(hook));
   },
+  'DELETE /repos/{owner}/{repo}/hooks/{hook_id}': ({ state, values }) => {
+    state.hooks = state.hooks.filter((one) => one.id !== Number(values.hook_id));
+    return noContent;
+  },
+  'POST /repos/{owner}/{repo}/hooks/{hook_id}/pings': () => noContent,
+  'GET /app/hook/config': ({ state }) => ok({ url: state.hooks[0]?.url ?? '', content_type: 'json' }),
   'PATCH /app/hook/config': ({ state, body }) => {
-    state.hooks = [{ id: 1, url: String(body.url), secret: String(body.secret), events: ['*'] }];
+    const { url, secret } = body;
+    state.hooks = [{ id: 1, url: String(url), secret: String(secret), events: ['*'], active: true }];
     return ok({ url: body.url, content_type: 'json' });
   },
   'GET /repos/{owner}/{repo}/releases/tags/{tag}': ({ state, values }) => {
@@ -206,7 +214,7 @@ const presentRelease = (page: string, release: Call['state']['releases'][number]
 const presentHook = (hook: Call['state']['hooks'][number]): object => ({
   id: hook.id,
   name: 'web',
-  active: true,
+  active: hook.active,
   events: hook.events,
   config: { url: hook.url, content_type: 'json', secret: '********' },
 });

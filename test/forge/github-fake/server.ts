@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { hookEvents } from '../../../src/forge/github-hooks.ts';
 import { git, resolveRef } from '../../../src/sandbox/git.ts';
 import { advertiseRefs, receivePack, uploadPack } from '../../../src/sandbox/git-http.ts';
 import { actionRoutes, presentRun } from './actions.ts';
@@ -122,6 +123,7 @@ export async function startGithubFake(options: {
 
   const emit = (event: string, payload: object): void => {
     for (const hook of state.hooks) {
+      if (!hook.active) continue;
       if (hook.events.includes(event) || hook.events.includes('*')) later(deliver(hook, event, payload));
     }
   };
@@ -138,7 +140,8 @@ export async function startGithubFake(options: {
       return user;
     },
     registerApp(slug, key) {
-      state.app = { id: 42, slug, key, user: fake.user(`${slug}[bot]`, 'write') };
+      const user = fake.user(`${slug}[bot]`, 'write');
+      state.app = { id: 42, slug, key, user, events: [...hookEvents] };
     },
     startRun(start) {
       const id = state.nextId();

@@ -96,6 +96,7 @@ export interface FakeHook {
   url: string;
   secret: string;
   events: string[];
+  active: boolean;
 }
 
 export interface FakeRelease {
@@ -126,7 +127,7 @@ export interface FakeState {
   roles: Map<number, 'admin' | 'maintain' | 'write' | 'triage' | 'read'>;
   /** Members by `org/team`. */
   teams: Map<string, number[]>;
-  app: { id: number; slug: string; key: KeyObject; user: FakeUser } | null;
+  app: { id: number; slug: string; key: KeyObject; user: FakeUser; events: string[] } | null;
   /** Tokens that the app's installation was given, and how many seconds the next one lives. */
   installationTokens: Set<string>;
   tokenSeconds: number;
