@@ -1,6 +1,14 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { type ForgeOptions, type GithubAuth, keyId, type StoreCredentials, UserError } from '../src/index.ts';
+import {
+  type ForgeOptions,
+  type GithubAuth,
+  keyId,
+  type ProxySettings,
+  readProxies,
+  type StoreCredentials,
+  UserError,
+} from '../src/index.ts';
 
 /** How the bot speaks to its forge, and how the forge's webhooks are known. */
 export type ForgeConfig =
@@ -51,6 +59,8 @@ export interface BotConfig {
   /** PATH on which git is. */
   path: string;
   ca: string | null;
+  /** On the way to the forge. */
+  proxy?: ProxySettings | null;
   log: 'silent' | 'info' | 'debug';
 }
 
@@ -61,13 +71,17 @@ export interface StoreConfig {
 }
 
 /** How to open one of the projects. */
-export function forgeOptions(config: Pick<BotConfig, 'forge' | 'ca'>, project: string): ForgeOptions {
+export function forgeOptions(
+  config: Pick<BotConfig, 'forge' | 'ca' | 'proxy'>,
+  project: string,
+): ForgeOptions {
   const { forge } = config;
   const shared = {
     project,
     url: forge.url,
     evaluationToken: forge.evaluationToken ?? undefined,
     ca: config.ca ?? undefined,
+    proxy: config.proxy,
   };
   return forge.kind === 'gitlab'
     ? { kind: 'gitlab', ...shared, token: forge.token }
@@ -134,7 +148,7 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
 /** As much of a bot's configuration as it takes to speak to its forge. Throws UserError environment-missing, config-invalid. */
 export async function readForgeConfig(
   env: Environment,
-): Promise<Pick<BotConfig, 'forge' | 'projects' | 'ca'>> {
+): Promise<Pick<BotConfig, 'forge' | 'projects' | 'ca' | 'proxy'>> {
   return {
     forge: await readForge(env),
     projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
@@ -142,6 +156,7 @@ export async function readForgeConfig(
       .map((one) => one.trim())
       .filter(Boolean),
     ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
+    proxy: readProxies(env),
   };
 }
 

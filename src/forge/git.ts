@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SimpleGit } from 'simple-git';
@@ -6,6 +6,7 @@ import type { CodeFile } from '../core/candidate.ts';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { lockFile } from '../core/lock.ts';
+import { gitProxies, withCertificates } from './network.ts';
 import type { GitAccess } from './types.ts';
 
 /** One file of a commit. `mode` is git's (100644, 100755, 120000 link, 160000 submodule), `oid` its object name. */
@@ -63,6 +64,9 @@ const mostTrees = 200;
 const mostBlobs = 1000;
 const largestKept = 64 * 1024;
 
+/** File in the mirror's folder with the certificates that git trusts, when there are more than the usual ones. */
+const certificates = 'certificates.pem';
+
 const allowedEnvironment = [
   'GIT_CONFIG_NOSYSTEM',
   'GIT_CONFIG_GLOBAL',
@@ -75,6 +79,10 @@ const allowedEnvironment = [
   'GIT_AUTHOR_EMAIL',
   'GIT_COMMITTER_NAME',
   'GIT_COMMITTER_EMAIL',
+  'GIT_SSL_CAINFO',
+  'http_proxy',
+  'https_proxy',
+  'no_proxy',
 ];
 
 /** What git's own words mean for the caller. */
@@ -96,6 +104,8 @@ export async function openMirror(options: {
   const { folder, access } = options;
   const { simpleGit } = await import('simple-git');
   await mkdir(folder, { recursive: true });
+  const ca = access.network?.ca;
+  if (ca) await writeFile(join(folder, certificates), withCertificates(ca).join('\n'));
   // The bot's git knows nothing of a person's configuration; the token is in no URL and on no command line.
   const environment = {
     PATH: options.path,
@@ -104,6 +114,8 @@ export async function openMirror(options: {
     GIT_CONFIG_NOSYSTEM: '1',
     GIT_CONFIG_GLOBAL: '/dev/null',
     GIT_TERMINAL_PROMPT: '0',
+    ...gitProxies(access.network?.proxy),
+    ...(ca && { GIT_SSL_CAINFO: join(folder, certificates) }),
   };
   const credentials = async () => ({
     GIT_CONFIG_COUNT: '1',

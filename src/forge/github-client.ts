@@ -3,6 +3,7 @@ import type { Octokit } from '@octokit/rest';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { appSchema, installationSchema, installationTokenSchema, read, userSchema } from './github-schema.ts';
 import { readBody, send } from './http.ts';
+import type { Network } from './network.ts';
 
 /** As whom the driver speaks: an account's token, or an app with its private key (PEM). */
 export type GithubAuth =
@@ -20,7 +21,7 @@ const withoutBody = new Set([204, 205, 304]);
 /** An Octokit on our own HTTP: repeats, rate limits, certificates and errors are the same as for other forges. */
 export async function createOctokit(options: {
   url: string;
-  ca: string | undefined;
+  network: Network;
   token: () => Promise<string>;
 }): Promise<Octokit> {
   const { Octokit } = await import('@octokit/rest');
@@ -34,7 +35,13 @@ export async function createOctokit(options: {
     // The token is for one server: an address that came from elsewhere is a mistake of ours.
     if (url.origin !== origin)
       throw new Error(`a request to ${url.origin} would carry the token of ${origin}`);
-    const received = await send({ method: init.method ?? 'GET', url, headers, body, ca: options.ca });
+    const received = await send({
+      method: init.method ?? 'GET',
+      url,
+      headers,
+      body,
+      network: options.network,
+    });
     const bytes = await readBody(received.body, largestAnswer);
     if (!bytes) throw new UpstreamError(url.host, `${url.pathname}: answer too long`, { retryable: false });
     return new Response(withoutBody.has(received.status) ? null : new Uint8Array(bytes), {
@@ -96,19 +103,19 @@ export async function openIdentity(options: {
   owner: string;
   repo: string;
   auth: GithubAuth;
-  ca: string | undefined;
+  network: Network;
 }): Promise<Identity> {
-  const { url, owner, repo, auth, ca } = options;
+  const { url, owner, repo, auth, network } = options;
   if (auth.kind === 'token') {
     const token = async () => auth.token;
-    const octokit = await createOctokit({ url, ca, token });
+    const octokit = await createOctokit({ url, network, token });
     const self = async () =>
       read(userSchema, (await octokit.rest.users.getAuthenticated()).data, 'the token’s user');
     return { octokit, token, self, app: null };
   }
   const { appId } = auth;
   const key = readAppKey(auth.privateKey);
-  const app = await createOctokit({ url, ca, token: async () => appToken(appId, key, Date.now()) });
+  const app = await createOctokit({ url, network, token: async () => appToken(appId, key, Date.now()) });
   let held: Promise<{ token: string; expires: number }> | null = null;
 
   async function renew(): Promise<{ token: string; expires: number }> {
@@ -130,7 +137,7 @@ export async function openIdentity(options: {
     }
     return (await held!).token;
   };
-  const octokit = await createOctokit({ url, ca, token });
+  const octokit = await createOctokit({ url, network, token });
   const about = read(appSchema, (await app.rest.apps.getAuthenticated()).data, 'the app');
   const self = async () => {
     const found = await octokit.rest.users.getByUsername({ username: `${about.slug}[bot]` });

@@ -7,6 +7,7 @@ import { perPage, readPages } from './github-pages.ts';
 import * as schema from './github-schema.ts';
 import { orNull, read, toJob, toPipeline } from './github-schema.ts';
 import { readBody, send } from './http.ts';
+import type { Network } from './network.ts';
 import type { Forge, Pipeline } from './types.ts';
 
 /** The part of {@link Forge} that is about workflow runs. */
@@ -33,7 +34,7 @@ export interface RunsOptions {
   /** Base of the API and the token, for the archive that Octokit would hold twice. */
   url: string;
   token(): Promise<string>;
-  ca: string | undefined;
+  network: Network;
   /** Branch and head of a change; null when there is none. */
   changeOf(change: number): Promise<{ sourceBranch: string; fork: boolean } | null>;
 }
@@ -123,8 +124,8 @@ export function createRuns(options: RunsOptions): Runs {
       'user-agent': 'cdl',
       accept: 'application/vnd.github+json',
     };
-    const { ca } = options;
-    let received = await send({ method: 'GET', url, headers, body: null, ca, redirects: true });
+    const { network } = options;
+    let received = await send({ method: 'GET', url, headers, body: null, network, redirects: true });
     const { location } = received.headers;
     if (received.status >= 300 && location) {
       received.body.resume();
@@ -135,7 +136,7 @@ export function createRuns(options: RunsOptions): Runs {
         url: signed,
         headers: { 'user-agent': 'cdl' },
         body: null,
-        ca,
+        network,
       });
     }
     return readBody(received.body, largestArchive);

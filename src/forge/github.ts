@@ -11,10 +11,11 @@ import { createRuns } from './github-runs.ts';
 import * as schema from './github-schema.ts';
 import { orNull, read, toChange, toPerson } from './github-schema.ts';
 import { createStatusWriter } from './github-status.ts';
+import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
 
 /** How to reach a repository on GitHub or GitHub Enterprise Server. */
-export interface GithubOptions {
+export interface GithubOptions extends Network {
   /** Base of the REST API: `https://api.github.com`, or `https://HOST/api/v3`. */
   url: string;
   /** `owner/repository`. */
@@ -24,8 +25,6 @@ export interface GithubOptions {
   evaluationToken?: string | undefined;
   /** File below .github/workflows whose runs are the pipelines; default `cdl.yml`. */
   workflow?: string | undefined;
-  /** PEM certificate to trust besides the usual ones. */
-  ca?: string | undefined;
 }
 
 /** The web page of a server by the base of its API (docs.github.com, enterprise-server: `/api/v3`). */
@@ -47,7 +46,8 @@ function exists(error: unknown): boolean {
  * for a URL or path that is none; what the calls throw: {@link Forge}.
  */
 export async function openGithub(options: GithubOptions): Promise<Forge> {
-  const { project, auth, ca } = options;
+  const { project, auth } = options;
+  const network: Network = { ca: options.ca, proxy: options.proxy };
   if (!/^https?:\/\/[^/]/.test(options.url)) {
     throw new UserError('config-invalid', `${options.url} is not the URL of GitHub's API (http or https)`);
   }
@@ -58,11 +58,11 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
   const url = options.url.replace(/\/+$/, '');
   const where = { owner, repo };
   const page = `${webUrl(url)}/${owner}/${repo}`;
-  const identity = await openIdentity({ url, owner, repo, auth, ca });
+  const identity = await openIdentity({ url, owner, repo, auth, network });
   const { octokit } = identity;
   const { evaluationToken } = options;
   const starter = evaluationToken
-    ? await createOctokit({ url, ca, token: async () => evaluationToken })
+    ? await createOctokit({ url, network, token: async () => evaluationToken })
     : octokit;
   const { repos, pulls, git } = octokit.rest;
 
@@ -102,7 +102,7 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
       workflow: options.workflow ?? 'cdl.yml',
       url,
       token: identity.token,
-      ca,
+      network,
       changeOf: getChange,
     }),
     setStatus: createStatusWriter(identity, self, where),
@@ -121,7 +121,7 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
         const basic = Buffer.from(`x-access-token:${await identity.token()}`).toString('base64');
         return `Authorization: Basic ${basic}`;
       };
-      return { url: `${page}.git`, header };
+      return { url: `${page}.git`, header, network };
     },
     async listChanges(filter) {
       const since = 'updatedSince' in filter ? Date.parse(filter.updatedSince) : null;

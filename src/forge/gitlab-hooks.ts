@@ -4,6 +4,7 @@ import { UpstreamError } from '../core/error.ts';
 import * as schema from './gitlab-schema.ts';
 import { read } from './gitlab-schema.ts';
 import { send } from './http.ts';
+import type { Network } from './network.ts';
 import type { Forge, Hook } from './types.ts';
 
 type GitlabHook = z.infer<typeof schema.hookSchema>;
@@ -32,7 +33,7 @@ function toHook(hook: GitlabHook): Hook {
 /** The part of the port about webhooks (doc: api/project_webhooks). */
 export function createHooks(
   api: InstanceType<typeof Gitlab>,
-  options: { project: string; host: string; token: string; ca: string | undefined },
+  options: { project: string; host: string; token: string; network: Network },
 ): Pick<Forge, 'findHook' | 'ensureHook' | 'testHook'> {
   const { project, host } = options;
 
@@ -76,7 +77,7 @@ export function createHooks(
         url: new URL(`${host}/api/v4/${path}`),
         headers: { 'private-token': options.token, accept: 'application/json' },
         body: null,
-        ca: options.ca,
+        network: options.network,
       };
       try {
         (await send(sending)).body.resume();

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Gitlab } from '@gitbeaker/rest';
 import { UpstreamError } from '../core/error.ts';
 import { readBody, send } from './http.ts';
+import type { Network } from './network.ts';
 
 /** The HTTP side of gitbeaker, as its resources call it. */
 type RequesterFn = NonNullable<NonNullable<ConstructorParameters<typeof Gitlab>[0]>['requesterFn']>;
@@ -44,7 +45,7 @@ async function encodeBody(
  * A requester for gitbeaker on our own HTTP, because its own repeats every call, also POST, ten times within a second
  * after 429 and 502, and knows no certificate of one's own. With `asStream` the body is a web stream of raw bytes.
  */
-export function createRequester(ca: string | undefined): RequesterFn {
+export function createRequester(network: Network): RequesterFn {
   return (resource) => {
     const call = async (
       method: string,
@@ -67,7 +68,7 @@ export function createRequester(ca: string | undefined): RequesterFn {
         headers['content-type'] = encoded.type;
         bytes = encoded.bytes;
       }
-      const received = await send({ method, url, headers, body: bytes, ca });
+      const received = await send({ method, url, headers, body: bytes, network });
       const { status } = received;
       if (options.asStream) {
         return { status, headers: received.headers, body: Readable.toWeb(received.body) };

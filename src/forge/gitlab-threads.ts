@@ -6,6 +6,7 @@ import { createRequester } from './gitlab-requester.ts';
 import * as schema from './gitlab-schema.ts';
 import { read } from './gitlab-schema.ts';
 import { markerKey, withMarker } from './marker.ts';
+import type { Network } from './network.ts';
 import type { Forge, LineProblem } from './types.ts';
 
 /** Number of a line in the old file, null for a line that is new, by the hunks of a unified diff. */
@@ -50,12 +51,12 @@ export function createLineThreads(
     project: string;
     host: string;
     token: string;
-    ca: string | undefined;
+    network: Network;
     self(): Promise<{ id: string }>;
   },
 ): Pick<Forge, 'ensureLineThreads'> {
-  const { project, host, token, ca, self } = options;
-  const requester = createRequester(ca)({
+  const { project, host, token, network, self } = options;
+  const requester = createRequester(network)({
     url: `${host}/api/v4/`,
     headers: {},
     authHeaders: { 'private-token': async () => token },

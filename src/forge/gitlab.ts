@@ -10,18 +10,17 @@ import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts'
 import { createLineThreads } from './gitlab-threads.ts';
 import { readBody } from './http.ts';
 import { hasMarker, withMarker } from './marker.ts';
+import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
 
 /** How to reach a project on GitLab. `url` may have a sub-path (a relative URL root). */
-export interface GitlabOptions {
+export interface GitlabOptions extends Network {
   url: string;
   /** Full path, `group/project`. */
   project: string;
   token: string;
   /** Starts evaluation pipelines; of another identity than `token`, so that the bot's pushes cannot start them. */
   evaluationToken?: string | undefined;
-  /** PEM certificate to trust besides the usual ones. */
-  ca?: string | undefined;
 }
 
 const defaultArtifactLimit = 1024 * 1024;
@@ -52,7 +51,8 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
   }
   const host = options.url.replace(/\/+$/, '');
   const { Gitlab } = await import('@gitbeaker/rest');
-  const requesterFn = createRequester(options.ca);
+  const network: Network = { ca: options.ca, proxy: options.proxy };
+  const requesterFn = createRequester(network);
   const api = new Gitlab({ host, token: options.token, requesterFn });
   const evaluator = new Gitlab({ host, token: options.evaluationToken ?? options.token, requesterFn });
 
@@ -111,8 +111,8 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     self,
     getChange,
     ...notes,
-    ...createLineThreads(api, { project, host, token: options.token, ca: options.ca, self }),
-    ...createHooks(api, { project, host, token: options.token, ca: options.ca }),
+    ...createLineThreads(api, { project, host, token: options.token, network, self }),
+    ...createHooks(api, { project, host, token: options.token, network }),
     ...createPeople(api, project),
     ...createReleases(api, project, `${host}/${project}`),
     async defaultBranch() {
@@ -123,7 +123,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     git() {
       // doc: user/project/settings/project_access_tokens: any non-empty user name.
       const basic = Buffer.from(`oauth2:${options.token}`).toString('base64');
-      return { url: `${host}/${project}.git`, header: `Authorization: Basic ${basic}` };
+      return { url: `${host}/${project}.git`, header: `Authorization: Basic ${basic}`, network };
     },
     async listChanges(filter) {
       const narrowed =

@@ -1,8 +1,7 @@
-import { type RequestOptions, request as requestHttp } from 'node:http';
-import { request as requestHttps } from 'node:https';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { dispatcherOf, type Network } from './network.ts';
 
 /** One request to a forge. `body` is complete, so that it can be sent again. */
 export interface Sending {
@@ -10,8 +9,8 @@ export interface Sending {
   url: URL;
   headers: Record<string, string>;
   body: Buffer | null;
-  /** PEM certificate to trust besides the usual ones. */
-  ca?: string | undefined;
+  /** Proxies and certificates; nothing: straight there. */
+  network?: Network | undefined;
   /** Milliseconds without a byte before the attempt is given up. */
   idle?: number;
   /** Gives a redirection (3xx) back instead of failing, so that the caller decides what to send there. */
@@ -46,43 +45,51 @@ export function backoff(
   return 250 * 2 ** (attempt - 1) * (0.5 + random / 2);
 }
 
+/** Failures of a connection that was never there. */
+const neverMade = new Set(['ECONNREFUSED', 'ENOTFOUND', 'UND_ERR_CONNECT_TIMEOUT']);
+
+/** A certificate nobody trusts (OpenSSL's and Node's names) and a proxy that wants another password do not mend themselves. */
+const staysBroken = /^(CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)|\(407\)/;
+
 /**
  * Whether the same request may be sent again. 429 says nothing was done; after a 5xx or a broken connection a POST may
  * have been carried out, so only methods that can be repeated are (RFC 9110, 9.2.2), and connections never made.
  */
 export function mayRepeat(method: string, failure: { status: number } | { code: string }): boolean {
   if ('status' in failure && failure.status === 429) return true;
-  if ('code' in failure && (failure.code === 'ECONNREFUSED' || failure.code === 'ENOTFOUND')) return true;
+  if ('code' in failure && neverMade.has(failure.code)) return true;
+  if ('code' in failure && staysBroken.test(failure.code)) return false;
   const repeatable = method === 'GET' || method === 'HEAD' || method === 'PUT' || method === 'DELETE';
   if ('code' in failure) return repeatable;
   return repeatable && [502, 503, 504].includes(failure.status);
 }
 
-function once(sending: Sending): Promise<Received> {
-  const secure = sending.url.protocol === 'https:';
-  const options: RequestOptions & { ca?: string } = {
-    method: sending.method,
-    headers: {
-      ...sending.headers,
-      ...(sending.body ? { 'content-length': String(sending.body.length) } : {}),
-    },
-    ...(secure && sending.ca ? { ca: sending.ca } : {}),
-    timeout: sending.idle ?? 30_000,
-  };
-  return new Promise((resolve, reject) => {
-    const outgoing = (secure ? requestHttps : requestHttp)(sending.url, options, (incoming) => {
-      const headers: Record<string, string> = {};
-      for (const [name, value] of Object.entries(incoming.headers)) {
-        if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
-      }
-      resolve({ status: incoming.statusCode ?? 0, headers, body: incoming });
-    });
-    outgoing.on('timeout', () =>
-      outgoing.destroy(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' })),
-    );
-    outgoing.on('error', reject);
-    outgoing.end(sending.body ?? undefined);
+async function once(sending: Sending): Promise<Received> {
+  const { request } = await import('undici');
+  const idle = sending.idle ?? 30_000;
+  const answer = await request(sending.url, {
+    dispatcher: await dispatcherOf(sending.network ?? {}),
+    method: sending.method as 'GET',
+    headers: sending.headers,
+    body: sending.body,
+    headersTimeout: idle,
+    bodyTimeout: idle,
   });
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(answer.headers)) {
+    if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return { status: answer.statusCode, headers, body: answer.body };
+}
+
+/** What went wrong with a connection, in the words of the operating system where it has some. */
+function codeOf(cause: unknown): string {
+  const { code, message } = cause as { code?: unknown; message?: unknown };
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'ETIMEDOUT';
+  if (code === 'UND_ERR_SOCKET') return 'ECONNRESET';
+  // What a proxy answered stands in the message alone.
+  if (code === 'UND_ERR_ABORTED' || code === 'UND_ERR_INVALID_ARG') return String(message);
+  return String(code ?? 'unknown');
 }
 
 /** Reads a body of at most `limit` bytes; null when it is longer (the rest is not read). Throws UpstreamError when it breaks off. */
@@ -124,8 +131,9 @@ function explanation(text: string): string {
 }
 
 /**
- * A used-up rate limit as 429 with Retry-After: GitHub says 403, and when to come back in a header of its own (epoch
- * seconds; docs.github.com, rate limits for the REST API).
+ * A used-up rate limit as 429 with Retry-After. GitLab names when to come back in RateLimit-Reset (doc:
+ * administration/settings/user_and_ip_rate_limits), GitHub, which may say 403, in x-ratelimit-reset (docs.github.com, rate limits
+ * for the REST API), both in epoch seconds; other servers name the seconds to wait there.
  */
 export function readLimit(
   status: number,
@@ -135,10 +143,15 @@ export function readLimit(
   const retryAfter = headers['retry-after'];
   if (status !== 403 && status !== 429) return { status, retryAfter };
   if (retryAfter !== undefined) return { status: 429, retryAfter };
-  if (headers['x-ratelimit-remaining'] !== '0') return { status, retryAfter };
-  const reset = Number(headers['x-ratelimit-reset']);
-  const seconds = Number.isFinite(reset) ? Math.max(0, Math.ceil(reset - now / 1000)) : undefined;
-  return { status: 429, retryAfter: seconds?.toString() };
+  const isUsedUp = (headers['ratelimit-remaining'] ?? headers['x-ratelimit-remaining']) === '0';
+  if (status === 403 && !isUsedUp) return { status, retryAfter };
+  const named = headers['x-ratelimit-reset'];
+  const reset = Number(headers['ratelimit-reset'] ?? named ?? Number.NaN);
+  if (!Number.isFinite(reset)) return { status: 429, retryAfter };
+  // Nobody waits for thirty years: that much is a point in time.
+  const isTime = named !== undefined || reset >= 1e9;
+  const seconds = isTime ? Math.max(0, Math.ceil(reset - now / 1000)) : reset;
+  return { status: 429, retryAfter: seconds.toString() };
 }
 
 /**
@@ -156,13 +169,13 @@ export async function send(
     try {
       received = await once(sending);
     } catch (cause) {
-      const code = String((cause as { code?: unknown }).code ?? 'unknown');
+      const code = codeOf(cause);
       const pause = backoff(attempt, undefined, Date.now(), Math.random());
       if (attempt < attempts && pause !== null && mayRepeat(sending.method, { code })) {
         await wait(pause);
         continue;
       }
-      throw new UpstreamError(service, `${what}: ${code}`, { retryable: true, cause });
+      throw new UpstreamError(service, `${what}: ${code}`, { retryable: !staysBroken.test(code), cause });
     }
     const { headers } = received;
     if (received.status >= 200 && received.status < 300) return received;

@@ -3,6 +3,7 @@ import type { GitlabOptions } from './gitlab.ts';
 import type { Forge } from './types.ts';
 
 export type { GithubAuth } from './github-client.ts';
+export { type Network, type ProxySettings, readProxies } from './network.ts';
 export type * from './types.ts';
 
 /** Which forge, and how to reach a project there. */

@@ -1,3 +1,5 @@
+import type { Network } from './network.ts';
+
 /** A person (or bot) as the forge knows them. `id` is the number that never changes; authorise by it, never by name. */
 export interface Person {
   id: string;
@@ -100,6 +102,7 @@ export interface GitAccess {
   url: string;
   /** A function where the token in it is renewed every hour (GitHub Apps). */
   header: string | (() => Promise<string>);
+  network?: Network;
 }
 
 /**
