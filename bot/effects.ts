@@ -1,9 +1,12 @@
 import {
+  type ChainHead,
   candidateKey,
   chartsOf,
   claimKey,
+  type DataDecision,
   type Decision,
-  type Digest,
+  dataDecisionKey,
+  dataHeadKey,
   decisionDigest,
   decisionKey,
   drawChart,
@@ -11,7 +14,9 @@ import {
   headKey,
   lockFile,
   openHead,
+  readDataChain,
   renderMarkdown,
+  signDataDecision,
   signDecision,
   signHead,
   UpstreamError,
@@ -35,6 +40,11 @@ function saysTheSame(a: Omit<Decision, 'seq' | 'prev' | 'time'>, b: Decision): b
   );
 }
 
+/** Whether two approvals of data are one person's word about the same thing. */
+function isSameWord(a: Omit<DataDecision, 'seq' | 'prev' | 'time'>, b: DataDecision): boolean {
+  return a.version === b.version && a.evidence === b.evidence && a.approver.id === b.approver.id;
+}
+
 /** How often two writers may meet at the same number before one gives up for now. */
 const tries = 5;
 
@@ -46,19 +56,41 @@ export function createEffects(
   const { forge, mirror, trusted, state } = context;
 
   /** Notes how long a chain is, never shorter than somebody else noted meanwhile. */
-  async function keepHead(
-    of: Pick<Decision, 'project' | 'model' | 'environment'>,
-    seq: number,
-    digest: Digest,
-  ): Promise<void> {
-    const key = headKey(of.project, of.model, of.environment);
+  async function keepHead(key: string, head: ChainHead): Promise<void> {
     for (let attempt = 0; attempt < tries; attempt++) {
       const record = await trusted.readRecord(key);
-      if (record && openHead(record.value, context.keys, key).seq >= seq) return;
-      const head = signHead({ v: 1, ...of, seq, digest }, context.signer);
+      if (record && openHead(record.value, context.keys, key).seq >= head.seq) return;
+      const signed = signHead(head, context.signer);
       const condition = record ? { ifMatch: record.etag } : { ifAbsent: true as const };
-      if ((await trusted.writeRecord(key, head, condition)) === 'stored') return;
+      if ((await trusted.writeRecord(key, signed, condition)) === 'stored') return;
     }
+  }
+
+  /** Writes the next link of a chain and its head; the newest again when `read` finds that it was said already. */
+  async function append(chain: {
+    key: (seq: number) => string;
+    headKey: string;
+    place: { model: string; environment: string } | { dataset: string };
+    project: string;
+    /** The chain, verified, and whether it says the same already. */
+    read: () => Promise<{ envelopes: unknown[]; said: boolean }>;
+    sign: (link: Pick<Decision, 'seq' | 'prev' | 'time'>) => Envelope;
+  }): Promise<void> {
+    const { project, place } = chain;
+    const noted = (envelope: Envelope, seq: number) =>
+      keepHead(chain.headKey, { v: 1, project, ...place, seq, digest: decisionDigest(envelope) });
+    for (let attempt = 0; attempt < tries; attempt++) {
+      const { envelopes, said } = await chain.read();
+      const last = envelopes.at(-1) as Envelope | undefined;
+      // Somebody (or this very job before it was killed) was first.
+      if (last && said) return noted(last, envelopes.length);
+      const seq = envelopes.length + 1;
+      const prev = last ? decisionDigest(last) : null;
+      const envelope = chain.sign({ seq, prev, time: context.now().toISOString() });
+      if ((await trusted.writeRecord(chain.key(seq), envelope, { ifAbsent: true })) !== 'stored') continue;
+      return noted(envelope, seq);
+    }
+    throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
   }
 
   return {
@@ -107,37 +139,34 @@ export function createEffects(
       const author = { name, email: botEmail(username) };
       return mergeWithLock(context, { branch, target, author });
     },
-    async appendDecision(decision) {
-      for (let attempt = 0; attempt < tries; attempt++) {
-        const { project, model, environment } = decision;
-        const { decisions, envelopes } = await readDecisions(context, project, model, environment);
-        const last = decisions.at(-1);
-        // Somebody (or this very job before it was killed) was first.
-        if (last && saysTheSame(decision, last)) {
-          await keepHead(
-            { project, model, environment },
-            last.seq,
-            decisionDigest(envelopes.at(-1) as Envelope),
-          );
-          return;
-        }
-        const seq = decisions.length + 1;
-        const before = envelopes.at(-1) as Envelope | undefined;
-        const envelope = signDecision(
-          {
-            ...decision,
-            seq,
-            prev: before ? decisionDigest(before) : null,
-            time: context.now().toISOString(),
-          },
-          context.signer,
-        );
-        const key = decisionKey(project, model, environment, seq);
-        if ((await trusted.writeRecord(key, envelope, { ifAbsent: true })) !== 'stored') continue;
-        await keepHead({ project, model, environment }, seq, decisionDigest(envelope));
-        return;
-      }
-      throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
+    appendDecision(decision) {
+      const { project, model, environment } = decision;
+      return append({
+        project,
+        place: { model, environment },
+        key: (seq) => decisionKey(project, model, environment, seq),
+        headKey: headKey(project, model, environment),
+        async read() {
+          const { decisions, envelopes } = await readDecisions(context, project, model, environment);
+          const last = decisions.at(-1);
+          return { envelopes, said: last !== undefined && saysTheSame(decision, last) };
+        },
+        sign: (link) => signDecision({ ...decision, ...link }, context.signer),
+      });
+    },
+    appendDataDecision(decision) {
+      const { project, dataset } = decision;
+      return append({
+        project,
+        place: { dataset },
+        key: (seq) => dataDecisionKey(project, dataset, seq),
+        headKey: dataHeadKey(project, dataset),
+        async read() {
+          const { decisions, envelopes } = await readDataChain(trusted, context.keys, project, dataset);
+          return { envelopes, said: decisions.some((one) => isSameWord(decision, one)) };
+        },
+        sign: (link) => signDataDecision({ ...decision, ...link }, context.signer),
+      });
     },
     async release(release) {
       await forge.ensureRelease(release);

@@ -14,7 +14,8 @@ import {
   withEntry,
 } from '../src/index.ts';
 import { describeOverrun } from './budget.ts';
-import type { Approval, Facts } from './types.ts';
+import { approveDataLine, isDataOpen } from './data-approval.ts';
+import type { Approval, DataFacts, Facts } from './types.ts';
 
 /** Where one model of a change stands: the first that applies, in this order. */
 export type Standing =
@@ -67,7 +68,7 @@ function judged(facts: Facts): Standing {
   const required = facts.rules!.project.approvals.required;
   const signed = standingApproval(facts);
   const approved = signed && !withdrawalOf(facts, signed) ? signed : null;
-  const enough = approved !== null || countingApprovals(facts).length >= required;
+  const enough = isDataOpen(facts) && (approved !== null || countingApprovals(facts).length >= required);
   const passed = facts.answer!.evaluation.verdict !== 'fail';
   return { kind: 'judged', gateOpen: passed || enough, approved, enough };
 }
@@ -115,6 +116,15 @@ const budgetBound: ReadonlySet<Standing['kind']> = new Set([
   'evaluating',
   'unanswered',
 ]);
+
+function dataStatus(data: DataFacts): Pick<Status, 'state' | 'description'> {
+  if (data.refused) return { state: 'failed', description: `the data cannot be approved: ${data.refused}` };
+  const have = `${data.approvals.length} of ${data.required}`;
+  return {
+    state: 'pending',
+    description: `waiting for approval of the data (${have}): ${approveDataLine(data)}`,
+  };
+}
 
 function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'description'> {
   if (facts.rejection && facts.change.state === 'open') {
@@ -173,6 +183,7 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
         const gate = facts.answer!.evaluation.gates.find((one) => one.status === 'fail');
         return { state: 'failed', description: `gate failed: ${gate?.name ?? 'see the report'}` };
       }
+      if (facts.data && !isDataOpen(facts)) return dataStatus(facts.data);
       if (standing.enough) {
         return facts.change.draft
           ? { state: 'pending', description: 'approved; waiting because the change is a draft' }
@@ -207,7 +218,7 @@ function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'
 
 /**
  * Takes an approval back that would not be given now: somebody sent the change back, the rules about who decides are
- * others, or who approved may no longer. Not for a merged change: what is live is taken back by a change of its own.
+ * others, who approved may no longer, or the data has no approval (any more). Not for a merged change: what is live is taken back by a change of its own.
  */
 function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] {
   if (facts.change.state !== 'open') return null;
@@ -216,7 +227,7 @@ function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] 
     approved.approvers.some((one) => one.id === approval.userId),
   );
   const short = countingApprovals(facts).length < facts.rules!.project.approvals.required;
-  if (!facts.rejection && approved.policy === policy && !(gone && short)) return null;
+  if (!facts.rejection && approved.policy === policy && !(gone && short) && isDataOpen(facts)) return null;
   const { seq: _seq, prev: _prev, time: _time, override: _override, ...said } = approved;
   return { ...said, decision: 'revoked', approvers: [], policy, change: changeName(facts.change) };
 }

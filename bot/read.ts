@@ -28,14 +28,15 @@ import {
 } from '../src/index.ts';
 import type { Spending } from './budget.ts';
 import { checkClaim, packageOf } from './claim.ts';
+import { readData } from './data-approval.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
 import { readRegistered } from './registered.ts';
-import { createRoles, type Roles } from './roles.ts';
+import { createRoles, whoStillMay } from './roles.ts';
 import { readRollout } from './rollout.ts';
 import { readSpending } from './spending.ts';
-import type { Approval, CheckedClaim, Facts, Sources } from './types.ts';
+import type { CheckedClaim, Facts, Sources } from './types.ts';
 
 /** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
 export type ReadProject = { project: Project } | { problem: string } | null;
@@ -321,6 +322,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         : null,
       plan,
       review,
+      data: await readData(sources, roles, rules, claim),
       approvals: standing,
       lapsed,
       voided: mine.filter((one) => one.review !== review),
@@ -348,28 +350,6 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     defaultBranch,
     tip,
   };
-}
-
-/** Approvals by people who may still give them, and the others with the reason: asked again each time, by id. */
-async function whoStillMay(
-  roles: Roles,
-  project: Project,
-  change: Change,
-  approvals: readonly Approval[],
-): Promise<{ standing: Approval[]; lapsed: Facts['lapsed'] }> {
-  const standing: Approval[] = [];
-  const lapsed: Facts['lapsed'] = [];
-  const { role, forge_button } = project.approvals;
-  for (const approval of approvals) {
-    const found = await roles.roleOf(project, [role], approval.userId);
-    const conflict = found ? await roles.conflictOf(project, change, found.person) : null;
-    if (!found) lapsed.push({ approval, why: `does not have the role ${role} any more` });
-    else if (conflict) lapsed.push({ approval, why: 'had a part in making the change' });
-    else if (approval.comment === 'button' && !forge_button)
-      lapsed.push({ approval, why: 'used the forge’s button, which does not count here' });
-    else standing.push({ ...approval, username: found.person.username });
-  }
-  return { standing, lapsed };
 }
 
 /**

@@ -11,6 +11,8 @@ import {
   withEntry,
 } from '../src/index.ts';
 import { approveLine } from './commands/line.ts';
+import { isDataOpen } from './data-approval.ts';
+import { dataBlocks, dataHeadline } from './data-report.ts';
 import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
 import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
@@ -102,7 +104,7 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
       ],
     },
   ];
-  if (standing.approved || standing.enough || change.state !== 'open') return blocks;
+  if (standing.approved || standing.enough || change.state !== 'open' || !isDataOpen(facts)) return blocks;
   const failed = facts.answer?.evaluation.verdict === 'fail';
   blocks.push({
     kind: 'command',
@@ -231,6 +233,7 @@ function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary
           summary: 'No gate is defined, so nothing was judged but the people’s view.',
         };
       }
+      if (facts.data && !isDataOpen(facts)) return dataHeadline(facts.data);
       const next = standing.enough
         ? facts.change.draft
           ? 'approved; it goes on when the change is no draft any more'
@@ -332,7 +335,7 @@ export function buildReport(
     ],
   });
   // Last, so that the eye has seen what the line is about.
-  if (standing.kind === 'judged') blocks.push(...approvalBlocks(facts, standing));
+  if (standing.kind === 'judged') blocks.push(...dataBlocks(facts), ...approvalBlocks(facts, standing));
   return {
     key: reportKey(facts),
     title: `${facts.model}${version}${facts.isFirst ? '' : ` for ${facts.environment}`}`,

@@ -8,7 +8,7 @@ import {
   selfApproval,
 } from '../src/index.ts';
 import { codeownersPaths, ownersOf } from './codeowners.ts';
-import type { Sources } from './types.ts';
+import type { Approval, Facts, Sources } from './types.ts';
 
 /** In which way somebody made the change that they want to approve. */
 export type Conflict = 'author' | 'committers' | 'trigger';
@@ -128,4 +128,26 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
       return null;
     },
   };
+}
+
+/** Approvals by people who may still give them, and the others with the reason: asked again each time, by id. */
+export async function whoStillMay(
+  roles: Roles,
+  project: Project,
+  change: Change,
+  approvals: readonly Approval[],
+): Promise<{ standing: Approval[]; lapsed: Facts['lapsed'] }> {
+  const standing: Approval[] = [];
+  const lapsed: Facts['lapsed'] = [];
+  const { role, forge_button } = project.approvals;
+  for (const approval of approvals) {
+    const found = await roles.roleOf(project, [role], approval.userId);
+    const conflict = found ? await roles.conflictOf(project, change, found.person) : null;
+    if (!found) lapsed.push({ approval, why: `does not have the role ${role} any more` });
+    else if (conflict) lapsed.push({ approval, why: 'had a part in making the change' });
+    else if (approval.comment === 'button' && !forge_button)
+      lapsed.push({ approval, why: 'used the forge’s button, which does not count here' });
+    else standing.push({ ...approval, username: found.person.username });
+  }
+  return { standing, lapsed };
 }

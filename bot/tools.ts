@@ -186,6 +186,7 @@ export function createTools(context: BotContext): Tools {
     roleOf: (project, wanted, userId) => roles.roleOf(project, wanted, userId),
     conflictOf: (project, change, person) => roles.conflictOf(project, change, person),
     addApproval: (approval) => state.addApproval(approval),
+    approveData: (decision) => context.effects.appendDataDecision(decision),
     setRejection: (rejection) => state.setRejection(rejection),
     liftRejection: (change, userId) => state.liftRejection(change, userId),
     setPaused: (change, username) => state.setCursor(`paused/${change}`, username ?? ''),
@@ -270,7 +271,7 @@ export function createTools(context: BotContext): Tools {
       return { entry, isCurrent: entry.code === code && entry.config === configDigest(config) };
     },
     evaluationOf: (facts, version) => evaluationOf(context, facts, version),
-    openIssue(key, { title, text, labels }) {
+    openIssue(key, { title, text, change, labels }) {
       const description = renderMarkdown({
         key,
         title,
@@ -278,7 +279,9 @@ export function createTools(context: BotContext): Tools {
         summary: 'Asked for by a validator.',
         blocks: [{ kind: 'text', text }],
       });
-      return forge.ensureIssue(key, { title, description, labels });
+      // The forge's own address, which may be a link: forges show it at both ends.
+      const linked = `Asked for in ${change.url}\n\n${description}`;
+      return forge.ensureIssue(key, { title, description: linked, labels });
     },
     now: () => context.now(),
   };

@@ -2,6 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import type {
   Change,
   Claim,
+  DataDecision,
+  DataStanding,
   Decision,
   Digest,
   Evaluation,
@@ -140,6 +142,8 @@ export interface Effects {
   /** Merges a branch into another one where only cdl.lock keeps git from it, by whole entries. */
   mergeLock(branch: string, target: string): Promise<Merged>;
   appendDecision(decision: Omit<Decision, 'seq' | 'prev' | 'time'>): Promise<void>;
+  /** Signs a person's approval of a data version; the same said again is nothing new. */
+  appendDataDecision(decision: Omit<DataDecision, 'seq' | 'prev' | 'time'>): Promise<void>;
   openRevert(revert: {
     branch: string;
     from: string;
@@ -182,6 +186,16 @@ export type CheckedClaim =
       bytes: number;
     };
 
+/** The data version that a candidate was trained on, as people of the role data see it. */
+export interface DataFacts extends DataStanding {
+  /** What `/approve-data` names: digest of the evidence. */
+  review: Digest;
+  /** Approvals that the default branch's rules ask for; 0 = it need not be approved. */
+  required: number;
+  /** Of this evidence, by people who still have the role; each person once. */
+  approvals: DataDecision[];
+}
+
 /** Everything the bot knows about one model of one change. Plain data: the plan is made of it alone. */
 export interface Facts {
   project: string;
@@ -216,6 +230,8 @@ export interface Facts {
   run: (EvaluationRun & { state: PipelineState; url: string }) | null;
   plan: Plan | null;
   review: Digest | null;
+  /** Null while there is no verified candidate, or no rules of the default branch to judge its data by. */
+  data: DataFacts | null;
   /** For the current review, by people who still have the role and are not the author. */
   approvals: Approval[];
   /** For the current review, by people who may not approve it (any more), and why. */

@@ -1,4 +1,5 @@
 import { shortDigest } from '../../src/index.ts';
+import { approveDataLine, isDataOpen } from '../data-approval.ts';
 import type { Facts } from '../types.ts';
 import { approveLine } from './line.ts';
 import { permit, refuseMakers } from './permission.ts';
@@ -85,6 +86,16 @@ export const approve: Command<
       return {
         emoji: 'no_entry',
         text: `A gate failed. If it is still acceptable, say why; the reason is signed and kept:\n\n${lines([hit])}`,
+      };
+    }
+    if (facts.data && !isDataOpen(facts)) {
+      const { refused, evidence } = facts.data;
+      const what = `version \`${shortDigest(evidence.version)}\` of the data set ${evidence.dataset}`;
+      return {
+        emoji: 'no_entry',
+        text: refused
+          ? `It was trained on ${what}, which cannot be approved: ${refused}.`
+          : `It was trained on ${what}, which has to be approved first, by somebody with the role **data**:\n\n\`\`\`\n${approveDataLine(facts.data)}\n\`\`\``,
       };
     }
     await tools.addApproval({

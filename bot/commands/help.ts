@@ -5,6 +5,7 @@ const who: Readonly<Record<Command['role'], string>> = {
   anyone: 'anyone',
   member: 'who may push',
   approver: 'approving role',
+  data: 'data',
   operator: 'approving role, devops, maintainer',
 };
 

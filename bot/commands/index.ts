@@ -1,4 +1,5 @@
 import { approve } from './approve.ts';
+import { approveData } from './approve-data.ts';
 import { compare } from './compare.ts';
 import { deploy } from './deploy.ts';
 import { evaluate } from './evaluate.ts';
@@ -19,6 +20,7 @@ import type { Command, Tools } from './types.ts';
 
 const others: readonly Command<Tools>[] = [
   approve,
+  approveData,
   reject,
   requestData,
   status,

@@ -25,17 +25,26 @@ export async function permitMember(call: Call, tools: Pick<Tools, 'member'>): Pr
  * Whether the author of a comment has the approving role (or one of `also`): a member by their id, whom the rules of the
  * default branch give it.
  */
-export async function permit(
+export function permit(
   call: Call,
   tools: Pick<Tools, 'member' | 'roleOf'>,
   also: readonly Role[] = [],
+): Promise<Permission> {
+  return permitRoles(call, tools, (rules) => [rules.approvals.role, ...also]);
+}
+
+/** Whether the author of a comment has one of the roles that the rules of the default branch ask for. */
+export async function permitRoles(
+  call: Call,
+  tools: Pick<Tools, 'member' | 'roleOf'>,
+  rolesOf: (rules: Project) => readonly Role[],
 ): Promise<Permission> {
   const rules = rulesOf(call);
   const branch = call.models[0]?.facts.defaultBranch ?? 'the default branch';
   if (!rules) {
     return refuse(`${branch} has no roles for the models of this change yet, so nobody can decide about it.`);
   }
-  const wanted = [...new Set([rules.approvals.role, ...also])];
+  const wanted = [...new Set(rolesOf(rules))];
   const found = await tools.roleOf(rules, wanted, call.comment.author.id);
   if (found) return found;
   const names = wanted.map((role) => `**${role}**`).join(' or ');

@@ -27,6 +27,7 @@ export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejectio
     const issue = await tools.openIssue(`data:${call.change.id}:${digestJson(what).slice(7, 19)}`, {
       title: `Data for ${facts.model}`,
       text: what,
+      change: call.change,
       labels: ['cdl', 'data'],
     });
     await tools.setRejection({

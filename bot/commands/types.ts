@@ -3,6 +3,7 @@ import type {
   Change,
   Claim,
   Comment,
+  DataDecision,
   Evaluation,
   LockEntry,
   Person,
@@ -47,6 +48,8 @@ export interface Tools {
   /** Why a person who has the role may not approve all the same; null when nothing speaks against it. */
   conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
   addApproval(approval: Approval): Promise<void>;
+  /** Signs an approval of a data version, once. */
+  approveData(decision: Omit<DataDecision, 'seq' | 'prev' | 'time'>): Promise<void>;
   setRejection(rejection: Rejection): Promise<void>;
   liftRejection(change: number, userId: string): Promise<void>;
   /** Remembers who paused a change; null = nobody any more. */
@@ -89,7 +92,11 @@ export interface Tools {
   deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
   /** Starts the deployment once for each key. */
   startDeployment(key: string, model: string, environment: string): Promise<{ url: string }>;
-  openIssue(key: string, issue: { title: string; text: string; labels: string[] }): Promise<{ url: string }>;
+  /** Opens an issue that leads back to the change it is about. */
+  openIssue(
+    key: string,
+    issue: { title: string; text: string; change: Change; labels: string[] },
+  ): Promise<{ url: string }>;
   now(): Date;
 }
 
@@ -127,7 +134,7 @@ export interface Command<Needs extends Partial<Tools> = object> {
   summary: string;
   /** One or two lines as a person would write them. */
   examples: readonly string[];
-  /** Who may: anybody who can comment, a member who may push, the approving role, or a role that operates (devops, maintainer) too. */
-  role: 'anyone' | 'member' | 'approver' | 'operator';
+  /** Who may: anybody who can comment, a member who may push, the approving role, the role data, or a role that operates (devops, maintainer) too. */
+  role: 'anyone' | 'member' | 'approver' | 'data' | 'operator';
   handle(call: Call, tools: Needs): Promise<Answer>;
 }

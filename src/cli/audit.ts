@@ -2,22 +2,41 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { digestSchema } from '../core/artifact.ts';
+import type { DataDecision } from '../core/data-decision.ts';
+import type { Decision } from '../core/decision.ts';
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { headProblem } from '../core/head.ts';
 import { nearest } from '../core/suggest.ts';
-import { listChains, type VerifiedChain, verifyChain } from '../deploy/chains.ts';
+import { listChains, placeName, type VerifiedChain, verifyChain } from '../deploy/chains.ts';
 import { createContext } from '../steps/context.ts';
 import type { CommandInput } from './types.ts';
 
 const actions = ['show', 'verify'];
 
 /** What `cdl audit verify --json` prints, as far as a later look needs it. */
+const length = { seq: z.int().positive(), digest: digestSchema };
 const earlierSchema = z.object({
   heads: z.array(
-    z.object({ model: z.string(), environment: z.string(), seq: z.int().positive(), digest: digestSchema }),
+    z.union([
+      z.object({ ...length, model: z.string(), environment: z.string() }),
+      z.object({ ...length, dataset: z.string() }),
+    ]),
   ),
 });
+
+/** What was decided about, by whom, and why against the rules. */
+function columns(one: Decision | DataDecision): string[] {
+  if ('version' in one) {
+    return [shortDigest(one.version), one.change, `${one.approver.name} (${one.approver.role})`, ''];
+  }
+  return [
+    shortDigest(one.candidate),
+    one.change,
+    one.approvers.map(({ name, role }) => `${name} (${role})`).join(', ') || '–',
+    one.override ? `overruled: ${one.override.reason}` : '',
+  ];
+}
 
 async function earlierProblems(path: string, chains: readonly VerifiedChain[]): Promise<string[]> {
   const text = await readFile(path, 'utf8').catch(() => {
@@ -30,15 +49,16 @@ async function earlierProblems(path: string, chains: readonly VerifiedChain[]): 
     throw new UserError('usage', `${path} is not what cdl audit verify --json printed`, undefined, { cause });
   }
   return earlier.heads.flatMap((head) => {
-    const chain = chains.find((one) => one.model === head.model && one.environment === head.environment);
+    const where = placeName(head);
+    const chain = chains.find(({ place }) => placeName(place) === where);
     if (chain?.kind === 'broken') return [];
-    const problem = headProblem(head, chain?.digests ?? [], `${head.model}.${head.environment}`);
+    const problem = headProblem(head, chain?.digests ?? [], where);
     return problem ? [problem] : [];
   });
 }
 
 /**
- * `cdl audit show | verify`: the signed decisions of every environment. `verify --since <file>` also compares with an
+ * `cdl audit show | verify`: the signed decisions of every environment and every data set. `verify --since <file>` also compares with an
  * earlier look that was kept elsewhere. Throws UserError decision-invalid (exit 6) when anything does not hold.
  */
 export async function audit(input: CommandInput): Promise<number> {
@@ -71,13 +91,13 @@ export async function audit(input: CommandInput): Promise<number> {
   const rows = whole.flatMap(({ decisions, signers }) =>
     decisions.map((one, index) => ({ ...one, keys: signers[index]! })),
   );
-  const heads = whole.flatMap(({ model, environment, digests }) =>
-    digests.length === 0 ? [] : [{ model, environment, seq: digests.length, digest: digests.at(-1)! }],
+  const heads = whole.flatMap(({ place, digests }) =>
+    digests.length === 0 ? [] : [{ ...place, seq: digests.length, digest: digests.at(-1)! }],
   );
   if (action === 'verify') {
     const ends = whole.map(
       (one) =>
-        `${one.model}.${one.environment}  ${one.decisions.length} decisions, whole${one.head ? `, end signed at ${one.head.seq}` : ', end not signed yet'}`,
+        `${placeName(one.place)}  ${one.decisions.length} decisions, whole${one.head ? `, end signed at ${one.head.seq}` : ', end not signed yet'}`,
     );
     const text = ends.length > 0 ? ends.join('\n') : 'there are no decisions yet';
     input.console.print(text, { project, decisions: rows.length, heads });
@@ -85,14 +105,11 @@ export async function audit(input: CommandInput): Promise<number> {
   }
   const lines = rows.map((row) =>
     [
-      `${row.model}.${row.environment}`.padEnd(24),
+      placeName(row).padEnd(24),
       String(row.seq).padStart(4),
       row.time,
       row.decision.padEnd(8),
-      shortDigest(row.candidate),
-      row.change,
-      row.approvers.map((one) => `${one.name} (${one.role})`).join(', ') || '–',
-      row.override ? `overruled: ${row.override.reason}` : '',
+      ...columns(row),
     ]
       .join('  ')
       .trimEnd(),

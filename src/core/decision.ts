@@ -5,7 +5,7 @@ import { canonicalJson, type Digest, digestBytes } from './digest.ts';
 import { UserError } from './error.ts';
 
 /** in-toto Statement v1 type (in-toto attestation framework, spec/v1/statement.md). */
-const statementType = 'https://in-toto.io/Statement/v1';
+export const statementType = 'https://in-toto.io/Statement/v1';
 const predicateType = 'https://cdl.dev/decision/v1';
 /** DSSE payload type of an in-toto statement. */
 const payloadType = 'application/vnd.in-toto+json';
@@ -32,7 +32,7 @@ const predicateSchema = z.strictObject({
 });
 
 /** A digest as in-toto writes it, without the algorithm's name. */
-const hexDigest = z.strictObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256') });
+export const hexDigest = z.strictObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/, 'not a sha256') });
 
 const statementSchema = z.strictObject({
   _type: z.literal(statementType),
@@ -126,21 +126,19 @@ export function signAgain(
   return { payloadType: type, payload, signatures: [...kept, ...again.signatures] };
 }
 
+/** Signs an in-toto statement. */
+export function signStatement(statement: Readonly<Record<string, unknown>>, signer: SigningKey): Envelope {
+  return signBytes(payloadType, Buffer.from(canonicalJson(statement)), signer);
+}
+
 /** Signs a decision with Ed25519 (RFC 8032). */
 export function signDecision(decision: Decision, signer: SigningKey): Envelope {
   const { candidate, evaluation, ...predicate } = decision;
-  const body = Buffer.from(
-    canonicalJson({
-      _type: statementType,
-      subject: [
-        { name: 'candidate', digest: { sha256: candidate.slice(7) } },
-        { name: 'evaluation', digest: { sha256: evaluation.slice(7) } },
-      ],
-      predicateType,
-      predicate,
-    }),
-  );
-  return signBytes(payloadType, body, signer);
+  const subject = [
+    { name: 'candidate', digest: { sha256: candidate.slice(7) } },
+    { name: 'evaluation', digest: { sha256: evaluation.slice(7) } },
+  ];
+  return signStatement({ _type: statementType, subject, predicateType, predicate }, signer);
 }
 
 /** The value of a JSON text, or undefined (which no schema takes for a statement). */
@@ -152,6 +150,19 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** The statement of an envelope, verified and of this schema. Throws UserError decision-invalid. */
+export function openStatement<T>(
+  value: unknown,
+  trusted: ReadonlyMap<string, KeyObject>,
+  where: string,
+  schema: z.ZodType<T>,
+): T {
+  const body = openSigned(value, payloadType, trusted, where);
+  const statement = schema.safeParse(parseJson(body.toString('utf8')));
+  if (statement.success) return statement.data;
+  throw new UserError('decision-invalid', `${where}: ${z.prettifyError(statement.error)}`);
+}
+
 /**
  * Verifies an envelope against the trusted keys and returns its decision. Throws UserError decision-invalid for an
  * unknown key, a wrong signature or a malformed statement.
@@ -161,22 +172,37 @@ export function openDecision(
   trusted: ReadonlyMap<string, KeyObject>,
   where = 'decision',
 ): Decision {
-  const body = openSigned(value, payloadType, trusted, where);
-  const statement = statementSchema.safeParse(parseJson(body.toString('utf8')));
-  if (!statement.success) {
-    throw new UserError('decision-invalid', `${where}: ${z.prettifyError(statement.error)}`);
-  }
-  const [candidate, evaluation] = statement.data.subject;
+  const { subject, predicate } = openStatement(value, trusted, where, statementSchema);
+  const [candidate, evaluation] = subject;
   return {
     candidate: digestSchema.parse(`sha256:${candidate.digest.sha256}`),
     evaluation: digestSchema.parse(`sha256:${evaluation.digest.sha256}`),
-    ...statement.data.predicate,
+    ...predicate,
   };
 }
 
 /** The link to the next decision: digest of the signed payload, independent of who signed (so that keys can rotate). */
 export function decisionDigest(envelope: Envelope): Digest {
   return digestBytes(Buffer.from(envelope.payload, 'base64'));
+}
+
+/**
+ * The links of a chain in order, each opened by `open`: numbered from 1 without gaps, each `prev` the digest of the one
+ * before. Throws UserError decision-invalid.
+ */
+export function followChain<T extends { seq: number; prev: Digest | null }>(
+  envelopes: readonly unknown[],
+  open: (value: unknown, where: string) => T,
+): T[] {
+  let prev: Digest | null = null;
+  return envelopes.map((value, index) => {
+    const link = open(value, `decision ${index + 1}`);
+    if (link.seq !== index + 1 || link.prev !== prev) {
+      throw new UserError('decision-invalid', `decision ${index + 1} does not follow the one before it`);
+    }
+    prev = decisionDigest(envelopeSchema.parse(value));
+    return link;
+  });
 }
 
 /**
@@ -190,23 +216,16 @@ export function openChain(
   trusted: ReadonlyMap<string, KeyObject>,
   scope?: Pick<Decision, 'project' | 'model' | 'environment'>,
 ): Decision[] {
-  const decisions: Decision[] = [];
-  let prev: Digest | null = null;
-  for (const [index, value] of envelopes.entries()) {
-    const decision = openDecision(value, trusted, `decision ${index + 1}`);
-    if (decision.seq !== index + 1 || decision.prev !== prev) {
-      throw new UserError('decision-invalid', `decision ${index + 1} does not follow the one before it`);
-    }
-    const of = scope ?? decisions[0] ?? decision;
+  const decisions = followChain(envelopes, (value, where) => openDecision(value, trusted, where));
+  const of = scope ?? decisions[0];
+  for (const [index, decision] of decisions.entries()) {
     for (const field of ['project', 'model', 'environment'] as const) {
-      if (decision[field] === of[field]) continue;
+      if (!of || decision[field] === of[field]) continue;
       throw new UserError(
         'decision-invalid',
         `decision ${index + 1} is about ${field} ${decision[field]}, not ${of[field]}`,
       );
     }
-    prev = decisionDigest(envelopeSchema.parse(value));
-    decisions.push(decision);
   }
   return decisions;
 }

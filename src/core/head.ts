@@ -8,16 +8,19 @@ import { UserError } from './error.ts';
 /** DSSE payload type of a chain's head; another one than a decision's, so that neither is taken for the other. */
 const payloadType = 'application/vnd.cdl.chain-head+json';
 
-const headSchema = z.strictObject({
+const length = {
   v: z.literal(1),
   project: z.string(),
-  model: z.string(),
-  environment: z.string(),
   /** Number of the newest decision. */
   seq: z.int().positive(),
   /** Its digest. */
   digest: digestSchema,
-});
+};
+
+const headSchema = z.union([
+  z.strictObject({ ...length, model: z.string(), environment: z.string() }),
+  z.strictObject({ ...length, dataset: z.string() }),
+]);
 
 /**
  * How long a chain of decisions was when the newest was signed. A chain cannot tell by itself that its end was cut off; its
@@ -44,6 +47,11 @@ export function openHead(value: unknown, trusted: ReadonlyMap<string, KeyObject>
 /** Key in the trusted zone of the head of one environment's decisions. */
 export function headKey(project: string, model: string, environment: string): string {
   return `decision-heads/${encodeURIComponent(project)}/${model}/${environment}.json`;
+}
+
+/** Key in the trusted zone of the head of the decisions about a data set. */
+export function dataHeadKey(project: string, dataset: string): string {
+  return `data-decision-heads/${encodeURIComponent(project)}/${dataset}.json`;
 }
 
 /** Where a chain and what is known of its length part; null when they agree. A head may lag by what was signed since. */

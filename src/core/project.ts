@@ -3,6 +3,7 @@ import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
 import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
+import { dataApprovalsSchema } from './project-data-approval.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
 import { modelProblems } from './project-rules.ts';
@@ -59,6 +60,8 @@ export const projectSchema = z.strictObject({
         .describe(
           'whether the forge’s own Approve button counts, for the report that is shown when it is pressed',
         ),
+      // Without a default: the digest of the rules, which decisions name, stays what it was for who does not ask for this.
+      data: dataApprovalsSchema.optional(),
     })
     .prefault({}),
   budgets: budgetsSchema.optional().describe('what CI jobs may cost; read from the default branch only'),

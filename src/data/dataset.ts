@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
+import { digestSchema } from '../core/artifact.ts';
 import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { DatasetConfig, SourceConfig } from '../core/project.ts';
@@ -32,6 +33,15 @@ export const datasetMetaSchema = z.strictObject({
   /** The bytes it was made of, and the declared places that have just these. */
   source: z.strictObject({ names: z.array(z.string()), sha256: z.array(z.string()) }),
   split: z.strictObject({ key: z.string(), test: z.number(), validation: z.number() }),
+  /** Of a version that people labelled: the label set, items without a label, Krippendorff's alpha, and why it is not enough. */
+  labels: z
+    .strictObject({
+      set: digestSchema,
+      unlabelled: z.int().nonnegative(),
+      alpha: z.number().nullable(),
+      refused: z.string().nullable(),
+    })
+    .optional(),
 });
 
 /** See {@link datasetMetaSchema}. */

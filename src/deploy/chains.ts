@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto';
+import { type DataDecision, openDataChain } from '../core/data-decision.ts';
 import {
   type Decision,
   decisionDigest,
@@ -9,46 +10,81 @@ import {
 } from '../core/decision.ts';
 import type { Digest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
-import { type ChainHead, headKey, headProblem, openHead } from '../core/head.ts';
+import { type ChainHead, dataHeadKey, headKey, headProblem, openHead } from '../core/head.ts';
 import type { Zone } from '../store/types.ts';
 
-/** The decisions about one environment of one model, as they lie in the trusted zone. */
+/** What a chain of decisions is about: one environment of one model, or the versions of a data set. */
+export type ChainPlace = { model: string; environment: string } | { dataset: string };
+
+/** The decisions about one place, as they lie in the trusted zone. */
 export interface Chain {
-  model: string;
-  environment: string;
+  place: ChainPlace;
   /** Keys of the records, oldest first. */
   keys: string[];
   envelopes: unknown[];
 }
 
 /** A chain after it was verified: its decisions with their digests, or why it does not hold. */
-export type VerifiedChain = { model: string; environment: string } & (
-  | { kind: 'whole'; decisions: Decision[]; digests: Digest[]; signers: string[][]; head: ChainHead | null }
+export type VerifiedChain = { place: ChainPlace } & (
+  | {
+      kind: 'whole';
+      decisions: (Decision | DataDecision)[];
+      digests: Digest[];
+      signers: string[][];
+      head: ChainHead | null;
+    }
   | { kind: 'broken'; problem: string }
 );
 
-/** Every chain of a project, by model and environment. */
+/** How people read a place: `fashion.production`, or `data clothes`. */
+export function placeName(place: ChainPlace): string {
+  return 'dataset' in place ? `data ${place.dataset}` : `${place.model}.${place.environment}`;
+}
+
+const headKeyOf = (project: string, place: ChainPlace): string =>
+  'dataset' in place ? dataHeadKey(project, place.dataset) : headKey(project, place.model, place.environment);
+
+/** Every chain of a project: of models by environment, then of data sets. */
 export async function listChains(zone: Zone, project: string): Promise<Chain[]> {
-  const prefix = `decisions/${encodeURIComponent(project)}/`;
   const chains = new Map<string, Chain>();
-  for await (const { key } of zone.listRecords(prefix)) {
-    const [model = '', environment = ''] = key.slice(prefix.length).split('/');
-    const place = `${model}/${environment}`;
-    const chain = chains.get(place) ?? { model, environment, keys: [], envelopes: [] };
-    chains.set(place, chain);
-    chain.keys.push(key);
-    chain.envelopes.push((await zone.readRecord(key))?.value);
+  const at = (place: ChainPlace): Chain => {
+    const chain = chains.get(placeName(place)) ?? { place, keys: [], envelopes: [] };
+    chains.set(placeName(place), chain);
+    return chain;
+  };
+  const name = encodeURIComponent(project);
+  const ofModel = ([model = '', environment = '']: string[]) => ({ model, environment });
+  const ofData = ([dataset = '']: string[]) => ({ dataset });
+  for (const [folder, placeOf] of [
+    ['decisions', ofModel],
+    ['data-decisions', ofData],
+  ] as const) {
+    const prefix = `${folder}/${name}/`;
+    for await (const { key } of zone.listRecords(prefix)) {
+      const chain = at(placeOf(key.slice(prefix.length).split('/')));
+      chain.keys.push(key);
+      chain.envelopes.push((await zone.readRecord(key))?.value);
+    }
   }
   // A chain that was deleted whole leaves its head.
-  const heads = `decision-heads/${encodeURIComponent(project)}/`;
-  for await (const { key } of zone.listRecords(heads)) {
-    const [model = '', file = ''] = key.slice(heads.length).split('/');
-    const environment = file.replace(/\.json$/, '');
-    const place = `${model}/${environment}`;
-    if (!chains.has(place)) chains.set(place, { model, environment, keys: [], envelopes: [] });
+  for (const [folder, placeOf] of [
+    ['decision-heads', ofModel],
+    ['data-decision-heads', ofData],
+  ] as const) {
+    const prefix = `${folder}/${name}/`;
+    for await (const { key } of zone.listRecords(prefix)) {
+      const path = key.slice(prefix.length).replace(/\.json$/, '');
+      at(placeOf(path.split('/')));
+    }
   }
   return [...chains.values()];
 }
+
+const isSamePlace = (head: ChainHead, project: string, place: ChainPlace): boolean =>
+  head.project === project &&
+  ('dataset' in place
+    ? 'dataset' in head && head.dataset === place.dataset
+    : 'model' in head && head.model === place.model && head.environment === place.environment);
 
 /** Verifies a chain: signatures, numbering, links, place, and that it is no shorter than its signed head says. */
 export async function verifyChain(
@@ -57,26 +93,28 @@ export async function verifyChain(
   chain: Chain,
   trusted: ReadonlyMap<string, KeyObject>,
 ): Promise<VerifiedChain> {
-  const { model, environment } = chain;
-  const where = `${model}.${environment}`;
+  const { place } = chain;
+  const where = placeName(place);
   try {
-    const decisions = openChain(chain.envelopes, trusted, { project, model, environment });
+    const decisions =
+      'dataset' in place
+        ? openDataChain(chain.envelopes, trusted, { project, dataset: place.dataset })
+        : openChain(chain.envelopes, trusted, { project, ...place });
     const envelopes = chain.envelopes as Envelope[];
     const digests = envelopes.map(decisionDigest);
     const signers = envelopes.map((one) => one.signatures.map(({ keyid }) => keyid));
-    const key = headKey(project, model, environment);
+    const key = headKeyOf(project, place);
     const record = await zone.readRecord(key);
     const head = record ? openHead(record.value, trusted, key) : null;
-    const isElsewhere =
-      head && (head.project !== project || head.model !== model || head.environment !== environment);
-    const problem = isElsewhere
-      ? `${key} is the head of another chain`
-      : head && headProblem(head, digests, where);
-    if (problem) return { model, environment, kind: 'broken', problem };
-    return { model, environment, kind: 'whole', decisions, digests, signers, head };
+    const problem =
+      head && !isSamePlace(head, project, place)
+        ? `${key} is the head of another chain`
+        : head && headProblem(head, digests, where);
+    if (problem) return { place, kind: 'broken', problem };
+    return { place, kind: 'whole', decisions, digests, signers, head };
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    return { model, environment, kind: 'broken', problem: `${where}: ${error.message}` };
+    return { place, kind: 'broken', problem: `${where}: ${error.message}` };
   }
 }
 
@@ -114,7 +152,7 @@ export async function resignChains(
     if (verified.kind === 'broken') throw new UserError('decision-invalid', verified.problem);
   }
   let signed = 0;
-  const keys = chains.flatMap((chain) => [...chain.keys, headKey(project, chain.model, chain.environment)]);
+  const keys = chains.flatMap((chain) => [...chain.keys, headKeyOf(project, chain.place)]);
   for (const key of keys) {
     if ((await addSignature(zone, key, trusted, signer)) === 'signed') signed++;
   }

@@ -15,6 +15,8 @@ import {
 } from '../core/evaluation.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
+import { datasetMetaSchema } from '../data/dataset.ts';
+import { judgeLabels } from '../data/evidence.ts';
 import { correctFile, correctness } from '../model/correct.ts';
 import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
@@ -63,6 +65,26 @@ async function leakGate(
         status: 'fail',
         explanation: `${shared} of ${test.count} withheld items stand in the training data`,
       };
+}
+
+/** A built-in gate of data that people labelled: they must agree enough by the rules that count here; null for other data. */
+async function labelGate(
+  trusted: Zone,
+  work: Zone,
+  scope: { project: string; dataset: string; side: 'train' },
+  config: DatasetConfig,
+  version: Digest,
+): Promise<GateLine | null> {
+  const meta = datasetMetaSchema.safeParse((await work.getArtifact(version)).meta);
+  if (!meta.success || (!meta.data.labels && !config.labels)) return null;
+  const { labels, refused } = await judgeLabels(trusted, scope, config, meta.data);
+  if (!labels && !refused) return null;
+  const alpha = labels?.alpha?.toFixed(3) ?? 'not defined';
+  return {
+    name: 'labelers agree',
+    status: refused ? 'fail' : 'pass',
+    explanation: refused ?? `Krippendorff's alpha is ${alpha}`,
+  };
 }
 
 /** What the package encodes with must be what the candidate's transform learned. Throws UserError artifact-corrupt. */
@@ -158,8 +180,11 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const { differences } = compared;
   const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);
   const leak = await leakGate(work, candidate.dataset, data.item, test, join(folder, 'train'));
-  const gates = [...judged.gates, leak];
-  const verdict = leak.status === 'fail' ? 'fail' : judged.verdict;
+  const scope = { project: ctx.project.project, dataset: config.data, side: 'train' as const };
+  const labelled = await labelGate(trusted, work, scope, data, candidate.dataset);
+  const builtIn = labelled ? [leak, labelled] : [leak];
+  const gates = [...judged.gates, ...builtIn];
+  const verdict = builtIn.some((gate) => gate.status === 'fail') ? 'fail' : judged.verdict;
   const evaluation: Evaluation = {
     v: 1,
     project: ctx.project.project,

@@ -19,7 +19,7 @@ import {
   shortDigest,
   withEntry,
 } from '../../src/index.ts';
-import { approvalOf, factsWith, failingFacts, lockOf } from './facts.ts';
+import { approvalOf, dataApprovalOf, factsWith, factsWithData, failingFacts, lockOf } from './facts.ts';
 import { projectYaml, scoresOf } from './world.ts';
 
 const golden = (name: string): string => join(import.meta.dirname, '../golden/comments', `${name}.md`);
@@ -116,6 +116,8 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       return { url: 'https://gitlab.example.com/acme/fashion/-/issues/3' };
     },
     addApproval: async (approval) => void approvals.push(approval),
+    approveData: async ({ dataset, version, evidence, approver, change }) =>
+      void done.push(`data ${dataset} ${version} ${evidence} ${approver.name} ${change}`),
     setRejection: async (rejection) => void rejections.push(rejection),
     liftRejection: async () => {},
     now: () => new Date('2026-01-01T00:00:00Z'),
@@ -136,6 +138,10 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
 }
 
 const good = factsWith();
+const unapproved = factsWithData(1);
+const dataLine = `cdl /approve-data ${shortDigest(unapproved.data!.review)}`;
+const tooLow = "Krippendorff's alpha is 0.512, less than labels.min_agreement 0.8";
+const ill = factsWithData(1, { refused: tooLow });
 const bad = failingFacts();
 const line = `/approve ${shortDigest(good.review!)}`;
 const badLine = `/approve ${shortDigest(bad.review!)}`;
@@ -232,6 +238,32 @@ const table: [
   ['approve-override-empty', 'vera', `${badLine} --override`, [bad], 'no_entry', 0],
   ['approve-override', 'vera', `${badLine} --override "rare class"`, [bad], 'thumbsup', 1],
   ['approve-draft', 'vera', line, [factsWith({ change: { ...good.change, draft: true } })], 'thumbsup', 1],
+  ['approve-without-data', 'vera', line, [unapproved], 'no_entry', 0],
+  ['approve-refused-data', 'vera', line, [ill], 'no_entry', 0],
+  [
+    'approve-with-data',
+    'vera',
+    line,
+    [factsWithData(1, { approvals: [dataApprovalOf(unapproved, 'walt')] })],
+    'thumbsup',
+    1,
+  ],
+  ['approve-data', 'walt', dataLine, [unapproved], 'thumbsup', 0],
+  [
+    'approve-data-version',
+    'walt',
+    `/approve-data ${unapproved.data!.evidence.version}`,
+    [factsWithData(2)],
+    'thumbsup',
+    0,
+  ],
+  ['approve-data-not-asked', 'walt', dataLine, [factsWithData(0)], 'thumbsup', 0],
+  ['approve-data-bare', 'walt', '/approve-data', [unapproved], 'confused', 0],
+  ['approve-data-unknown', 'walt', '/approve-data 000000', [unapproved], 'confused', 0],
+  ['approve-data-author', 'ada', dataLine, [unapproved], 'no_entry', 0],
+  ['approve-data-wrong-role', 'vera', dataLine, [unapproved], 'no_entry', 0],
+  ['approve-data-refused', 'walt', dataLine, [ill], 'no_entry', 0],
+  ['approve-data-nothing-yet', 'walt', '/approve-data', [waiting], 'confused', 0],
   ['reject', 'vera', '/reject train "more epochs"', [good], 'thumbsup', 0],
   ['reject-unknown-step', 'vera', '/reject trian "more epochs"', [good], 'confused', 0],
   ['reject-without-reason', 'vera', '/reject train', [good], 'confused', 0],
@@ -372,6 +404,12 @@ describe('the bot’s answers', () => {
       role: 'validator',
       override: null,
     });
+  });
+
+  it('bind an approval of data to the evidence that was shown, once for two models of the same data', async () => {
+    const { done } = await say('walt', dataLine, [unapproved, { ...unapproved, model: 'second' }]);
+    const { evidence, review } = unapproved.data!;
+    expect(done).toEqual([`data clothes ${evidence.version} ${review} walt !12`]);
   });
 
   it('keep with a rejection which candidate it was about', async () => {

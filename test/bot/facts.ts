@@ -2,10 +2,12 @@ import type { Facts } from '../../bot/types.ts';
 import {
   candidateDigest,
   createEntry,
+  type DataDecision,
   type Decision,
   type Digest,
   digestJson,
   emptyLock,
+  evidenceDigest,
   parseProject,
   planDeployment,
   policyDigest,
@@ -110,6 +112,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     run: null,
     plan,
     review: reviewDigest({ candidate: digest, evaluation: answer.digest, plan: plan.digest }),
+    data: null,
     approvals: [],
     lapsed: [],
     voided: [],
@@ -137,6 +140,55 @@ export function failingFacts(more: Partial<Facts> = {}): Facts {
     scores: scoresOf(60),
   };
   return factsWith({ answer: { digest: facts.answer!.digest, evaluation }, ...more });
+}
+
+/** Facts of a change whose data must be approved by `required` people. */
+export function factsWithData(required: number, more: Partial<NonNullable<Facts['data']>> = {}): Facts {
+  const evidence = {
+    dataset: 'clothes',
+    version: candidate.dataset,
+    verdict: 'pass' as const,
+    findings: [{ name: 'at least 100 items', status: 'pass', explanation: '2000 items' }],
+    labels: { set: named('labels'), alpha: 0.8125 },
+  };
+  const rules = {
+    project: {
+      ...project,
+      roles: { ...project.roles, data: ['walt', 'ada'] },
+      approvals: { ...project.approvals, data: { required } },
+    },
+    model,
+  };
+  const data = {
+    evidence,
+    review: evidenceDigest(evidence),
+    summary: '2000 items in 2 classes meet all rules.',
+    refused: null,
+    required,
+    approvals: [],
+    ...more,
+  };
+  return factsWith({ rules, data });
+}
+
+/** One person's approval of the facts' data. */
+export function dataApprovalOf({ data }: Facts, name: string): DataDecision {
+  const { dataset, version, verdict, labels } = data!.evidence;
+  return {
+    project: 'fashion',
+    dataset,
+    version,
+    evidence: data!.review,
+    decision: 'approved',
+    approver: { id: `id-${name}`, name, role: 'data' },
+    verdict,
+    labels,
+    policy: named('policy'),
+    change: '!12',
+    seq: 1,
+    prev: null,
+    time: '2026-01-01T00:00:00.000Z',
+  };
 }
 
 /** An approval of the facts' review. */

@@ -60,6 +60,7 @@ async function putCandidate(
   code: Digest,
   config: Digest,
   source: PackageSource,
+  more: object,
 ): Promise<{ candidate: Candidate; run: Digest }> {
   const put = async (
     kind: 'dataset' | 'checkpoint' | 'package' | 'run',
@@ -73,7 +74,19 @@ async function putCandidate(
     return work.putArtifact({ kind, name: 'fashion', files, parents, meta: meta as Record<string, string> });
   };
   const weights = { 'model.json': '{}', 'weights.bin': `weights of ${code}` };
-  const dataset = await put('dataset', [], {});
+  const dataset = await put('dataset', [], {
+    v: 1,
+    side: 'train',
+    count: 2000,
+    classes: ['shirt', 'shoe'],
+    shape: [2, 2],
+    perClass: [1000, 1000],
+    duplicates: 0,
+    quarantined: {},
+    source: { names: ['images.idx', 'labels.idx'], sha256: ['a'.repeat(64), 'b'.repeat(64)] },
+    split: { key: 'one', test: 0.2, validation: 0.1 },
+    ...more,
+  });
   const checkpoint = await put('checkpoint', [dataset], { code, config }, weights);
   const packaged = await put('package', [checkpoint], {}, { ...weights, ...(await sourceContents(source)) });
   const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
@@ -90,14 +103,22 @@ export async function makeClaim(job: {
   repository: string;
   sha: string;
   versions: Map<string, number>;
+  /** More of the manifest of the data version. */
+  data?: object;
 }): Promise<object> {
-  const { work, repository, sha, versions } = job;
+  const { work, repository, sha, versions, data = {} } = job;
   const project = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
   const config = project.models.fashion!;
   const { shape, classes } = project.datasets[config.data]!;
   const files = await selectCode(repository, sha, config.code);
   const source = { model: 'fashion', files, entry: config.entry, shape, classes };
-  const { candidate, run: made } = await putCandidate(work, codeDigest(files), configDigest(config), source);
+  const { candidate, run: made } = await putCandidate(
+    work,
+    codeDigest(files),
+    configDigest(config),
+    source,
+    data,
+  );
   const digest = candidateDigest(candidate);
   const version = versions.get(digest) ?? versions.size + 1;
   versions.set(digest, version);

@@ -4,7 +4,15 @@ import { planChange } from '../../bot/plan.ts';
 import { buildReport } from '../../bot/report.ts';
 import type { Facts } from '../../bot/types.ts';
 import { renderMarkdown } from '../../src/index.ts';
-import { approvalOf, decisionOf, factsWith, failingFacts, lockOf } from './facts.ts';
+import {
+  approvalOf,
+  dataApprovalOf,
+  decisionOf,
+  factsWith,
+  factsWithData,
+  failingFacts,
+  lockOf,
+} from './facts.ts';
 
 const good = factsWith();
 const render = (facts: Facts): string => renderMarkdown(buildReport(facts, planChange(facts)));
@@ -59,6 +67,11 @@ const table: [name: string, facts: Facts][] = [
         ],
       },
     }),
+  ],
+  ['data-unapproved', factsWithData(2, { approvals: [dataApprovalOf(factsWithData(2), 'walt')] })],
+  [
+    'data-refused',
+    factsWithData(1, { refused: 'Krippendorff’s alpha is 0.512, less than labels.min_agreement 0.8' }),
   ],
   ['hand-edited', factsWith({ rules: null, lock: { ...lockOf(good), base: null } })],
   ['bypassed', factsWith({ change: merged })],

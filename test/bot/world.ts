@@ -77,6 +77,8 @@ export interface BotWorld {
   quality: Map<string, number>;
   /** Overrides what the register job of the next pipelines claims. */
   claim: ((honest: object) => object) | null;
+  /** More of the manifests of the data versions that the next pipelines make. */
+  data: object;
   /** State that change pipelines end in. */
   outcome: 'success' | 'failed' | 'running';
   /** What each job of the next pipelines takes, and the tags of its runner. */
@@ -139,12 +141,12 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   }
 
   async function register(project: Project, pipeline: Pipeline): Promise<void> {
-    const { work, claim, outcome } = self();
+    const { work, claim, outcome, data } = self();
     addJob(project, pipeline, 'train: [fashion]', outcome);
     if (outcome !== 'success') return;
     const job = addJob(project, pipeline, 'register: [fashion]', 'success');
     const repository = project.repository;
-    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions }).catch(() => null);
+    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data }).catch(() => null);
     if (honest === null) {
       job.status = 'failed';
       pipeline.status = 'failed';
@@ -315,6 +317,7 @@ export async function createBotWorld(
     tasks,
     quality: new Map(),
     claim: null,
+    data: {},
     outcome: 'success',
     cost: { seconds: 0, tags: [] },
     api,

@@ -10,6 +10,8 @@ import type { CommandInput } from '../../src/cli/types.ts';
 import {
   createZone,
   type Decision,
+  dataDecisionKey,
+  dataHeadKey,
   decisionDigest,
   decisionKey,
   describeError,
@@ -19,6 +21,7 @@ import {
   keyId,
   openStore,
   type SigningKey,
+  signDataDecision,
   signDecision,
   signHead,
   type Zone,
@@ -169,6 +172,79 @@ describe('cdl audit', () => {
   it('needs to be told whose signatures count', async () => {
     expect(await run(audit, ['verify'], {}, '')).toMatchObject({ exit: 2 });
     expect((await run(audit, ['verfy'])).message).toContain('did you mean verify?');
+  });
+});
+
+describe('decisions about data', () => {
+  /** Appends approvals of a data set's versions as the bot does. */
+  async function approveData(dataset: string, names: string[]) {
+    let prev: Decision['prev'] = null;
+    for (const [index, name] of names.entries()) {
+      const seq = index + 1;
+      const envelope = signDataDecision(
+        {
+          project: 'fashion',
+          dataset,
+          version: digestJson('version'),
+          evidence: digestJson('evidence'),
+          decision: 'approved',
+          approver: { id: name, name, role: 'data' },
+          verdict: 'pass',
+          labels: null,
+          policy: digestJson('policy'),
+          change: '!4',
+          seq,
+          prev,
+          time: `2026-02-0${seq}T00:00:00.000Z`,
+        },
+        signerOf(first),
+      );
+      prev = decisionDigest(envelope);
+      await trusted.writeRecord(dataDecisionKey('fashion', dataset, seq), envelope);
+      const head = { v: 1 as const, project: 'fashion', dataset, seq, digest: prev };
+      await trusted.writeRecord(dataHeadKey('fashion', dataset), signHead(head, signerOf(first)));
+    }
+  }
+
+  it('are shown, verified, compared with an earlier look and signed again like the others', async () => {
+    await approveData('clothes', ['dora', 'dan']);
+    const shown = (await run(audit, ['show'])).text.split('\n');
+    expect(shown).toHaveLength(7);
+    expect(shown[6]).toMatch(
+      /^data clothes +2 +2026-02-02T00:00:00\.000Z +approved +\w{12} +!4 +dan \(data\)$/,
+    );
+    const verified = await run(audit, ['verify']);
+    expect(verified).toMatchObject({ exit: 0, data: { decisions: 7 } });
+    expect(verified.text).toContain('data clothes  2 decisions, whole, end signed at 2');
+    const heads = join(root, 'data-heads.json');
+    await writeFile(heads, JSON.stringify(verified.data));
+
+    const rotated = await run(keys, ['rotate'], { out: join(root, `data-key-${count}.pem`) });
+    const { publicKey } = rotated.data as { publicKey: string };
+    expect(await run(audit, ['verify'], { since: heads }, publicKey)).toMatchObject({ exit: 0 });
+
+    await remove(dataDecisionKey('fashion', 'clothes', 2));
+    const cut = await run(audit, ['verify']);
+    expect(cut).toMatchObject({ exit: 6 });
+    expect(cut.message).toContain('data clothes had 2 decisions and has 1');
+    await remove(dataHeadKey('fashion', 'clothes'));
+    expect(await run(audit, ['verify'], { since: heads })).toMatchObject({ exit: 6 });
+  });
+
+  it('are taken for no decision about a candidate, and for none about another data set', async () => {
+    await approveData('clothes', ['dora']);
+    const { value } = (await trusted.readRecord(dataDecisionKey('fashion', 'clothes', 1)))!;
+    for (const key of [
+      decisionKey('fashion', 'fashion', 'testing', 1),
+      dataDecisionKey('fashion', 'shoes', 1),
+    ]) {
+      await trusted.writeRecord(key, value);
+      expect(await run(audit, ['verify'])).toMatchObject({ exit: 6 });
+      await remove(key);
+    }
+    const { value: candidate } = (await trusted.readRecord(decisionKey('fashion', 'fashion', 'staging', 1)))!;
+    await trusted.writeRecord(dataDecisionKey('fashion', 'clothes', 1), candidate);
+    expect(await run(audit, ['verify'])).toMatchObject({ exit: 6 });
   });
 });
 

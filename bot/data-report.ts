@@ -1,0 +1,53 @@
+import { type Block, shortDigest, type Verdict } from '../src/index.ts';
+import { approveDataLine } from './data-approval.ts';
+import type { DataFacts, Facts } from './types.ts';
+
+/** What stands above the report while every gate passed and the data has no approval. */
+export function dataHeadline({ refused }: DataFacts): { verdict: Verdict; summary: string } {
+  return refused
+    ? { verdict: 'fail', summary: `Every gate passed, but its data cannot be approved: ${refused}.` }
+    : { verdict: 'pass', summary: 'Every gate passed; waiting for approval of its data.' };
+}
+
+/** The data version and what is to be done about it; nothing where nobody asks for an approval of it. */
+export function dataBlocks({ data, rules, change }: Facts): Block[] {
+  if (!data || data.required === 0) return [];
+  const { evidence, approvals, required, refused } = data;
+  const { labels } = evidence;
+  const people = rules!.project.roles.data.join(', ') || 'nobody: roles.data in cdl.yaml is empty';
+  const blocks: Block[] = [
+    { kind: 'heading', text: 'Data' },
+    {
+      kind: 'facts',
+      facts: [
+        ['data version', `${shortDigest(evidence.version)} of ${evidence.dataset}`],
+        ['amount and quality', data.summary],
+        ...(labels
+          ? [
+              [
+                'labels',
+                `${shortDigest(labels.set)}, Krippendorff’s alpha ${labels.alpha?.toFixed(3) ?? 'not defined'}`,
+              ] satisfies [string, string],
+            ]
+          : []),
+        [
+          'approvals of the data',
+          refused === null ? `${approvals.length} of ${required}` : `it cannot be approved: ${refused}`,
+        ],
+        ['who may', `data: ${people}`],
+        ...approvals.map(({ approver }): [string, string] => [
+          'data approved by',
+          `${approver.name} (${approver.role})`,
+        ]),
+      ],
+    },
+  ];
+  if (change.state === 'open' && refused === null && approvals.length < required) {
+    blocks.push({
+      kind: 'command',
+      command: approveDataLine(data),
+      why: 'Approve this data version; the candidate can be approved after that',
+    });
+  }
+  return blocks;
+}
