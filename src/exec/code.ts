@@ -135,3 +135,11 @@ export async function exportCode(files: readonly SelectedFile[], folder: string)
     if (file.mode === '100755') await chmod(path, 0o755);
   }
 }
+
+/** The commit a worktree stands at, when nothing in it differs from that commit; null otherwise. */
+export async function cleanCommit(root: string): Promise<string | null> {
+  const status = await run('git', ['status', '--porcelain', '--untracked-files=normal'], { cwd: root });
+  if (status.code !== 0 || status.stdout.length > 0) return null;
+  const head = await run('git', ['rev-parse', '--verify', '--quiet', 'HEAD'], { cwd: root });
+  return head.code === 0 ? head.stdout.toString().trim() : null;
+}

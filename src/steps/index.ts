@@ -62,6 +62,11 @@ export const steps: readonly StepEntry[] = [
     load: async () => (await import('./evaluate.ts')).evaluate,
   },
   {
+    name: 'reproduce',
+    summary: 'Train a version again from a clean clone, and compare every bit',
+    load: async () => (await import('./reproduce.ts')).reproduce,
+  },
+  {
     name: 'report',
     summary: 'Sum up what the steps of this pipeline reported',
     load: async () => (await import('./report.ts')).report,

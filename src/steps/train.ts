@@ -7,7 +7,7 @@ import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
-import { selectCode } from '../exec/code.ts';
+import { cleanCommit, selectCode } from '../exec/code.ts';
 import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import type { Zone } from '../store/types.ts';
@@ -167,7 +167,7 @@ async function runTraining(
       seconds: (Date.now() - started) / 1000,
       pipeline: ctx.ci?.pipeline ?? null,
       job: ctx.ci?.job ?? null,
-      commit: ctx.ci?.sha ?? null,
+      commit: ctx.ci?.sha ?? (await cleanCommit(ctx.root)),
     },
   };
   const runDigest = await zone.putArtifact(run);

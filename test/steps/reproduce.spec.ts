@@ -1,0 +1,86 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Digest } from '../../src/core/digest.ts';
+import { listVersions, registerVersion } from '../../src/model/registry.ts';
+import { ingest } from '../../src/steps/ingest.ts';
+import { packageStep } from '../../src/steps/package.ts';
+import { register } from '../../src/steps/register.ts';
+import { reproduce } from '../../src/steps/reproduce.ts';
+import { runStep } from '../../src/steps/run-step.ts';
+import { train } from '../../src/steps/train.ts';
+import { tuneStep } from '../../src/steps/tune.ts';
+import { openScratch, type Scratch, tinyConfig, tinyFiles } from './project.ts';
+
+const all = { dataset: '', model: '', side: 'train' as const };
+const asked = { model: '', version: 1, environment: 'production', tolerance: 0.0001 };
+
+let scratch: Scratch;
+afterEach(() => scratch.remove());
+
+async function registerOne(withSearch = false): Promise<Record<string, string>> {
+  const ctx = await scratch.context();
+  await runStep(ingest, ctx, all);
+  if (withSearch) await runStep(tuneStep, ctx, all);
+  const trained = await runStep(train, ctx, all);
+  await runStep(packageStep, ctx, all);
+  await runStep(register, ctx, all);
+  return trained.outputs;
+}
+
+describe('the step reproduce', () => {
+  it('trains a searched version again, bit by bit the same, also after the branch has moved on', async () => {
+    const tune = '{ space: { hidden: { int: [2, 16] } }, max_epochs: 2, trials: 3 }';
+    scratch = await openScratch({
+      ...tinyFiles(),
+      'cdl.yaml': tinyConfig().replace('    gates:', `    tune: ${tune}\n    gates:`),
+    });
+    const made = await registerOne(true);
+
+    await scratch.write({ 'lib/scale.ts': 'export const scale = 127;\n' });
+    await scratch.git('commit', '--quiet', '--all', '--message', 'another scale');
+    const { outputs: found, report } = await runStep(reproduce, await scratch.context(), asked);
+    expect(found).toMatchObject({ verdict: 'bit-identical', checkpoint: made.checkpoint, largest: '0' });
+    expect(report.summary).toContain('every bit is the same');
+  });
+
+  it('says which tensors differ, and by how much, when something else comes out', async () => {
+    scratch = await openScratch();
+    const one = await registerOne();
+    await scratch.write({ 'cdl.yaml': tinyConfig().replace('    gates:', '    seed: 5\n    gates:') });
+    const other = await runStep(train, await scratch.context(), all);
+    await scratch.git('checkout', '--quiet', '.');
+    const zone = await (await scratch.context()).zone('work');
+    const [first] = await listVersions(zone, 'tiny', 'sides');
+    // A version that claims to come of this code and seed, but has other weights.
+    await registerVersion(zone, {
+      project: 'tiny',
+      model: 'sides',
+      candidate: { ...first!.candidate, checkpoint: other.outputs.checkpoint as Digest },
+      run: one.run as Digest,
+    });
+    const { outputs, report } = await runStep(reproduce, await scratch.context(), { ...asked, version: 2 });
+    expect(outputs.verdict).toBe('differs');
+    expect(outputs.checkpoint).toBe(one.checkpoint);
+    expect(report.verdict).toBe('fail');
+    const table = report.blocks.find((block) => block.kind === 'table')!;
+    expect(table.kind === 'table' && table.rows.map((row) => row[0]!)).toContain('dense_Dense1/kernel');
+    const near = await runStep(reproduce, await scratch.context(), { ...asked, version: 2, tolerance: 100 });
+    expect([near.outputs.verdict, near.report.verdict]).toEqual(['within tolerance', 'warn']);
+  });
+
+  it('names the commits it tried when the code is nowhere, and the versions there are', async () => {
+    scratch = await openScratch();
+    await scratch.write({ 'lib/scale.ts': 'export const scale = 127;\n' });
+    await registerOne();
+    // What was trained was never committed.
+    await scratch.git('checkout', '--quiet', '.');
+    await expect(runStep(reproduce, await scratch.context(), asked)).rejects.toThrow(
+      /HEAD does not hold the code/,
+    );
+    await expect(runStep(reproduce, await scratch.context(), { ...asked, version: 7 })).rejects.toThrow(
+      /no version 7 of sides; it has 1/,
+    );
+    await expect(runStep(reproduce, await scratch.context(), { ...asked, version: 0 })).rejects.toThrow(
+      /cdl.lock has no entry for sides/,
+    );
+  });
+});
