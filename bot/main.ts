@@ -41,6 +41,7 @@ import type { BotContext, Effects, Task } from './types.ts';
 import { doTask, jobOf, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
+export { examineForge } from './doctor.ts';
 export { installHooks } from './install.ts';
 
 /** A bot that runs. */

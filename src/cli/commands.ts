@@ -130,8 +130,13 @@ export const commands: readonly CommandEntry[] = [
     name: 'doctor',
     summary: 'Check what this machine offers, and say why',
     arguments: [],
-    options: [],
-    examples: ['cdl doctor'],
+    options: [
+      {
+        flags: '--forge',
+        description: 'check the bot’s forge instead: tokens, roles, branch, webhook, clock',
+      },
+    ],
+    examples: ['cdl doctor', 'cdl doctor --forge'],
     load: async () => (await import('./doctor.ts')).doctor,
   },
   {

@@ -106,8 +106,29 @@ function looks(input: CommandInput): [string, Look][] {
   ];
 }
 
-/** `cdl doctor`: looks at everything the product uses here, and says what was found and why. */
+const marks = { ok: '✓', note: '·', problem: '✗' };
+
+const lineOf = (check: Check): string =>
+  `${marks[check.state]} ${check.name.padEnd(16)} ${check.text.replaceAll('\n', `\n${' '.repeat(19)}`)}`;
+
+/** `cdl doctor --forge`: looks at what is between the bot and its forge; ends with the worst of what was found. */
+async function doctorForge(input: CommandInput): Promise<number> {
+  const { examineForge } = await import('../../bot/main.ts');
+  const projects = await examineForge(input.env);
+  const all = projects.flatMap((one) => one.findings);
+  const problems = all.filter((one) => one.state === 'problem').length;
+  const lines = projects.flatMap(({ project, findings }) => [project, ...findings.map(lineOf), '']);
+  lines.push(problems === 0 ? 'The bot can work there.' : `${problems} problem(s), marked ✗.`);
+  input.console.print(lines.join('\n'), { projects });
+  return Math.max(0, ...all.map((one) => one.exit));
+}
+
+/**
+ * `cdl doctor`: looks at everything the product uses here, and says what was found and why; with `--forge`, at the bot's
+ * forge instead.
+ */
 export async function doctor(input: CommandInput): Promise<number> {
+  if (input.options.forge) return doctorForge(input);
   const checks: Check[] = [];
   for (const [name, look] of looks(input)) {
     try {
@@ -122,11 +143,7 @@ export async function doctor(input: CommandInput): Promise<number> {
       });
     }
   }
-  const marks = { ok: '✓', note: '·', problem: '✗' };
-  const lines = checks.map(
-    (check) =>
-      `${marks[check.state]} ${check.name.padEnd(14)} ${check.text.replaceAll('\n', `\n${' '.repeat(17)}`)}`,
-  );
+  const lines = checks.map(lineOf);
   const problems = checks.filter((check) => check.state === 'problem').length;
   lines.push('', problems === 0 ? 'Everything needed is here.' : `${problems} problem(s), marked ✗.`);
   input.console.print(lines.join('\n'), { checks });

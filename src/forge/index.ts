@@ -2,7 +2,10 @@ import type { GithubOptions } from './github.ts';
 import type { GitlabOptions } from './gitlab.ts';
 import type { Forge } from './types.ts';
 
+export { type GithubAccess, readGithubAccess } from './github-access.ts';
 export type { GithubAuth } from './github-client.ts';
+export { hookEvents as githubHookEvents } from './github-hooks.ts';
+export { type GitlabAccess, readGitlabAccess, type TokenAccess } from './gitlab-access.ts';
 export { type Network, type ProxySettings, readProxies } from './network.ts';
 export type * from './types.ts';
 

@@ -17,8 +17,15 @@ export const peopleRoutes: Record<string, Handler> = {
     return user ? ok(fullUser(user)) : absent;
   },
   'GET /app': ({ state }) =>
-    ok({ id: state.app!.id, slug: state.app!.slug, name: state.app!.slug, events: state.app!.events }),
-  'GET /repos/{owner}/{repo}/installation': () => ok({ id: 77 }),
+    ok({
+      id: state.app!.id,
+      slug: state.app!.slug,
+      name: state.app!.slug,
+      events: state.app!.events,
+      permissions: state.app!.wanted,
+    }),
+  'GET /repos/{owner}/{repo}/installation': ({ state }) =>
+    ok({ id: 77, permissions: state.app!.granted, repository_selection: state.app!.selection }),
   'POST /app/installations/{installation_id}/access_tokens': ({ state }) => {
     const token = `ghs_${state.nextId()}`;
     state.installationTokens.add(token);

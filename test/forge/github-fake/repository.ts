@@ -20,8 +20,11 @@ const identity = (call: Call) => ({
 const person = { name: 'x', email: 'x@example.com', date: '2026-01-02T03:04:05Z' };
 
 export const repositoryRoutes: Record<string, Handler> = {
-  'GET /repos/{owner}/{repo}': ({ state }) =>
+  'GET /repos/{owner}/{repo}/branches/{branch}': ({ state, values }) =>
+    ok({ name: values.branch, protected: state.isProtected }),
+  'GET /repos/{owner}/{repo}': ({ state, actor }) =>
     ok({
+      permissions: rolePermissions(state.roles.get(actor.id)),
       id: 1000,
       name: state.name,
       full_name: `${state.owner}/${state.name}`,
@@ -200,6 +203,14 @@ export const repositoryRoutes: Record<string, Handler> = {
     return ok(presentRelease(pageOf(state), release));
   },
 };
+
+const rolePermissions = (role: string | undefined): object => ({
+  admin: role === 'admin',
+  maintain: role === 'admin' || role === 'maintain',
+  push: role === 'admin' || role === 'maintain' || role === 'write',
+  triage: role !== undefined && role !== 'read',
+  pull: true,
+});
 
 const pageOf = (state: Call['state']): string => `${state.web}/${state.owner}/${state.name}`;
 

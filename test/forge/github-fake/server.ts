@@ -82,6 +82,7 @@ export async function startGithubFake(options: {
     roles: new Map(),
     teams: new Map(),
     app: null,
+    isProtected: true,
     installationTokens: new Set(),
     tokenSeconds: 3600,
     pulls: [],
@@ -141,7 +142,25 @@ export async function startGithubFake(options: {
     },
     registerApp(slug, key) {
       const user = fake.user(`${slug}[bot]`, 'write');
-      state.app = { id: 42, slug, key, user, events: [...hookEvents] };
+      const granted = {
+        contents: 'write',
+        pull_requests: 'write',
+        issues: 'write',
+        checks: 'write',
+        actions: 'read',
+        metadata: 'read',
+      };
+      const wanted = { ...granted };
+      state.app = {
+        id: 42,
+        slug,
+        key,
+        user,
+        events: [...hookEvents],
+        wanted,
+        granted,
+        selection: 'selected',
+      };
     },
     startRun(start) {
       const id = state.nextId();

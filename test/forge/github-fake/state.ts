@@ -127,7 +127,17 @@ export interface FakeState {
   roles: Map<number, 'admin' | 'maintain' | 'write' | 'triage' | 'read'>;
   /** Members by `org/team`. */
   teams: Map<string, number[]>;
-  app: { id: number; slug: string; key: KeyObject; user: FakeUser; events: string[] } | null;
+  app: {
+    id: number;
+    slug: string;
+    key: KeyObject;
+    user: FakeUser;
+    events: string[];
+    /** Permissions it is registered with, and those accepted where it is installed. */
+    wanted: Record<string, string>;
+    granted: Record<string, string>;
+    selection: 'all' | 'selected';
+  } | null;
   /** Tokens that the app's installation was given, and how many seconds the next one lives. */
   installationTokens: Set<string>;
   tokenSeconds: number;
@@ -144,6 +154,8 @@ export interface FakeState {
   reviews: FakeReview[];
   /** What `return_run_details` does: names the run that was started, is ignored, or is refused (Enterprise Servers). */
   runDetails: 'named' | 'ignored' | 'refused';
+  /** The default branch is protected. */
+  isProtected: boolean;
   /** The app may write check runs. */
   mayCheck: boolean;
   nextId(): number;
