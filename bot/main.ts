@@ -43,6 +43,7 @@ import { doTask, jobOf, taskName } from './work.ts';
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 export { examineForge } from './doctor.ts';
 export { installHooks } from './install.ts';
+export { tendQueue } from './queue.ts';
 
 /** A bot that runs. */
 export interface RunningBot {

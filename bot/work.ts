@@ -32,7 +32,10 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
     case 'change':
       return { queue: `${project} change:${task.change}`, key: `${project} change:${task.change}` };
     case 'comment':
-      return { queue: `${project} change:${task.change}`, key: `${project} comment:${task.comment}` };
+      return {
+        queue: `${project} change:${task.change}`,
+        key: `${project} change:${task.change} comment:${task.comment}`,
+      };
     case 'branch':
       return { queue: `${project} branch`, key: `${project} branch` };
     case 'push':
@@ -40,6 +43,18 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
     case 'drift':
       return { queue: `${project} drift`, key: `${project} drift` };
   }
+}
+
+/** The task that {@link jobOf} gave this key for the project; null when it gave none. */
+export function taskOfKey(project: string, key: string): Task | null {
+  if (!key.startsWith(`${project} `)) return null;
+  const rest = key.slice(project.length + 1);
+  if (rest === 'branch' || rest === 'drift') return { kind: rest };
+  if (rest.startsWith('push:')) return { kind: 'push', branch: rest.slice('push:'.length) };
+  const found = /^change:(\d+)(?: comment:(.+))?$/.exec(rest);
+  if (!found) return null;
+  const change = Number(found[1]);
+  return found[2] === undefined ? { kind: 'change', change } : { kind: 'comment', change, comment: found[2] };
 }
 
 /** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */

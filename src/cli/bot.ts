@@ -2,7 +2,8 @@ import { UserError } from '../core/error.ts';
 import type { CommandInput } from './types.ts';
 
 /**
- * `cdl bot` and `cdl bot install`: the one place where the command line reaches into `bot/`, and only when it is called.
+ * `cdl bot`, `cdl bot install` and `cdl bot queue`: the one place where the command line reaches into `bot/`, and only when
+ * it is called.
  * Throws UserError usage.
  */
 export async function bot(input: CommandInput): Promise<number> {
@@ -13,9 +14,22 @@ export async function bot(input: CommandInput): Promise<number> {
     input.console.print(text, data);
     return isSound ? 0 : 69;
   }
-  if (action !== undefined) throw new UserError('usage', `cdl bot takes install or nothing, not ${action}`);
+  const { attached, replay, drop } = input.options;
+  if (action === 'queue') {
+    const { tendQueue } = await import('../../bot/main.ts');
+    const { text, data } = await tendQueue(input.env, {
+      replay: typeof replay === 'string' ? replay : null,
+      drop: typeof drop === 'string' ? drop : null,
+    });
+    input.console.print(text, data);
+    return 0;
+  }
+  if (action !== undefined) throw new UserError('usage', `cdl bot takes install, queue or nothing, not ${action}`);
+  if (replay !== undefined || drop !== undefined) {
+    throw new UserError('usage', '--replay and --drop belong to cdl bot queue');
+  }
   const { main } = await import('../../bot/main.ts');
-  if (input.options.attached) {
+  if (attached) {
     // Whoever started it is gone, however that one ended.
     process.stdin.resume().once('end', () => process.kill(process.pid, 'SIGTERM'));
   }

@@ -141,10 +141,14 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'bot',
-    summary: 'Run the merge-request bot, install its webhook (bot/README.md)',
+    summary: 'Run the merge-request bot, install its webhook, tend its queue',
     arguments: ['[action]'],
-    options: [{ flags: '--attached', description: 'stop when standard input ends' }],
-    examples: ['cdl bot', 'cdl bot install'],
+    options: [
+      { flags: '--attached', description: 'stop when standard input ends' },
+      { flags: '--replay <key>', description: 'queue: do this task again now; all = every one that failed' },
+      { flags: '--drop <key>', description: 'queue: forget this task and its failure' },
+    ],
+    examples: ['cdl bot', 'cdl bot install', 'cdl bot queue', "cdl bot queue --replay 'group/project change:7'"],
     load: async () => (await import('./bot.ts')).bot,
   },
   {
