@@ -24,7 +24,8 @@ export async function bot(input: CommandInput): Promise<number> {
     input.console.print(text, data);
     return 0;
   }
-  if (action !== undefined) throw new UserError('usage', `cdl bot takes install, queue or nothing, not ${action}`);
+  if (action !== undefined)
+    throw new UserError('usage', `cdl bot takes install, queue or nothing, not ${action}`);
   if (replay !== undefined || drop !== undefined) {
     throw new UserError('usage', '--replay and --drop belong to cdl bot queue');
   }

@@ -148,7 +148,12 @@ export const commands: readonly CommandEntry[] = [
       { flags: '--replay <key>', description: 'queue: do this task again now; all = every one that failed' },
       { flags: '--drop <key>', description: 'queue: forget this task and its failure' },
     ],
-    examples: ['cdl bot', 'cdl bot install', 'cdl bot queue', "cdl bot queue --replay 'group/project change:7'"],
+    examples: [
+      'cdl bot',
+      'cdl bot install',
+      'cdl bot queue',
+      "cdl bot queue --replay 'group/project change:7'",
+    ],
     load: async () => (await import('./bot.ts')).bot,
   },
   {
