@@ -2,22 +2,8 @@ import { z } from 'zod';
 import { declaredRulesSchema, pollSchema, sensitiveSchema } from './project-data-rules.ts';
 import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
-
-const readSchema = z.discriminatedUnion('format', [
-  z.strictObject({
-    format: z.literal('json-rows').describe('one JSON file a class, {"data": [[values…], …]}'),
-    files: z.string().describe('path in the archive with {class}, the number of the class'),
-  }),
-  z.strictObject({
-    format: z.literal('idx').describe('IDX files as MNIST has them, plain or gzip'),
-    images: z.array(z.string()).min(1),
-    labels: z.array(z.string()).min(1),
-  }),
-  z.strictObject({
-    format: z.literal('class-folders').describe('a zip with one folder a class, one file an item'),
-    folder: z.string().min(1).describe('path in the archive of the folder that holds them'),
-  }),
-]);
+import { limitsSchema, readProblems, readSchema } from './project-read.ts';
+import { splitProblem, splitSchema } from './project-split.ts';
 
 /** One place the data can be had from. Exactly one of npm, https, file. */
 const sourceSchema = z
@@ -28,6 +14,11 @@ const sourceSchema = z
     sha256: z
       .union([sha256Schema, z.array(sha256Schema)])
       .describe('of the archive, or of each file in order'),
+    side: z
+      .enum(['train', 'test'])
+      .optional()
+      .describe('all its items are of this side; the other side comes from other sources'),
+    limits: limitsSchema.optional(),
     read: readSchema,
   })
   .refine((s) => [s.npm, s.https, s.file].filter((x) => x !== undefined).length === 1, {
@@ -35,21 +26,40 @@ const sourceSchema = z
   });
 
 /** One of `datasets:` in `cdl.yaml`. */
-export const datasetSchema = z.strictObject({
-  description: z.string().optional(),
-  item: z.enum(['tensor', 'text', 'image', 'record', 'file']).default('tensor').describe('what one item is'),
-  shape: z.array(z.int().positive()).min(1).max(4).default([1]).describe('of one item, e.g. [28, 28]'),
-  classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
-  sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
-  split: z.strictObject({
-    key: z.string().min(1).describe('changing it makes another split'),
-    test: z.number().gt(0).lt(1).describe('share of the items that is withheld'),
-    validation: z.number().gt(0).lt(1).default(0.1).describe('share of the training items'),
-  }),
-  rules: declaredRulesSchema.prefault({}).describe('what its items and its amount must be'),
-  labels: labelsSchema.optional(),
-  poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
-  sensitive: sensitiveSchema
-    .optional()
-    .describe('fields that reports and analyses mask; true masks all content'),
-});
+export const datasetSchema = z
+  .strictObject({
+    description: z.string().optional(),
+    item: z
+      .enum(['tensor', 'text', 'image', 'record', 'file'])
+      .default('tensor')
+      .describe('what one item is'),
+    shape: z.array(z.int().positive()).max(4).default([]).describe('of one tensor, e.g. [28, 28]'),
+    classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
+    sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
+    split: splitSchema,
+    rules: declaredRulesSchema.prefault({}).describe('what its items and its amount must be'),
+    labels: labelsSchema.optional(),
+    poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
+    sensitive: sensitiveSchema
+      .optional()
+      .describe('fields that reports and analyses mask; true masks all content'),
+  })
+  .superRefine((set, found) => {
+    const problem = (path: (string | number)[], message: string | null) => {
+      if (message) found.addIssue({ code: 'custom', path, message });
+    };
+    if (set.item === 'tensor' && set.shape.length === 0)
+      problem(['shape'], 'a data set of tensors needs shape, e.g. [28, 28]');
+    if (set.item !== 'tensor' && set.shape.length > 0)
+      problem(['shape'], `only tensors have a shape, not item: ${set.item}`);
+    for (const [index, source] of set.sources.entries()) {
+      problem(['sources', index, 'read'], readProblems(set.item, source.read));
+    }
+    problem(['split'], splitProblem(set.item, set.split));
+    const sided = set.sources.filter((source) => source.side !== undefined);
+    if (sided.length > 0 && sided.length < set.sources.length) {
+      problem(['sources'], 'either every source says its side or none does');
+    } else if (sided.length > 0 && new Set(sided.map((source) => source.side)).size < 2) {
+      problem(['sources'], `no source is of side: ${sided[0]!.side === 'test' ? 'train' : 'test'}`);
+    }
+  });

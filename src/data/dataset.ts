@@ -11,6 +11,7 @@ import type { Zone } from '../store/types.ts';
 import { idxHeader, parseIdx } from './idx.ts';
 import type { Items, Quarantined } from './items.ts';
 import { type ItemArray, parseNpy } from './npy.ts';
+import { checkStratified } from './sides.ts';
 import { sourceNames } from './sources.ts';
 import { createSplitter, sideOf } from './split.ts';
 
@@ -24,6 +25,8 @@ export const datasetMetaSchema = z.strictObject({
   shape: z.array(z.int().positive()).default([]),
   /** Of raw items (v 2): how many texts are nearly another one, and share its side. */
   alike: z.int().nonnegative().optional(),
+  /** Of raw items: how many declared groups there are on both sides together, each of them whole on one. */
+  groups: z.int().positive().optional(),
   /** Items of each class, in the order of `classes`. */
   perClass: z.array(z.int().nonnegative()),
   /** Exact copies that were left out. */
@@ -75,8 +78,15 @@ export async function buildDataset(
   side: 'train' | 'test',
   zone: Zone,
 ): Promise<{ digest: Digest; meta: DatasetMeta }> {
-  const chosen = chooseItems(items, config, side);
   const { size } = items;
+  if (config.split.stratify && !source.side) {
+    const groups = Array.from({ length: items.count }, (_, index) => ({
+      name: items.x.subarray(index * size, (index + 1) * size),
+      labels: [items.y[index]!],
+    }));
+    checkStratified(groups, config.split, config.classes);
+  }
+  const chosen = chooseItems(items, config, side, source.side !== undefined);
   const images = Buffer.alloc(chosen.kept.length * size);
   const labels = Buffer.alloc(chosen.kept.length);
   const perClass = config.classes.map(() => 0);
@@ -121,20 +131,21 @@ export async function buildDataset(
 }
 
 /** Mirrors of the same bytes are one source: which of them answered must not change the identity of the data. */
-function describeSource(used: SourceConfig, declared: readonly SourceConfig[]): DatasetMeta['source'] {
+export function describeSource(used: SourceConfig, declared: readonly SourceConfig[]): DatasetMeta['source'] {
   const pins = (source: SourceConfig) => [source.sha256].flat();
   const same = [used, ...declared].filter((source) => pins(source).join() === pins(used).join());
   return { names: [...new Set(same.flatMap(sourceNames))].sort(), sha256: pins(used) };
 }
 
-function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test') {
+/** The items of a side: those the split gives it, or `all`, where the source is of one side. */
+function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test', all: boolean) {
   const { size } = items;
   const fraction = createSplitter(config.split.key);
   const mine: number[] = [];
   const hashes = Buffer.alloc(items.count * 32);
   for (let index = 0; index < items.count; index++) {
     const bytes = items.x.subarray(index * size, (index + 1) * size);
-    if (sideOf(fraction(bytes), config.split.test) !== side) continue;
+    if (!all && sideOf(fraction(bytes), config.split.test) !== side) continue;
     mine.push(index);
     createHash('sha256')
       .update(bytes)

@@ -1,173 +1,199 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buffer } from 'node:stream/consumers';
-import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
-import type { DatasetConfig, SourceConfig } from '../core/project.ts';
+import type { Artifact } from '../core/artifact.ts';
+import { canonicalJson, type Digest } from '../core/digest.ts';
+import type { DatasetConfig } from '../core/project.ts';
+import { nearThreshold } from '../core/project-split.ts';
 import type { Zone } from '../store/types.ts';
+import { type DatasetMeta, describeSource } from './dataset.ts';
+import { createItemPool, type ItemPool } from './item-pool.ts';
+import { createNearIndex } from './near.ts';
 import type { RawItem } from './raw-item.ts';
+import { readRawSource } from './raw-read.ts';
 import { writeShards } from './shards.ts';
-import { type FetchedSource, sourceNames } from './sources.ts';
-import { createSplitter, sideOf } from './split.ts';
-
-const largestItem = 64 << 20;
-
-/** Every file `<folder>/<class>/<name>` of a zip as a raw item with its label. Throws UserError data-invalid. */
-export async function readFolderItems(config: DatasetConfig, fetched: FetchedSource): Promise<RawItem[]> {
-  const { read } = fetched.source;
-  if (read.format !== 'class-folders')
-    throw new UserError('config-invalid', `read.format ${read.format} gives tensors`);
-  const { openPromise } = await import('yauzl');
-  const items: RawItem[] = [];
-  for (const { path, name } of fetched.files) {
-    const zip = await openPromise(path).catch((cause: Error) => {
-      throw new UserError('data-invalid', `${name} is not a zip archive: ${cause.message}`, undefined, {
-        cause,
-      });
-    });
-    for await (const entry of zip.eachEntry()) {
-      if (!entry.fileName.startsWith(`${read.folder}/`) || entry.fileName.endsWith('/')) continue;
-      const [folder, file] = entry.fileName.slice(read.folder.length + 1).split('/');
-      const label = config.classes.indexOf(folder ?? '');
-      if (label < 0 || !file) continue;
-      if (entry.uncompressedSize > largestItem) {
-        throw new UserError(
-          'data-invalid',
-          `${entry.fileName} in ${name} has ${entry.uncompressedSize} bytes`,
-        );
-      }
-      const bytes = await buffer(await zip.openReadStreamPromise(entry));
-      const extension = /\.([a-z0-9]{1,16})$/.exec(file.toLowerCase())?.[1] ?? 'bin';
-      items.push({ id: digestBytes(bytes), bytes, extension, label, attributes: { path: entry.fileName } });
-    }
-  }
-  return items;
-}
-
-/** Words in a row that two texts must share to count as alike; short enough for a changed word here and there. */
-const shingle = 8;
+import { checkStratified, type Group, sidesOf } from './sides.ts';
+import type { FetchedSource } from './sources.ts';
 
 /**
- * Which items belong together, by id: texts that share more than half of the shingles of the shorter one (Broder 1997,
- * containment), directly or through others. The group is named by its smallest id.
- */
-export function groupAlike(items: readonly RawItem[]): Map<Digest, Digest> {
-  const places = new Map<string, number[]>();
-  const sizes = items.map((item, index) => {
-    const words =
-      Buffer.from(item.bytes)
-        .toString('utf8')
-        .toLowerCase()
-        .match(/[\p{L}\p{N}]+/gu) ?? [];
-    const own = new Set<string>();
-    for (let at = 0; at + shingle <= words.length; at++) own.add(words.slice(at, at + shingle).join(' '));
-    for (const one of own) places.set(one, [...(places.get(one) ?? []), index]);
-    return own.size;
-  });
-  const shared = new Map<string, number>();
-  for (const list of places.values()) {
-    // What stands in very many texts is boilerplate.
-    if (list.length > 32) continue;
-    for (const [at, b] of list.entries()) {
-      for (const a of list.slice(0, at)) shared.set(`${a} ${b}`, (shared.get(`${a} ${b}`) ?? 0) + 1);
-    }
-  }
-  const root = items.map((_, index) => index);
-  const find = (index: number): number => {
-    while (root[index] !== index) index = root[index]!;
-    return index;
-  };
-  for (const [pair, count] of shared) {
-    const [a, b] = pair.split(' ').map(Number) as [number, number];
-    if (count * 2 > Math.min(sizes[a]!, sizes[b]!)) {
-      const [x, y] = [find(a), find(b)];
-      root[Math.max(x, y)] = Math.min(x, y);
-    }
-  }
-  return new Map(items.map((item, index) => [item.id, items[find(index)]!.id]));
-}
-
-/**
- * Makes the artifact of one side of raw items: tar shards with their index, `classes.json` and `quarantine.jsonl`. Of exact
- * copies one is kept, copies with different labels are all set aside; items alike stay on one side.
+ * Makes the artifact of one side of a source of raw items: tar shards with their index, `classes.json` and
+ * `quarantine.jsonl`. Of exact copies one is kept, copies with different labels are all set aside; items of one declared
+ * group, and items alike, stay on one side. The same items give the same digest in whatever order they come. Items go
+ * through a file: memory holds some 60 bytes of each, 1 KB where texts are compared.
  */
 export async function buildRawDataset(
   name: string,
   config: DatasetConfig,
-  source: SourceConfig,
-  items: readonly RawItem[],
+  fetched: FetchedSource,
   side: 'train' | 'test',
   zone: Zone,
-): Promise<{
-  digest: Digest;
-  meta: { count: number; duplicates: number; alike: number; quarantined: Record<string, number> };
-}> {
-  const byId = new Map<Digest, RawItem[]>();
-  for (const item of items) byId.set(item.id, [...(byId.get(item.id) ?? []), item]);
-  const unique: RawItem[] = [];
-  const quarantine: string[] = [];
-  let duplicates = 0;
-  for (const [, copies] of [...byId].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (copies.some((one) => one.label !== copies[0]!.label)) {
-      for (const { attributes } of copies)
-        quarantine.push(canonicalJson({ reason: 'conflicting-labels', position: attributes.path ?? '' }));
-      continue;
-    }
-    unique.push(copies[0]!);
-    duplicates += copies.length - 1;
-  }
-  const groups = groupAlike(unique);
-  const fraction = createSplitter(config.split.key);
-  const kept = unique.flatMap((item) => {
-    const group = groups.get(item.id)!;
-    if (sideOf(fraction(Buffer.from(group)), config.split.test) !== side) return [];
-    return [{ ...item, attributes: group === item.id ? item.attributes : { ...item.attributes, group } }];
-  });
-  const alike = unique.filter((item) => groups.get(item.id) !== item.id).length;
+): Promise<{ digest: Digest; meta: DatasetMeta }> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-raw-'));
+  const pool = createItemPool(folder);
   try {
-    const names = await writeShards(kept, folder, config.classes);
+    const threshold = nearThreshold(config.item, config.split);
+    const { quarantine, declared } = await fillPool(config, fetched, pool);
+    const { unique, duplicates, conflicting } = await uniqueItems(pool);
+    for (const index of conflicting) {
+      const { attributes } = await pool.read(index);
+      quarantine.push({ reason: 'conflicting-labels', position: attributes.path ?? '' });
+    }
+    const near = threshold === null ? null : createNearIndex(threshold);
+    for (const index of near ? unique : []) near!.add((await pool.read(index)).bytes);
+    const grouped = groupItems(pool, unique, declared, near?.groups() ?? null);
+    // A source of one side is not split.
+    const sides = fetched.source.side ? null : sidesOf(grouped.groups, config.split);
+    if (sides && config.split.stratify) checkStratified(grouped.groups, config.split, config.classes);
+    const kept = unique.filter((_, at) => !sides || sides[grouped.of[at]!] === side);
+    const groupOf = new Map(unique.map((index, at) => [index, grouped.groups[grouped.of[at]!]!.name]));
+    const items = async function* (): AsyncGenerator<RawItem> {
+      for (const index of kept) {
+        const item = await pool.read(index);
+        const group = groupOf.get(index)!;
+        yield group === item.id ? item : { ...item, attributes: { ...item.attributes, group } };
+      }
+    };
+    const names = await writeShards(items(), folder, config.classes);
     await writeFile(join(folder, 'classes.json'), `${canonicalJson(config.classes)}\n`);
-    await writeFile(
-      join(folder, 'quarantine.jsonl'),
-      side === 'train'
-        ? quarantine
-            .map((one) => `${one}\n`)
-            .sort()
-            .join('')
-        : '',
-    );
-    const files = await Promise.all(
-      [...names, 'classes.json', 'quarantine.jsonl'].map(async (path) => ({
-        path,
-        ...(await zone.putFile(join(folder, path))),
-      })),
-    );
-    const perClass = config.classes.map((_, label) => kept.filter((item) => item.label === label).length);
-    const quarantined: Record<string, number> =
-      quarantine.length > 0 ? { 'conflicting-labels': quarantine.length } : {};
-    const meta = {
-      v: 2 as const,
+    // What could not be read belongs to neither side and is listed with the training side, which people may look at.
+    const lines = side === 'train' ? quarantine.map((one) => `${canonicalJson(one)}\n`).sort() : [];
+    await writeFile(join(folder, 'quarantine.jsonl'), lines.join(''));
+    const files = [];
+    for (const path of [...names, 'classes.json', 'quarantine.jsonl']) {
+      files.push({ path, ...(await zone.putFile(join(folder, path))) });
+    }
+    const perClass = config.classes.map(() => 0);
+    for (const index of kept) {
+      const label = pool.label(index);
+      if (label !== null) perClass[label]! += 1;
+    }
+    const quarantined: Record<string, number> = {};
+    for (const { reason } of quarantine) quarantined[reason] = (quarantined[reason] ?? 0) + 1;
+    const { key, test, validation } = config.split;
+    const meta: DatasetMeta = {
+      v: 2,
       side,
       count: kept.length,
       classes: config.classes,
+      shape: [],
       perClass,
       duplicates,
-      alike,
+      ...(near && { alike: grouped.alike }),
+      ...(grouped.declared > 0 && { groups: grouped.declared }),
       quarantined,
-      source: { names: sourceNames(source), sha256: [source.sha256].flat() },
-      split: { key: config.split.key, test: config.split.test, validation: config.split.validation },
+      source: describeSource(fetched.source, config.sources),
+      split: { key, test, validation },
     };
-    const digest = await zone.putArtifact({
+    const artifact: Artifact = {
       kind: 'dataset',
       name: `${name}-${side}`,
       files,
       parents: [],
-      meta,
-    });
-    return { digest, meta };
+      meta: meta as never,
+    };
+    return { digest: await zone.putArtifact(artifact), meta };
   } finally {
+    await pool.close();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function fillPool(
+  config: DatasetConfig,
+  fetched: FetchedSource,
+  pool: ItemPool,
+): Promise<{ quarantine: { reason: string; position: string }[]; declared: (string | null)[] }> {
+  const quarantine: { reason: string; position: string }[] = [];
+  const declared: (string | null)[] = [];
+  const names = new Map<string, string>();
+  const attribute = config.split.group_by ?? 'group';
+  for await (const one of readRawSource(config, fetched)) {
+    if ('reason' in one) {
+      quarantine.push(one);
+      continue;
+    }
+    const group = Object.hasOwn(one.attributes, attribute) ? one.attributes[attribute]! : null;
+    // One string for all items of a group.
+    if (group !== null && !names.has(group)) names.set(group, group);
+    declared.push(group === null ? null : names.get(group)!);
+    await pool.add(one);
+  }
+  await pool.seal();
+  return { quarantine, declared };
+}
+
+/** Items without their exact copies, by ascending id. Copies with different labels are out, all of them. */
+async function uniqueItems(
+  pool: ItemPool,
+): Promise<{ unique: number[]; duplicates: number; conflicting: number[] }> {
+  const order = await pool.sorted();
+  const found = { unique: [] as number[], duplicates: 0, conflicting: [] as number[] };
+  for (let start = 0; start < order.length; ) {
+    const first = order[start]!;
+    let end = start + 1;
+    while (end < order.length && pool.id(order[end]!) === pool.id(first)) end++;
+    const copies = order.subarray(start, end);
+    if (copies.every((index) => pool.label(index) === pool.label(first))) {
+      found.unique.push(first);
+      found.duplicates += copies.length - 1;
+    } else {
+      found.conflicting.push(...copies);
+    }
+    start = end;
+  }
+  return found;
+}
+
+/**
+ * Which items stay together: those of one declared group, and those alike, directly or through others. A group is named by
+ * the smallest declared name in it, otherwise by its smallest id. `of` is the group of each item of `unique`.
+ */
+function groupItems(
+  pool: ItemPool,
+  unique: readonly number[],
+  declared: readonly (string | null)[],
+  alike: Uint32Array | null,
+): { groups: (Group & { name: string })[]; of: number[]; alike: number; declared: number } {
+  const root = unique.map((_, at) => at);
+  const find = (at: number): number => {
+    let top = at;
+    while (root[top] !== top) {
+      root[top] = root[root[top]!]!;
+      top = root[top]!;
+    }
+    return top;
+  };
+  const unite = (a: number, b: number) => {
+    const [x, y] = [find(a), find(b)];
+    root[Math.max(x, y)] = Math.min(x, y);
+  };
+  const firsts = new Map<string, number>();
+  let near = 0;
+  for (const [at, index] of unique.entries()) {
+    const name = declared[index]!;
+    if (name !== null) {
+      if (!firsts.has(name)) firsts.set(name, at);
+      unite(at, firsts.get(name)!);
+    }
+    if (!alike || alike[at] === at) continue;
+    near += 1;
+    unite(at, alike[at]!);
+  }
+  const groups: (Group & { name: string; labels: (number | null)[]; declared: boolean })[] = [];
+  const numbers = new Map<number, number>();
+  const of = unique.map((index, at) => {
+    const top = find(at);
+    let number = numbers.get(top);
+    if (number === undefined) {
+      number = groups.push({ name: pool.id(index), labels: [], declared: false }) - 1;
+      numbers.set(top, number);
+    }
+    const group = groups[number]!;
+    group.labels.push(pool.label(index));
+    const name = declared[index]!;
+    if (name !== null && (!group.declared || name < group.name))
+      Object.assign(group, { name, declared: true });
+    return number;
+  });
+  return { groups, of, alike: near, declared: groups.filter((group) => group.declared).length };
 }

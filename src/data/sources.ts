@@ -34,7 +34,13 @@ export interface FetchOptions {
 /** Verified local copies of a source's files, in the order of the source. */
 export interface FetchedSource {
   source: SourceConfig;
-  files: { name: string; path: string; sha256: string }[];
+  files: {
+    name: string;
+    path: string;
+    sha256: string;
+    /** A file of a folder, which is read where it lies: never an archive; with why it cannot be an item. */
+    plain?: { problem: string | null };
+  }[];
 }
 
 /** Why one attempt did not succeed; `retryable` when the same attempt may work a moment later. */
@@ -87,6 +93,11 @@ export async function fetchSource(source: SourceConfig, options: FetchOptions): 
     files.push({ name, sha256, path: await obtain(source, name, sha256, options) });
   }
   return { source, files };
+}
+
+/** The sources a side is made of: those declared for it, or all where none is declared for a side. */
+export function sourcesOfSide(sources: readonly SourceConfig[], side: 'train' | 'test'): SourceConfig[] {
+  return sources.filter((source) => (source.side ?? side) === side);
 }
 
 /** What a source's files are called: the npm specifier, the URLs or the paths. */

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
 import { buildDataset } from '../data/dataset.ts';
-import { buildRawDataset, readFolderItems } from '../data/raw-dataset.ts';
+import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
-import { fetchFirst, sourceNames } from '../data/sources.ts';
+import { fetchFirst, sourceNames, sourcesOfSide } from '../data/sources.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -19,7 +19,7 @@ const params = z.object({
 export const ingest: Step<typeof params> = {
   name: 'ingest',
   summary: 'Collect data from pinned sources and store it as a data version',
-  epoch: 1,
+  epoch: 2,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -45,21 +45,25 @@ export const ingest: Step<typeof params> = {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const zone = await ctx.zone(given.side === 'test' ? 'trusted' : 'work');
     const npmRegistry = await ctx.npmRegistry();
-    const fetched = await fetchFirst(config.sources, {
+    const fetched = await fetchFirst(sourcesOfSide(config.sources, given.side), {
       cacheFolder: ctx.cacheFolder,
       root: ctx.root,
       ...(npmRegistry && { npmRegistry }),
       signal: ctx.signal,
       onProgress: ({ what, bytes, total }) => ctx.progress(`downloading ${what}`, total ? bytes / total : 0),
     });
-    const raw = config.item !== 'tensor';
-    const rawItems = raw ? await readFolderItems(config, fetched) : [];
-    const items = raw
-      ? null
-      : await readItems(config, fetched, (done, total) => ctx.progress(`reading ${dataset}`, done / total));
-    const { digest, meta } = items
-      ? await buildDataset(dataset, config, fetched.source, items, given.side, zone)
-      : await buildRawDataset(dataset, config, fetched.source, rawItems, given.side, zone);
+    const progress = (done: number, total: number) => ctx.progress(`reading ${dataset}`, done / total);
+    const { digest, meta } =
+      config.item === 'tensor'
+        ? await buildDataset(
+            dataset,
+            config,
+            fetched.source,
+            await readItems(config, fetched, progress),
+            given.side,
+            zone,
+          )
+        : await buildRawDataset(dataset, config, fetched, given.side, zone);
     const source = sourceNames(fetched.source).join(', ');
     return {
       outputs: { dataset: digest, items: String(meta.count) },
@@ -80,6 +84,9 @@ export const ingest: Step<typeof params> = {
                     string,
                     string,
                   ][])),
+              ...(meta.groups === undefined
+                ? []
+                : ([['declared groups, each whole on one side', String(meta.groups)]] as [string, string][])),
               ...Object.entries(meta.quarantined).map(([reason, count]): [string, string] => [
                 `quarantined: ${reason}`,
                 String(count),

@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { type Readable, Transform } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { UserError } from '../core/error.ts';
+import { defaultLimits, type SourceLimits } from '../core/project-read.ts';
+import type { Entry } from './entry.ts';
+import type { FetchedSource } from './sources.ts';
+import { tarEntries } from './tar-entries.ts';
+import { zipEntries } from './zip-entries.ts';
+
+/**
+ * Every file of a source, archives unpacked in memory as a stream: nothing is written, so no path can lead anywhere. Throws
+ * UserError data-invalid for an archive that is damaged, holds a path out of itself, or unpacks to more than the limits.
+ */
+export async function* readEntries(fetched: FetchedSource): AsyncGenerator<Entry> {
+  const limits = fetched.source.limits ?? defaultLimits;
+  for (const file of fetched.files) {
+    const kind = file.plain ? null : await archiveKind(file.path, file.name);
+    const archive = { path: file.path, name: file.name };
+    if (kind === 'zip') yield* zipEntries(archive, limits);
+    else if (kind === 'tar') yield* tarEntries(archive, limits);
+    else yield plainEntry(file, limits);
+  }
+}
+
+/** What kind of archive a file is, by its first bytes (a gzip file is a tar when its name or its content says so). */
+async function archiveKind(path: string, name: string): Promise<'zip' | 'tar' | null> {
+  const file = await open(path);
+  try {
+    const head = Buffer.alloc(262);
+    await file.read(head, 0, head.length, 0);
+    if (head.toString('latin1', 0, 4) === 'PK\x03\x04' || head.toString('latin1', 0, 4) === 'PK\x05\x06') {
+      return 'zip';
+    }
+    if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
+    const isGzip = head[0] === 0x1f && head[1] === 0x8b;
+    return isGzip && (/\.(tgz|tar\.gz)$/i.test(pathOf(name)) || !/\.gz$/i.test(pathOf(name))) ? 'tar' : null;
+  } finally {
+    await file.close();
+  }
+}
+
+/** The path of a URL, or the path itself. */
+export function pathOf(name: string): string {
+  return URL.canParse(name) ? decodeURIComponent(new URL(name).pathname) : name;
+}
+
+function plainEntry(file: FetchedSource['files'][number], limits: SourceLimits): Entry {
+  const path = file.plain ? file.name : pathOf(file.name).replace(/^.*\//, '');
+  const isPacked = !file.plain && /\.gz$/i.test(path);
+  return {
+    path: isPacked ? path.slice(0, -3) : path,
+    size: null,
+    problem: file.plain?.problem ?? null,
+    async open() {
+      const bytes = createReadStream(file.path, { highWaterMark: 1 << 18 });
+      if (file.plain) return joined(bytes, unchanged(file.path, file.sha256));
+      if (!isPacked) return bytes;
+      return joined(joined(bytes, createGunzip()), bounded(file.name, limits.unpacked));
+    },
+  };
+}
+
+/** One stream after the other; an error of the first arrives at the reader of the second. */
+function joined(first: Readable, second: Transform): Readable {
+  first.on('error', (error) => second.destroy(error));
+  second.on('close', () => first.destroy());
+  return first.pipe(second);
+}
+
+/** Fails when the bytes are not those that were hashed when the folder was looked at. */
+function unchanged(path: string, sha256: string): Transform {
+  const hash = createHash('sha256');
+  return new Transform({
+    transform(chunk, _encoding, done) {
+      hash.update(chunk);
+      done(null, chunk);
+    },
+    flush(done) {
+      const same = hash.digest('hex') === sha256;
+      done(same ? null : new UserError('data-invalid', `${path} changed while it was read`, changedHint));
+    },
+  });
+}
+
+/** What to do about a file that somebody writes to. */
+export const changedHint = 'let nobody write there while data is collected, and run the command again';
+
+/** Fails when more than `most` bytes come. */
+function bounded(name: string, most: number): Transform {
+  let bytes = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      if (bytes <= most) return done(null, chunk);
+      done(new UserError('data-invalid', `${name} unpacks to more than ${most} bytes (limits.unpacked)`));
+    },
+  });
+}
+
+/** All bytes of an entry; null when there are more than `most`. */
+export async function bytesOf(entry: Entry, most: number): Promise<Buffer | null> {
+  if (entry.size !== null && entry.size > most) return null;
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  const stream = await entry.open();
+  for await (const chunk of stream) {
+    bytes += (chunk as Buffer).length;
+    if (bytes > most) {
+      stream.destroy();
+      return null;
+    }
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks, bytes);
+}

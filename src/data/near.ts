@@ -1,0 +1,129 @@
+/** Words in a row that two texts must share to count as alike; short enough for a changed word here and there. */
+const shingle = 8;
+
+/** A text is known by at most this many of its shingles: those with the smallest hashes (Broder 1997, "mod" and bottom sketches). */
+const sketchSize = 128;
+
+/** What stands in more texts than this is boilerplate. */
+const boilerplate = 32;
+
+/** A part of all hashes that is looked at in one go has about this many. */
+const atOnce = 1 << 21;
+
+/** Finds texts that are nearly copies of each other. */
+export interface NearIndex {
+  /** Adds item `index` (0, 1, 2 … in order). */
+  add(bytes: Uint8Array): void;
+  /** For each item the smallest index it is alike to, directly or through others (itself when to none). */
+  groups(): Uint32Array;
+}
+
+/**
+ * Compares by containment: two texts are alike when they share more than `threshold` of the shingles of the shorter one, as
+ * estimated from sketches of 128 hashes each (exact for texts of up to 135 words, else within about ±0.09 in 19 of 20
+ * cases). The answer depends on the set of texts alone, not on their order. Memory: 1 KB an item.
+ */
+export function createNearIndex(threshold: number): NearIndex {
+  const sketches: Float64Array[] = [];
+  return {
+    add(bytes) {
+      sketches.push(sketchOf(Buffer.from(bytes).toString('utf8')));
+    },
+    groups() {
+      const root = Uint32Array.from(sketches, (_, index) => index);
+      const find = (index: number): number => {
+        let at = index;
+        while (root[at] !== at) {
+          root[at] = root[root[at]!]!;
+          at = root[at]!;
+        }
+        return at;
+      };
+      for (const [pair, count] of sharedCounts(sketches)) {
+        const a = Math.floor(pair / sketches.length);
+        const b = pair % sketches.length;
+        if (count <= threshold * comparable(sketches[a]!, sketches[b]!)) continue;
+        const [x, y] = [find(a), find(b)];
+        root[Math.max(x, y)] = Math.min(x, y);
+      }
+      return Uint32Array.from(sketches, (_, index) => find(index));
+    },
+  };
+}
+
+/** How many shingles any two texts share, by `a × count + b` with a < b; pairs that share none are left out. */
+function sharedCounts(sketches: readonly Float64Array[]): Map<number, number> {
+  const total = sketches.reduce((sum, sketch) => sum + sketch.length, 0);
+  const parts = Math.max(1, Math.ceil(total / atOnce));
+  const shared = new Map<number, number>();
+  for (let part = 0; part < parts; part++) {
+    const places = new Map<number, number[]>();
+    for (const [index, sketch] of sketches.entries()) {
+      for (const hash of sketch) {
+        if (parts > 1 && hash % parts !== part) continue;
+        const list = places.get(hash);
+        if (!list) places.set(hash, [index]);
+        else if (list.length <= boilerplate) list.push(index);
+      }
+    }
+    for (const list of places.values()) {
+      if (list.length < 2 || list.length > boilerplate) continue;
+      for (const [at, b] of list.entries()) {
+        for (const a of list.slice(0, at)) {
+          const pair = a * sketches.length + b;
+          shared.set(pair, (shared.get(pair) ?? 0) + 1);
+        }
+      }
+    }
+  }
+  return shared;
+}
+
+/** How many shingles of the shorter text both sketches would show: those up to the end of the one that ends first. */
+function comparable(a: Float64Array, b: Float64Array): number {
+  const end = (sketch: Float64Array) =>
+    sketch.length < sketchSize ? Number.POSITIVE_INFINITY : sketch[sketch.length - 1]!;
+  const last = Math.min(end(a), end(b));
+  const within = (sketch: Float64Array) => {
+    let count = sketch.length;
+    while (count > 0 && sketch[count - 1]! > last) count--;
+    return count;
+  };
+  return Math.min(within(a), within(b));
+}
+
+/** The smallest hashes of a text's shingles, ascending. */
+function sketchOf(text: string): Float64Array {
+  const words = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  if (words.length < shingle) return new Float64Array(0);
+  const lanes = words.map((word) => [hashWord(word, 0x811c9dc5), hashWord(word, 0x1b873593)] as const);
+  const own = new Set<number>();
+  for (let at = 0; at + shingle <= lanes.length; at++) {
+    let [high, low] = [0x9747b28c, 0x5bd1e995];
+    for (const [a, b] of lanes.slice(at, at + shingle)) {
+      high = Math.imul(high ^ a, 0x5bd1e995) + step;
+      low = Math.imul(low ^ b, 0x1b873593) + step;
+    }
+    // 52 bits: what a double holds exactly.
+    own.add((mix(high) >>> 12) * 2 ** 32 + (mix(low ^ high) >>> 0));
+  }
+  return Float64Array.from(own).sort().slice(0, sketchSize);
+}
+
+/** Keeps a run of zeros from staying zero. */
+const step = 0x38495ab5;
+
+/** FNV-1a over UTF-16 code units, from a seed. */
+function hashWord(word: string, seed: number): number {
+  let hash = seed;
+  for (let at = 0; at < word.length; at++) hash = Math.imul(hash ^ word.charCodeAt(at), 0x01000193);
+  return mix(hash);
+}
+
+/** The finaliser of MurmurHash3 (Appleby), which spreads every bit over all. */
+function mix(value: number): number {
+  let hash = value;
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}

@@ -1,0 +1,222 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
+import { createNearIndex } from '../../src/data/near.ts';
+import { buildRawDataset } from '../../src/data/raw-dataset.ts';
+import type { RawItem } from '../../src/data/raw-item.ts';
+import { readRawItems } from '../../src/data/shards.ts';
+import { checkStratified, sidesOf } from '../../src/data/sides.ts';
+import { createZone, openStore, type Zone } from '../../src/store/index.ts';
+
+let folder: string;
+let zone: Zone;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cdl-split-'));
+  zone = createZone('work', await openStore(`file:${folder}/store`, null));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Line {
+  t: string;
+  y: string;
+  who?: string;
+}
+
+const sha256 = 'a'.repeat(64);
+
+/** Both sides of these lines, as data versions and as items. */
+async function build(
+  lines: readonly Line[],
+  split: Partial<DatasetConfig['split']> = {},
+  only?: SourceConfig['side'],
+) {
+  const path = join(folder, 'lines.jsonl');
+  await writeFile(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  const source: SourceConfig = {
+    file: ['lines.jsonl'],
+    sha256,
+    ...(only && { side: only }),
+    read: { format: 'jsonl', text: 't', label: 'y', attributes: ['who'] },
+  };
+  const config: DatasetConfig = {
+    item: 'text',
+    shape: [],
+    classes: ['a', 'b'],
+    sources: [source],
+    split: { key: 'k', test: 0.3, validation: 0.1, ...split },
+    rules: { min_items: 1, min_per_class: 1, max_invalid: 0.5 },
+  };
+  const fetched = { source, files: [{ name: 'lines.jsonl', path, sha256 }] };
+  const made = { digest: {} as Record<string, string>, items: [] as (RawItem & { side: string })[] };
+  const metas = [];
+  for (const side of ['train', 'test'] as const) {
+    const { digest, meta } = await buildRawDataset('d', config, fetched, side, zone);
+    made.digest[side] = digest;
+    metas.push(meta);
+    const target = await mkdtemp(join(folder, 'open-'));
+    await zone.saveArtifact(digest, target);
+    for await (const item of readRawItems(target)) made.items.push({ ...item, side });
+  }
+  return { ...made, metas };
+}
+
+const sides = (made: Awaited<ReturnType<typeof build>>) =>
+  new Map(made.items.map((item) => [item.id, item.side]));
+
+const line = fc.record({
+  t: fc.stringMatching(/^[a-f]{1,3}$/),
+  y: fc.constantFrom('a', 'b'),
+  who: fc.constantFrom('ann', 'bob', 'cyd', 'dan'),
+});
+// One label for each text: copies that disagree are another matter.
+const lines = fc
+  .array(line, { minLength: 1, maxLength: 40 })
+  .map((all) => all.map((one) => ({ ...one, y: one.t.length % 2 ? 'a' : 'b' })));
+
+describe('the split of raw items', () => {
+  test('never moves an item when others come, and does not depend on their order', async () => {
+    await fc.assert(
+      fc.asyncProperty(lines, lines, async (before, more) => {
+        const small = await build(before);
+        const grown = await build([...more.toReversed(), ...before.toReversed()]);
+        const now = sides(grown);
+        for (const [id, side] of sides(small)) expect(now.get(id)).toBe(side);
+        expect(new Set(grown.items.map((item) => item.id)).size).toBe(grown.items.length);
+        expect((await build(before.toReversed())).digest).toEqual(small.digest);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test('keeps a declared group whole, on a side that growth does not change', async () => {
+    await fc.assert(
+      fc.asyncProperty(lines, lines, async (before, more) => {
+        // Each text belongs to one person, or its copies would tie two groups together.
+        const who = (one: Line) => ({ ...one, who: ['ann', 'bob', 'cyd', 'dan'][one.t.charCodeAt(0) % 4]! });
+        const small = await build(before.map(who), { group_by: 'who' });
+        const grown = await build([...before, ...more].map(who), { group_by: 'who' });
+        const of = (made: typeof small) => {
+          const found = new Map<string, Set<string>>();
+          for (const { attributes, side } of made.items) {
+            found.set(attributes.who!, (found.get(attributes.who!) ?? new Set()).add(side));
+          }
+          return found;
+        };
+        for (const [name, side] of of(grown)) expect([name, side.size]).toEqual([name, 1]);
+        for (const [name, side] of of(small)) expect(of(grown).get(name)).toEqual(side);
+        expect(grown.metas[0]!.groups).toBe(of(grown).size);
+      }),
+      { numRuns: 10 },
+    );
+  });
+
+  test('withholds about the share that was asked for, of every class', async () => {
+    const many = Array.from({ length: 2000 }, (_, n) => ({ t: `text ${n}`, y: n % 4 ? 'a' : 'b' }));
+    const { metas } = await build(many, { stratify: true });
+    const [train, withheld] = metas.map((meta) => meta.perClass);
+    for (const label of [0, 1]) {
+      const share = withheld![label]! / (withheld![label]! + train![label]!);
+      expect(share).toBeGreaterThan(0.24);
+      expect(share).toBeLessThan(0.36);
+    }
+  });
+
+  test('sets copies with different labels aside, all of them, and counts exact copies', async () => {
+    const { items, metas } = await build([
+      { t: 'same', y: 'a' },
+      { t: 'same', y: 'b' },
+      { t: 'twice', y: 'a' },
+      { t: 'twice', y: 'a' },
+    ]);
+    expect(items.map((item) => Buffer.from(item.bytes).toString())).toEqual(['twice']);
+    expect(metas[0]).toMatchObject({ duplicates: 1, quarantined: { 'conflicting-labels': 2 } });
+  });
+
+  test('gives a source of one side wholly to it', async () => {
+    const { metas } = await build(
+      [
+        { t: 'one', y: 'a' },
+        { t: 'two', y: 'b' },
+      ],
+      {},
+      'test',
+    );
+    expect(metas[1]!.count).toBe(2);
+  });
+});
+
+describe('stratify', () => {
+  const groups = (rare: number) =>
+    Array.from({ length: 200 }, (_, n) => ({ name: `item ${n}`, labels: [n < rare ? 1 : 0] }));
+
+  test('refuses a split that leaves a class on one side, and names a key that does better', () => {
+    // With three items of a class a key that withholds none of them is easily found.
+    const split = { test: 0.2, validation: 0.1, stratify: true };
+    const bad = Array.from({ length: 50 }, (_, n) => `try-${n}`).find((key) =>
+      sidesOf(groups(3), { ...split, key })
+        .slice(0, 3)
+        .every((side) => side === 'train'),
+    )!;
+    let hint = '';
+    try {
+      checkStratified(groups(3), { ...split, key: bad }, ['common', 'rare']);
+    } catch (error) {
+      hint = (error as { hint: string }).hint;
+    }
+    const key = /split\.key: (\S+),/.exec(hint)?.[1];
+    expect(key).toMatch(/^try-\d+$/);
+    expect(() => checkStratified(groups(3), { ...split, key: key! }, ['common', 'rare'])).not.toThrow();
+    expect(() => checkStratified(groups(1), { ...split, key: bad }, ['common', 'rare'])).toThrow(
+      /of 1 items of rare/,
+    );
+  });
+});
+
+describe('texts nearly the same', () => {
+  const words = (from: number, count: number) =>
+    Array.from({ length: count }, (_, n) => `word${(from * 7919 + n) % 99991}`).join(' ');
+  const groupsOf = (texts: readonly string[], threshold = 0.5) => {
+    const index = createNearIndex(threshold);
+    for (const text of texts) index.add(Buffer.from(text));
+    const roots = index.groups();
+    return texts.map((_, at) => texts.filter((_, other) => roots[other] === roots[at]).sort());
+  };
+
+  test('are found, also when one holds the other, whatever the order', () => {
+    const long = words(1, 400);
+    const part = long.split(' ').slice(100, 250).join(' ');
+    const edited = long.replace('word7950', 'another');
+    const texts = [long, words(90, 400), part, edited, words(50, 300), 'too short'];
+    const first = groupsOf(texts);
+    expect(first[0]).toEqual([long, part, edited].sort());
+    expect(first[1]).toEqual([texts[1]]);
+    const back = groupsOf(texts.toReversed()).toReversed();
+    expect(back).toEqual(first);
+  });
+
+  test('are told by the threshold: half of a text shared is not nine tenths', () => {
+    const [a, b] = [words(1, 200), words(60, 60)];
+    const mixed = `${a.split(' ').slice(0, 120).join(' ')} ${b}`;
+    expect(groupsOf([a, mixed], 0.5)[0]!.length).toBe(2);
+    expect(groupsOf([a, mixed], 0.9)[0]!.length).toBe(1);
+  });
+
+  test('stay on one side', async () => {
+    const many = Array.from({ length: 30 }, (_, n) => words(n * 100, 60)).flatMap((text, n) => [
+      { t: text, y: n % 2 ? 'a' : 'b' },
+      { t: `${text} and a little more`, y: n % 2 ? 'a' : 'b' },
+    ]);
+    const { items, metas } = await build(many);
+    expect(metas[0]!.alike).toBe(30);
+    const bySide = new Map<string, Set<string>>();
+    for (const { bytes, side } of items) {
+      const start = Buffer.from(bytes).toString().split(' ')[0]!;
+      bySide.set(start, (bySide.get(start) ?? new Set()).add(side));
+    }
+    expect([...bySide.values()].every((set) => set.size === 1)).toBe(true);
+    expect((await build(many, { group_near: 'off' })).metas[0]!.alike).toBeUndefined();
+  });
+});
