@@ -46,7 +46,7 @@ describe('two bots on one database, with webhooks lost, doubled and late, restar
 });
 
 describe.skipIf(wanted === 0)(
-  `the same with ${wanted || 1000} changes${wanted === 0 ? ' (skipped: CDL_SOAK is not set; .ci/run sets it)' : ''}`,
+  `the same with ${wanted || 1000} changes${wanted === 0 ? ' (skipped: CDL_SOAK is not set; it takes minutes)' : ''}`,
   () => {
     it('ends in exactly what the oracle says', { timeout: 10_000_000 }, async () => {
       const { changes, merged } = await soaks(wanted, 6);

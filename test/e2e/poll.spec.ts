@@ -9,7 +9,7 @@ import { cornerItems, shape } from './tiny-project.ts';
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
 /** It takes half a minute. */
-const long = process.env.CDL_SOAK !== undefined;
+const long = process.env.CDL_POLL !== undefined;
 
 let stage: Stage;
 let server: Server;
@@ -59,7 +59,7 @@ const proposals = () =>
   );
 
 it.skipIf(!long)(
-  `${long ? '' : 'skipped: CDL_SOAK is not set; .ci/run sets it: '}new data at a source becomes one change that is trained on, and is brought up to date`,
+  `${long ? '' : 'skipped: CDL_POLL is not set; .ci/run sets it: '}new data at a source becomes one change that is trained on, and is brought up to date`,
   {
     timeout: 300_000,
   },
