@@ -17,8 +17,9 @@ export function parameterVariable(name: string): string {
 
 function parameterInput(parameter: Parameter): ComponentInput {
   return {
-    type: parameter.type === 'array' ? 'string' : parameter.type,
-    ...(parameter.required ? {} : { default: parameter.default ?? '' }),
+    // A whole block keeps its type, and the value of a variable must be a string (GitLab docs: ci/yaml, variables).
+    type: 'string',
+    ...(parameter.required ? {} : { default: String(parameter.default ?? '') }),
     ...(parameter.options && { options: parameter.options }),
     description: parameter.description,
   };

@@ -121,7 +121,7 @@ describe('a component', () => {
 
   it('has an input for every parameter, required where the parameter is', () => {
     const { spec } = document(renderComponent(step, '1.2.3'));
-    expect(spec.inputs['batch-size']).toMatchObject({ type: 'number', default: 64 });
+    expect(spec.inputs['batch-size']).toMatchObject({ type: 'string', default: '64' });
     expect(spec.inputs.side).toMatchObject({ type: 'string', options: ['train', 'test'], default: 'train' });
     expect(spec.inputs.candidate).not.toHaveProperty('default');
     expect(Object.keys(spec.inputs)).toEqual(Object.keys(componentInputs(step, '1.2.3')));
