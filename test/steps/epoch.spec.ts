@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { transform } from 'esbuild';
 import { expect, it } from 'vitest';
@@ -9,7 +9,8 @@ import { steps } from '../../src/steps/index.ts';
 import type { Step } from '../../src/steps/types.ts';
 
 const root = packageRoot();
-const snapshot = 'test/steps/epochs.json';
+/** One file per step, so that changes to different steps do not meet in one. */
+const snapshotOf = (step: string): string => join(root, 'test', 'steps', 'epochs', `${step}.json`);
 /** Where the work of a step is done. Other layers carry bytes and messages; what they change shows in no outcome. */
 const working = /^src\/(data|train|model|steps)\//;
 /** The machinery around all steps; it is not what any of them makes. */
@@ -51,39 +52,47 @@ async function sourcesOf(step: Step): Promise<Record<string, string>> {
   return Object.fromEntries([...found].sort());
 }
 
-type Snapshot = Record<string, { epoch: number; sources: Record<string, string> }>;
+/** What a step's epoch was given for. */
+interface Snapshot {
+  epoch: number;
+  sources: Record<string, string>;
+}
 
-/** What a person has to decide about each step whose code is another one. */
-function explain(before: Snapshot, now: Snapshot): string {
-  const lines = Object.entries(now).flatMap(([name, { epoch, sources }]) => {
-    const old = before[name];
-    const files = new Set([...Object.keys(sources), ...Object.keys(old?.sources ?? {})]);
-    const changed = [...files].filter((path) => sources[path] !== old?.sources[path]).sort();
-    if (changed.length === 0 && epoch === old?.epoch) return [];
-    const raised =
-      old && epoch > old.epoch ? `, epoch raised from ${old.epoch} to ${epoch}` : `, epoch still ${epoch}`;
-    return [`  ${name}${raised}: ${changed.join(', ') || 'no file'} changed`];
-  });
+/** What a person has to decide about a step whose code is another one. */
+function explain(name: string, before: Snapshot | null, { epoch, sources }: Snapshot): string {
+  const files = new Set([...Object.keys(sources), ...Object.keys(before?.sources ?? {})]);
+  const changed = [...files].filter((path) => sources[path] !== before?.sources[path]).sort();
+  const raised =
+    before && epoch > before.epoch
+      ? `, epoch raised from ${before.epoch} to ${epoch}`
+      : `, epoch still ${epoch}`;
   return [
-    'the code of these steps is not the one their epoch was given for:',
-    ...lines,
+    'the code of this step is not the one its epoch was given for:',
+    `  ${name}${raised}: ${changed.join(', ') || 'no file'} changed`,
     'Do the same inputs give another result now? Then raise `epoch` in src/steps/<step>.ts, or old outcomes will be',
     'taken for new ones. In either case accept with: npx vitest run test/steps/epoch.spec.ts --update',
   ].join('\n');
 }
 
-it('whoever changes the code of a step raises its epoch, or accepts that its results stay the same', async () => {
-  const now: Snapshot = {};
-  for (const entry of steps) {
+it.each(steps)(
+  'whoever changes the code of $name raises its epoch, or accepts that its results stay the same',
+  async (entry) => {
     const step = await entry.load();
-    now[step.name] = { epoch: step.epoch, sources: await sourcesOf(step) };
-  }
-  const before = JSON.parse(await readFile(join(root, snapshot), 'utf8').catch(() => '{}')) as Snapshot;
-  await expect(`${JSON.stringify(now, null, 2)}\n`)
-    .toMatchFileSnapshot(join(root, snapshot))
-    .catch(() => {
-      throw new Error(explain(before, now));
-    });
+    const now: Snapshot = { epoch: step.epoch, sources: await sourcesOf(step) };
+    const before = JSON.parse(
+      await readFile(snapshotOf(step.name), 'utf8').catch(() => 'null'),
+    ) as Snapshot | null;
+    await expect(`${JSON.stringify(now, null, 2)}\n`)
+      .toMatchFileSnapshot(snapshotOf(step.name))
+      .catch(() => {
+        throw new Error(explain(step.name, before, now));
+      });
+  },
+);
+
+it('every file of epochs belongs to a step', async () => {
+  const files = await readdir(join(root, 'test', 'steps', 'epochs'));
+  expect(files.sort()).toEqual(steps.map(({ name }) => `${name}.json`).sort());
 });
 
 it('the trainer and the child processes belong to the code of the steps that use them', async () => {
