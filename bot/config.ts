@@ -9,6 +9,15 @@ import {
   type StoreCredentials,
   UserError,
 } from '../src/index.ts';
+import { type Environment, readVariable, type VariableName, variableNamed } from './variables.ts';
+
+export type { Environment } from './variables.ts';
+
+/** How much is logged, most first. */
+export const logLevels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+
+/** One of {@link logLevels}. */
+export type LogLevel = (typeof logLevels)[number];
 
 /** How the bot speaks to its forge, and how the forge's webhooks are known. */
 export type ForgeConfig =
@@ -61,7 +70,7 @@ export interface BotConfig {
   ca: string | null;
   /** On the way to the forge. */
   proxy?: ProxySettings | null;
-  log: 'silent' | 'info' | 'debug';
+  log: LogLevel;
 }
 
 /** One zone's URL and credentials. */
@@ -88,60 +97,59 @@ export function forgeOptions(
     : { kind: 'github', ...shared, auth: forge.auth, workflow: forge.workflow };
 }
 
-/** The process environment. */
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-function need(env: Environment, name: string, what: string): string {
-  const value = env[name];
-  if (value) return value;
-  throw new UserError('environment-missing', `${name} is not set: ${what}`, 'see bot/README.md');
+function need(env: Environment, name: VariableName): string {
+  const value = readVariable(env, name);
+  if (value !== null) return value;
+  const { meaning } = variableNamed(name);
+  throw new UserError(
+    'environment-missing',
+    `${name} is not set: ${meaning.replaceAll('`', '')}`,
+    'cdl bot --help lists every variable, bot/README.md tells more',
+  );
 }
 
 async function textOrFile(value: string): Promise<string> {
   return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
 }
 
-function credentialsOf(env: Environment, prefix: string): StoreCredentials | null {
-  const accessKey = env[`${prefix}_ACCESS_KEY`];
-  const secretKey = env[`${prefix}_SECRET_KEY`];
-  if (!accessKey || !secretKey) return null;
-  const ca = env.CDL_STORE_CA;
-  return { accessKey, secretKey, ...(ca ? { ca } : {}) };
+/** The configuration of one zone's store. */
+function readStore(env: Environment, zone: 'WORK' | 'TRUSTED'): StoreConfig {
+  const url = need(env, `CDL_${zone}_STORE`);
+  const accessKey = readVariable(env, `CDL_${zone}_ACCESS_KEY`);
+  const secretKey = readVariable(env, `CDL_${zone}_SECRET_KEY`);
+  if (accessKey === null || secretKey === null) return { url, credentials: null };
+  const ca = readVariable(env, 'CDL_STORE_CA');
+  return { url, credentials: { accessKey, secretKey, ...(ca !== null && { ca }) } };
 }
 
 async function readForge(env: Environment): Promise<ForgeConfig> {
-  const kind = env.CDL_FORGE || 'gitlab';
-  const evaluationToken = env.CDL_EVALUATION_TOKEN || null;
+  const kind = need(env, 'CDL_FORGE');
+  const evaluationToken = readVariable(env, 'CDL_EVALUATION_TOKEN');
   if (kind === 'gitlab') {
     return {
       kind,
-      url: need(env, 'CDL_GITLAB_URL', 'where GitLab is'),
-      token: need(env, 'CDL_BOT_TOKEN', 'a project access token with the scope api'),
+      url: need(env, 'CDL_GITLAB_URL'),
+      token: need(env, 'CDL_BOT_TOKEN'),
       evaluationToken,
-      webhookSecret: env.CDL_WEBHOOK_SECRET || null,
-      signingToken: need(env, 'CDL_SIGNING_TOKEN', 'whsec_… that GitLab signs webhooks with'),
+      webhookSecret: readVariable(env, 'CDL_WEBHOOK_SECRET'),
+      signingToken: need(env, 'CDL_SIGNING_TOKEN'),
     };
   }
   if (kind !== 'github') {
     throw new UserError('config-invalid', `CDL_FORGE "${kind}" is not one of gitlab, github`);
   }
-  const appId = env.CDL_GITHUB_APP_ID;
-  const auth: GithubAuth = appId
-    ? {
-        kind: 'app',
-        appId,
-        privateKey: await textOrFile(
-          need(env, 'CDL_GITHUB_PRIVATE_KEY', 'private key of the GitHub App, PEM or a path'),
-        ),
-      }
-    : { kind: 'token', token: need(env, 'CDL_BOT_TOKEN', 'a token, unless CDL_GITHUB_APP_ID is set') };
+  const appId = readVariable(env, 'CDL_GITHUB_APP_ID');
+  const auth: GithubAuth =
+    appId !== null
+      ? { kind: 'app', appId, privateKey: await textOrFile(need(env, 'CDL_GITHUB_PRIVATE_KEY')) }
+      : { kind: 'token', token: need(env, 'CDL_BOT_TOKEN') };
   return {
     kind,
-    url: env.CDL_GITHUB_URL || 'https://api.github.com',
+    url: need(env, 'CDL_GITHUB_URL'),
     auth,
     evaluationToken,
-    webhookSecret: need(env, 'CDL_WEBHOOK_SECRET', 'the secret that GitHub signs webhooks with'),
-    workflow: env.CDL_GITHUB_WORKFLOW || 'cdl.yml',
+    webhookSecret: need(env, 'CDL_WEBHOOK_SECRET'),
+    workflow: need(env, 'CDL_GITHUB_WORKFLOW'),
   };
 }
 
@@ -149,52 +157,55 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
 export async function readForgeConfig(
   env: Environment,
 ): Promise<Pick<BotConfig, 'forge' | 'projects' | 'ca' | 'proxy'>> {
+  const ca = readVariable(env, 'CDL_FORGE_CA');
   return {
     forge: await readForge(env),
-    projects: need(env, 'CDL_PROJECT', 'full path of the project (several: separated by commas)')
+    projects: need(env, 'CDL_PROJECT')
       .split(',')
       .map((one) => one.trim())
       .filter(Boolean),
-    ca: env.CDL_FORGE_CA ? await textOrFile(env.CDL_FORGE_CA) : null,
+    ca: ca === null ? null : await textOrFile(ca),
     proxy: readProxies(env),
   };
 }
 
+function readNumber(env: Environment, name: VariableName): number {
+  const text = need(env, name);
+  const value = Number(text);
+  if (Number.isFinite(value) && value >= 0) return value;
+  throw new UserError('config-invalid', `${name} "${text}" is not a number`);
+}
+
+function readLevel(env: Environment): LogLevel {
+  const text = need(env, 'CDL_LOG');
+  const level = logLevels.find((one) => one === text);
+  if (level) return level;
+  throw new UserError('config-invalid', `CDL_LOG "${text}" is not one of ${logLevels.join(', ')}`);
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
-  const number = (name: string, standard: number): number => {
-    const value = Number(env[name] ?? standard);
-    if (Number.isFinite(value) && value >= 0) return value;
-    throw new UserError('config-invalid', `${name} "${env[name]}" is not a number`);
-  };
-  const pems = env.CDL_TRUSTED_KEYS ? await textOrFile(env.CDL_TRUSTED_KEYS) : '';
+  const trusted = readVariable(env, 'CDL_TRUSTED_KEYS');
+  const pems = trusted === null ? '' : await textOrFile(trusted);
   const trustedKeys = new Map(
     (pems.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? []).map((pem) => {
       const key = createPublicKey(pem);
       return [keyId(key), key] as const;
     }),
   );
-  const store = (zone: 'WORK' | 'TRUSTED', what: string): StoreConfig => ({
-    url: need(env, `CDL_${zone}_STORE`, what),
-    credentials: credentialsOf(env, `CDL_${zone}`),
-  });
-  const stores = {
-    work: store('WORK', 'URL of the zone that change pipelines write'),
-    trusted: store('TRUSTED', 'URL of the zone that only protected jobs and the bot write'),
-  };
   return {
     ...(await readForgeConfig(env)),
-    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY', 'Ed25519 private key, PEM or a path')),
+    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY')),
     trustedKeys,
-    stores,
-    database: env.CDL_DATABASE || null,
-    folder: need(env, 'CDL_BOT_FOLDER', 'a folder for mirrors and the embedded database'),
-    host: env.CDL_BOT_HOST || '127.0.0.1',
-    port: number('CDL_BOT_PORT', 8080),
-    publicUrl: env.CDL_BOT_URL || null,
-    reconcileSeconds: number('CDL_RECONCILE_SECONDS', 60) || 60,
-    driftHours: number('CDL_DRIFT_HOURS', 24) || 24,
-    path: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-    log: env.CDL_LOG === 'silent' || env.CDL_LOG === 'debug' ? env.CDL_LOG : 'info',
+    stores: { work: readStore(env, 'WORK'), trusted: readStore(env, 'TRUSTED') },
+    database: readVariable(env, 'CDL_DATABASE'),
+    folder: need(env, 'CDL_BOT_FOLDER'),
+    host: need(env, 'CDL_BOT_HOST'),
+    port: readNumber(env, 'CDL_BOT_PORT'),
+    publicUrl: readVariable(env, 'CDL_BOT_URL'),
+    reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
+    driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
+    path: need(env, 'PATH'),
+    log: readLevel(env),
   };
 }

@@ -15,6 +15,7 @@ import { type Finding, judgeGitlab } from './access.ts';
 import { judgeGithub } from './access-github.ts';
 import { type Environment, forgeOptions, readForgeConfig } from './config.ts';
 import { wantedHook } from './hook.ts';
+import { readVariable } from './variables.ts';
 
 async function look(name: string, work: () => Promise<Finding[]>): Promise<Finding[]> {
   try {
@@ -73,7 +74,8 @@ export async function examineForge(env: Environment): Promise<{ project: string;
   const { forge } = config;
   const network = { ca: config.ca ?? undefined, proxy: config.proxy };
   const { url, evaluationToken } = forge;
-  const base = env.CDL_BOT_URL && env.CDL_BOT_URL !== 'auto' ? env.CDL_BOT_URL : null;
+  const named = readVariable(env, 'CDL_BOT_URL');
+  const base = named === 'auto' ? null : named;
   const all: { project: string; findings: Finding[] }[] = [];
   for (const project of config.projects) {
     const options = forgeOptions(config, project);
@@ -92,7 +94,7 @@ export async function examineForge(env: Environment): Promise<{ project: string;
     });
     // What a refused token cannot do need not be told three times.
     if (isOpen) {
-      findings.push(...(await look('git', () => lookAtGit(options, env.PATH ?? '/usr/bin:/bin'))));
+      findings.push(...(await look('git', () => lookAtGit(options, readVariable(env, 'PATH') ?? ''))));
       findings.push(
         ...(await look('webhook', () => lookAtHook(options, base && wantedHook(forge, base).url))),
       );

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { GithubAuth } from '../src/index.ts';
-import type { BotMetrics } from './app.ts';
 import { type BotEvent, type Receiver, receiveEvent } from './event.ts';
+import type { BotMetrics } from './metrics.ts';
 
 const repository = z.object({ full_name: z.string() });
 const user = z.object({ id: z.int() });

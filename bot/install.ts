@@ -1,6 +1,7 @@
 import { openForge, UserError } from '../src/index.ts';
 import { type Environment, forgeOptions, readForgeConfig } from './config.ts';
 import { isHookSound, keepHook, tellHook, wantedHook } from './hook.ts';
+import { readVariable } from './variables.ts';
 
 /**
  * Installs or repairs the webhooks of a bot's projects and has a delivery sent to each; what was done, for people and as
@@ -10,8 +11,8 @@ export async function installHooks(
   env: Environment,
 ): Promise<{ text: string; isSound: boolean; data: { hooks: object[] } }> {
   const config = await readForgeConfig(env);
-  const base = env.CDL_BOT_URL;
-  if (!base || base === 'auto') {
+  const base = readVariable(env, 'CDL_BOT_URL');
+  if (base === null || base === 'auto') {
     throw new UserError('environment-missing', 'CDL_BOT_URL is not set: how the forge reaches the bot');
   }
   const wanted = wantedHook(config.forge, base);

@@ -21,7 +21,7 @@ import {
   UserError,
   type Zone,
 } from '../src/index.ts';
-import { createApp, createMetrics } from './app.ts';
+import { createApp } from './app.ts';
 import {
   type BotConfig,
   type Environment,
@@ -35,6 +35,7 @@ import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { createInbox } from './inbox.ts';
+import { createMetrics } from './metrics.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Database, openDatabase, openQueue, UserError } from '../src/index.ts';
-import type { Environment } from './config.ts';
 import { createBotState } from './state.ts';
+import { type Environment, readVariable } from './variables.ts';
 import { jobOf, taskName, taskOfKey } from './work.ts';
 
 /** A task that is not done, as `cdl bot queue` shows it. */
@@ -151,17 +151,18 @@ export async function tendQueue(
   { replay, drop }: QueueAction,
 ): Promise<{ text: string; data: Record<string, unknown> }> {
   if (replay !== null && drop !== null) throw new UserError('usage', 'either --replay or --drop, not both');
-  const folder = env.CDL_BOT_FOLDER;
-  if (!env.CDL_DATABASE && !folder) {
+  const url = readVariable(env, 'CDL_DATABASE');
+  const folder = readVariable(env, 'CDL_BOT_FOLDER');
+  if (url === null && folder === null) {
     throw new UserError(
       'environment-missing',
       'neither CDL_DATABASE nor CDL_BOT_FOLDER is set: whose queue?',
-      'see bot/README.md',
+      'cdl bot --help lists every variable',
     );
   }
   const database = await openDatabase({
-    url: env.CDL_DATABASE || null,
-    folder: join(folder || '.', 'database'),
+    url,
+    folder: join(folder ?? '.', 'database'),
   });
   try {
     if (replay !== null) {

@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
 import { type Database, describeError, UpstreamError } from '../src/index.ts';
-import type { BotMetrics } from './app.ts';
 import { convergeChange } from './converge.ts';
 import { proposeNews } from './data-news.ts';
 import { keepDrift } from './drift.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
+import type { BotMetrics } from './metrics.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
 import { convergePush } from './trigger.ts';

@@ -1,7 +1,8 @@
-// Writes everything that is derived from the sources: components, their README, JSON Schema of cdl.yaml, the step table.
+// Writes everything that is derived from the sources: components, their README, JSON Schema of cdl.yaml, the step table, the bot's variables.
 // With --check it only says what differs, and exits 1.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { renderVariables } from '../bot/variables.ts';
 import { projectJsonSchema } from '../src/core/project.ts';
 import { packageRoot } from '../src/exec/root.ts';
 import { renderComponent, renderInputTable } from '../src/steps/component.ts';
@@ -45,6 +46,9 @@ files.set(
     `| step | what it does |\n| --- | --- |\n${steps.map((step) => `| \`${step.name}\` | ${step.summary} |`).join('\n')}`,
   ),
 );
+
+const bot = await readFile(join(root, 'bot/README.md'), 'utf8');
+files.set('bot/README.md', between(bot, 'variables', renderVariables()));
 
 /** A component's inputs are its interface: one that is gone or renamed needs a new major version. */
 function lostInputs(before: string, after: string): string[] {

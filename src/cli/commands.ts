@@ -154,6 +154,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl bot queue',
       "cdl bot queue --replay 'group/project change:7'",
     ],
+    notes: async () => (await import('../../bot/variables.ts')).describeVariables(),
     load: async () => (await import('./bot.ts')).bot,
   },
   {

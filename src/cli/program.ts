@@ -53,6 +53,7 @@ export async function createProgram(setup: {
     if (entry.examples.length > 0) {
       command.addHelpText('after', `\nExamples:\n${entry.examples.map((line) => `  ${line}`).join('\n')}`);
     }
+    if (entry.notes && entry.name === wanted) command.addHelpText('after', `\n${await entry.notes()}`);
     command.action(async (...given: unknown[]) => {
       const options = given.at(-2) as Record<string, unknown>;
       const args = given.slice(0, -2) as (string | undefined)[];

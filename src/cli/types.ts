@@ -22,5 +22,7 @@ export interface CommandEntry {
   arguments: string[];
   options: { flags: string; description: string; default?: string; choices?: string[] }[];
   examples: string[];
+  /** More that its `--help` says, loaded when that is asked for. */
+  notes?(): Promise<string>;
   load(): Promise<(input: CommandInput) => Promise<number>>;
 }

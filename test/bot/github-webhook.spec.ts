@@ -2,9 +2,10 @@ import { createHmac } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createApp, createMetrics } from '../../bot/app.ts';
+import { createApp } from '../../bot/app.ts';
 import { type GithubReceiver, githubEvents, mountGithub, readGithubEvent } from '../../bot/github.ts';
 import { readBotConfig } from '../../bot/main.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import type { Task } from '../../bot/types.ts';
 
 interface Example {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createMetrics } from '../../bot/app.ts';
 import { createHookKeeper, planHook, tellHook } from '../../bot/hook.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import { type Hook, UserError } from '../../src/index.ts';
 
 const well: Hook = { health: 'working', until: null, signed: true, missing: [] };

@@ -1,8 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createApp, createMetrics, type Receiver } from '../../bot/app.ts';
+import { createApp, type Receiver } from '../../bot/app.ts';
 import { readEvent } from '../../bot/gitlab.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import { signWebhook, verifyWebhook } from '../../bot/signature.ts';
 import type { Task } from '../../bot/types.ts';
 

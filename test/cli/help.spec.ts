@@ -31,7 +31,7 @@ describe('help', () => {
       expect(said, code).toMatch(new RegExp(`\\b${exit} `));
   });
 
-  it.each(['train', 'evaluate', 'ingest', 'serve', 'lock'])('of %s', async (name) => {
+  it.each(['train', 'evaluate', 'ingest', 'serve', 'lock', 'bot'])('of %s', async (name) => {
     const { code, stdout } = await runCdl([name, '--help'], place);
     expect(code).toBe(0);
     await expect(stdout).toMatchFileSnapshot(`../golden/cli/help-${name}.txt`);
