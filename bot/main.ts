@@ -5,11 +5,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import {
-  createRedactor,
   createZone,
   type Database,
   describeError,
-  isSecretName,
   keyId,
   openDatabase,
   openForge,
@@ -22,19 +20,13 @@ import {
   type Zone,
 } from '../src/index.ts';
 import { createApp } from './app.ts';
-import {
-  type BotConfig,
-  type Environment,
-  type ForgeConfig,
-  forgeOptions,
-  readBotConfig,
-  type StoreConfig,
-} from './config.ts';
+import { type BotConfig, type Environment, forgeOptions, readBotConfig, type StoreConfig } from './config.ts';
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { createInbox } from './inbox.ts';
+import { botRedactor, discreet, startRedactor } from './mask.ts';
 import { createMetrics } from './metrics.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
@@ -89,20 +81,8 @@ export async function startBot(config: BotConfig): Promise<RunningBot> {
   }
 }
 
-/** What must never be in a log. */
-function forgeSecrets(forge: ForgeConfig): (string | undefined)[] {
-  const shared = [forge.evaluationToken ?? undefined, forge.webhookSecret ?? undefined];
-  if (forge.kind === 'gitlab') return [...shared, forge.token, ...forge.signingToken.split(' ')];
-  return [...shared, forge.auth.kind === 'app' ? forge.auth.privateKey : forge.auth.token];
-}
-
 async function startOn(database: Database, signer: SigningKey, config: BotConfig): Promise<RunningBot> {
-  const mask = createRedactor([
-    ...forgeSecrets(config.forge),
-    config.signingKey,
-    config.stores.work.credentials?.secretKey,
-    config.stores.trusted.credentials?.secretKey,
-  ]);
+  const mask = botRedactor(config);
   const log = pino(
     { level: config.log, base: null },
     { write: (line: string) => process.stdout.write(mask(line)) },
@@ -121,12 +101,13 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     await queue!.add(taskName(project), { task }, jobOf(project, task));
   };
   for (const project of config.projects) {
-    const forge = await openForge(forgeOptions(config, project));
-    const mirror = await openMirror({
+    const forge = discreet(await openForge(forgeOptions(config, project)), mask);
+    const git = await openMirror({
       folder: join(config.folder, 'mirrors', encodeURIComponent(project)),
       access: forge.git(),
       path: config.path,
     });
+    const mirror = discreet(git, mask);
     const state = createBotState(database, project);
     const base = { forge, mirror, work, trusted, state, keys, signer, now: () => new Date() };
     const effects: Effects = createEffects(base, enqueueFor(project));
@@ -224,11 +205,7 @@ export async function main(env: Environment): Promise<number> {
     return 0;
   } catch (error) {
     const { exit, message, hint } = describeError(error);
-    const mask = createRedactor(
-      Object.keys(env)
-        .filter(isSecretName)
-        .map((name) => env[name]),
-    );
+    const mask = startRedactor(env);
     process.stderr.write(`${mask(message)}\n${hint ? `→ ${hint}\n` : ''}`);
     return exit;
   }

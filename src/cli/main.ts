@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { describeError, UserError } from '../core/error.ts';
-import { createRedactor, isSecretName } from '../core/redact.ts';
+import { createRedactor, environmentSecrets } from '../core/redact.ts';
 import { steps } from '../steps/index.ts';
 import { createConsole } from './console.ts';
 
@@ -26,8 +26,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   }
   const stop = new AbortController();
   const json = argv.includes('--json');
-  const secrets = Object.keys(env).filter(isSecretName);
-  const redact = createRedactor(secrets.map((name) => env[name]));
+  const redact = createRedactor(environmentSecrets(env));
   const console = createConsole({ json, env, redact, signal: stop.signal });
   const onSignal = () => {
     if (stop.signal.aborted) process.exit(130);

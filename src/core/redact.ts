@@ -9,8 +9,14 @@ function base64Cores(secret: Buffer): string[] {
   });
 }
 
+/** A secret, and each line of one that is a key in PEM: that is how a log shows it. */
+function linesOf(secret: string): string[] {
+  const lines = secret.split(/\r?\n/);
+  return lines.length === 1 ? lines : [secret, ...lines.filter((line) => line.length >= 2 * shortest)];
+}
+
 /**
- * Every form in which a secret tends to reach a log: as is, line by line, URL-encoded (RFC 3986 and forms, either case),
+ * Every form in which a secret tends to reach a log: as is, URL-encoded (RFC 3986 and forms, either case),
  * JSON-escaped (as JavaScript, Ruby and PHP do it), base64 and base64url at any offset.
  */
 function forms(secret: string): string[] {
@@ -25,10 +31,8 @@ function forms(secret: string): string[] {
   const bytes = Buffer.from(secret);
   const base64 = [bytes.toString('base64'), ...base64Cores(bytes)];
   const base64url = base64.map((text) => text.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, ''));
-  const lines = secret.split(/\r?\n/).filter((line) => line.length >= 2 * shortest);
   return [
     secret,
-    ...lines,
     percent,
     strict,
     form,
@@ -65,7 +69,8 @@ function mask(text: string, words: ReadonlySet<string>): string {
 export function createRedactor(secrets: Iterable<string | undefined>): (text: string) => string {
   const words = new Set<string>();
   for (const secret of secrets) {
-    if (secret && secret.length >= shortest) for (const form of forms(secret)) words.add(form);
+    if (!secret || secret.length < shortest) continue;
+    for (const line of linesOf(secret)) for (const form of forms(line)) words.add(form);
   }
   return (text) =>
     mask(text, words).replace(/([a-z][a-z0-9+.-]{0,30}:\/\/[^\s/:@]{0,255}:)[^\s/?#"<>]+@/gi, '$1[MASKED]@');
@@ -74,4 +79,30 @@ export function createRedactor(secrets: Iterable<string | undefined>): (text: st
 /** Names of environment variables whose values are secrets. */
 export function isSecretName(name: string): boolean {
   return /(TOKEN|SECRET|PASSWORD|PRIVATE|ACCESS_KEY|SIGNING|CREDENTIAL)/i.test(name);
+}
+
+/** The passwords in a URL's authority, as they stand there and decoded; none where there is no such URL. */
+export function urlPasswords(text: string | null | undefined): string[] {
+  const raw = /^[a-z][a-z0-9+.-]{0,30}:\/\/[^\s/:@]{0,255}:([^\s/?#"<>]+)@/i.exec(text ?? '')?.[1];
+  if (raw === undefined) return [];
+  try {
+    return [raw, decodeURIComponent(raw)];
+  } catch {
+    // A per cent sign that begins no code: it is the password as it is.
+    return [raw];
+  }
+}
+
+/** Every secret of an environment: what variables with a secret's name hold, and the passwords of URLs in any of them (proxies, databases). */
+export function environmentSecrets(env: Readonly<Record<string, string | undefined>>): string[] {
+  return Object.entries(env).flatMap(([name, value = '']) => [
+    ...(isSecretName(name) ? secretParts(value) : []),
+    ...urlPasswords(value),
+  ]);
+}
+
+/** A secret, and each of several that stand in one text with spaces between (two signing tokens while one is replaced). */
+export function secretParts(value: string): string[] {
+  const parts = value.split(' ').filter((part) => part.length >= 2 * shortest);
+  return value.includes('\n') ? [value] : [value, ...parts];
 }

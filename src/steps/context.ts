@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { type Project, parseProject, projectFile } from '../core/project.ts';
-import { createRedactor, isSecretName } from '../core/redact.ts';
+import { createRedactor, environmentSecrets } from '../core/redact.ts';
 import { run } from '../exec/run.ts';
 import { readCi } from '../forge/ci.ts';
 import { createZone, openStore, type StoreCredentials } from '../store/index.ts';
@@ -86,11 +86,7 @@ export function childEnvironment(env: Environment): Record<string, string> {
 
 /** A function that masks every secret of the environment in a text. */
 export function environmentRedactor(env: Environment): (text: string) => string {
-  return createRedactor(
-    Object.keys(env)
-      .filter(isSecretName)
-      .map((name) => env[name]),
-  );
+  return createRedactor(environmentSecrets(env));
 }
 
 function credentials(env: Environment, zone: Zone['name']): StoreCredentials | null {

@@ -180,6 +180,55 @@ describe('the bot’s HTTP side for GitHub', () => {
     expect(gitlab.statusCode).toBe(404);
   });
 
+  it('refuses a delivery that is forged with another’s signature, cut off anywhere, or 25 MB long', async () => {
+    const { app, tasks, errors } = await start();
+    const body = comment(7);
+    const other = comment(7).replace('"number":3', '"number":4');
+    expect((await post(app, other, { 'x-hub-signature-256': sign(body) })).statusCode).toBe(400);
+    const { 'x-hub-signature-256': _unsigned, ...unsigned } = { 'x-hub-signature-256': '' };
+    const bare = { 'content-type': 'application/json', 'x-github-event': 'issue_comment', ...unsigned };
+    const nothing = await app.inject({
+      method: 'POST',
+      url: '/webhooks/github',
+      payload: body,
+      headers: { ...bare, 'x-github-delivery': 'delivery-1' },
+    });
+    expect(nothing.statusCode).toBe(400);
+    const weak = `sha1=${createHmac('sha1', secret).update(body).digest('hex')}`;
+    const old = { ...bare, 'x-github-delivery': 'delivery-1', 'x-hub-signature': weak };
+    const sha1 = await app.inject({ method: 'POST', url: '/webhooks/github', payload: body, headers: old });
+    expect(sha1.statusCode).toBe(400);
+    for (let length = 1; length < body.length; length += 11) {
+      expect((await post(app, body.slice(0, length))).statusCode, String(length)).toBe(400);
+    }
+    const huge = Buffer.alloc(25 * 1024 * 1024, 0x20).toString();
+    expect((await post(app, huge)).statusCode).toBe(413);
+    expect(tasks).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it('survives payloads nested a hundred thousand deep or with a polluted prototype', async () => {
+    const { app, tasks, errors } = await start();
+    const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    const polluted = '{"__proto__":{"action":"created"},"repository":{"full_name":"acme/fashion"}}';
+    for (const payload of [deep, polluted]) {
+      expect((await post(app, payload)).statusCode).toBeLessThan(500);
+    }
+    expect(tasks).toEqual([]);
+    const inside = comment(7).replace('{', `{"x":${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)},`);
+    expect((await post(app, inside)).statusCode).toBe(200);
+    expect(tasks).toEqual([{ kind: 'comment', change: 3, comment: '5' }]);
+    expect(errors).toEqual([]);
+    expect(({} as { action?: string }).action).toBeUndefined();
+  });
+
+  it('takes an edited comment for nothing, whoever edited it', async () => {
+    const { app, tasks } = await start();
+    const edited = comment(7).replace('"created"', '"edited"');
+    expect((await post(app, edited)).statusCode).toBe(200);
+    expect(tasks).toEqual([]);
+  });
+
   it('forgets nothing that it could not queue, and says nothing of why', async () => {
     const { app, known, errors } = await start(true);
     const failed = await post(app, comment(7));

@@ -315,6 +315,31 @@ describe('deliveries of an attacker', () => {
     for (let i = 0; i < 3; i++) expect((await post(note)).statusCode).toBeLessThan(300);
     expect(tasks).toEqual([{ kind: 'comment', change: 3, comment: '5' }]);
   });
+
+  it('are refused later on, and with one of the two kinds of secret in the place of the other', async () => {
+    const { app, post, tasks } = start();
+    const old = String(now / 1000 - 301);
+    const aged = {
+      'webhook-timestamp': old,
+      'webhook-signature': signWebhook(token, 'delivery-1', old, note),
+    };
+    expect((await post(note, aged)).statusCode).toBe(401);
+    // Without a signature there is only the shared token, which this bot does not have.
+    const unsigned = { 'content-type': 'application/json', 'idempotency-key': 'delivery-1' };
+    for (const headers of [unsigned, { ...unsigned, 'x-gitlab-token': token }, { 'x-gitlab-token': '' }]) {
+      const answer = await app.inject({ method: 'POST', url: '/webhooks/gitlab', headers, payload: note });
+      expect(answer.statusCode).toBe(401);
+      expect(answer.body).not.toContain('whsec_');
+    }
+    expect(tasks).toEqual([]);
+  });
+
+  it('that tell of an edited comment ask for nothing', async () => {
+    const { post, tasks } = start();
+    const edited = Buffer.from(note.toString().replace('"create"', '"update"'));
+    expect((await post(edited)).statusCode).toBe(204);
+    expect(tasks).toEqual([]);
+  });
 });
 
 describe('a forge that does not do as it should', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createRedactor, isSecretName } from '../../src/core/redact.ts';
+import { createRedactor, environmentSecrets, isSecretName, urlPasswords } from '../../src/core/redact.ts';
 
 const secret = 'p@ss/w"rd<1>&\'(x)+=é!';
 
@@ -56,6 +56,8 @@ describe('a redactor', () => {
     const line = 'MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF';
     const hide = createRedactor([`-----BEGIN PRIVATE KEY-----\n${line}\n-----END PRIVATE KEY-----\n`]);
     expect(hide(`  | ${line}`)).toBe('  | [MASKED]');
+    expect(hide(encodeURIComponent(line))).toBe('[MASKED]');
+    expect(hide(Buffer.from(line).toString('base64'))).toBe('[MASKED]');
   });
 
   it('leaves short words alone', () => {
@@ -88,6 +90,41 @@ describe('a redactor', () => {
         },
       ),
     );
+  });
+});
+
+describe('the secrets of an environment', () => {
+  it('are what secret names hold, each of several in one value, and the passwords of URLs, encoded or not', () => {
+    const found = environmentSecrets({
+      CDL_SIGNING_TOKEN: 'whsec_aaaaaaaaaaaaaaaa whsec_bbbbbbbbbbbbbbbb',
+      CDL_DATABASE: 'postgres://cdl:p%40ss%2Fword@db:5432/x',
+      HTTPS_PROXY: 'http://user:pr0xy-pass@proxy:3128',
+      CDL_STORE: 'file:///work',
+      PATH: '/bin',
+      EMPTY: undefined,
+    });
+    expect(found).toEqual([
+      'whsec_aaaaaaaaaaaaaaaa whsec_bbbbbbbbbbbbbbbb',
+      'whsec_aaaaaaaaaaaaaaaa',
+      'whsec_bbbbbbbbbbbbbbbb',
+      'p%40ss%2Fword',
+      'p@ss/word',
+      'pr0xy-pass',
+      'pr0xy-pass',
+    ]);
+    const hide = createRedactor(found);
+    expect(hide('Proxy-Authorization: Basic dXNlcjpwcjB4eS1wYXNz, p@ss/word')).toBe(
+      'Proxy-Authorization: Basic dXNlcjp[MASKED], [MASKED]',
+    );
+  });
+
+  it.each([null, undefined, '', 'http://host', 'ssh://git@host:22/x', 'user:password@host'])(
+    'hold no password in %s',
+    (text) => expect(urlPasswords(text)).toEqual([]),
+  );
+
+  it('take a password that is no URL-encoding as it stands', () => {
+    expect(urlPasswords('http://u:100%@h')).toEqual(['100%']);
   });
 });
 

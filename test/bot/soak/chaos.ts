@@ -26,7 +26,7 @@ export function createDice(seed: number): Dice {
 
 /** What may happen to a request on its way: an answer of our own, half of the real one, or none after it was carried out. */
 export type Fault =
-  | { kind: 'status'; status: number; headers?: Record<string, string> }
+  | { kind: 'status'; status: number; headers?: Record<string, string>; body?: string }
   | { kind: 'half' }
   /** The other side did it; the answer never arrives. */
   | { kind: 'lost' }
@@ -58,7 +58,7 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
     if (fault?.kind === 'status') {
       incoming.resume();
       const headers = { 'content-type': 'application/json', ...fault.headers };
-      return void outgoing.writeHead(fault.status, headers).end('{"message":"not today"}');
+      return void outgoing.writeHead(fault.status, headers).end(fault.body ?? '{"message":"not today"}');
     }
     const headers = { ...incoming.headers, host: to.host };
     const forward = request(

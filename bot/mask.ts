@@ -1,0 +1,86 @@
+import { createRedactor, environmentSecrets, type Forge, secretParts, urlPasswords } from '../src/index.ts';
+import type { BotConfig, Environment, ForgeConfig } from './config.ts';
+
+/** What speaks in public: whatever reaches these is read by everybody who sees the project. */
+const speaking: ReadonlySet<string> = new Set<keyof Forge>([
+  'ensureComment',
+  'ensureReply',
+  'ensureChange',
+  'ensureIssue',
+  'ensureLineThreads',
+  'ensureRelease',
+  'setStatus',
+]);
+
+function forgeSecrets(forge: ForgeConfig): (string | null)[] {
+  const shared = [forge.evaluationToken, forge.webhookSecret];
+  if (forge.kind === 'gitlab') return [...shared, forge.token, ...secretParts(forge.signingToken)];
+  return [...shared, forge.auth.kind === 'app' ? forge.auth.privateKey : forge.auth.token];
+}
+
+/** A function that masks everything in a text that only the bot may know: tokens, keys, passwords, in any usual encoding. */
+export function botRedactor(config: BotConfig): (text: string) => string {
+  const { work, trusted } = config.stores;
+  const credentials = [work, trusted].flatMap((one) => [
+    one.credentials?.accessKey,
+    one.credentials?.secretKey,
+    one.credentials?.sessionToken,
+    ...urlPasswords(one.url),
+  ]);
+  const urls = [config.database, config.proxy?.http, config.proxy?.https, config.forge.url];
+  const secrets = [
+    ...forgeSecrets(config.forge),
+    config.signingKey,
+    ...credentials,
+    ...urls.flatMap(urlPasswords),
+  ];
+  return createRedactor(secrets.map((one) => one ?? undefined));
+}
+
+/** As {@link botRedactor}, while there is no configuration yet. */
+export function startRedactor(env: Environment): (text: string) => string {
+  return createRedactor(environmentSecrets(env));
+}
+
+function maskDeep<T>(value: T, mask: (text: string) => string): T {
+  if (typeof value === 'string') return mask(value) as T;
+  if (Array.isArray(value)) return value.map((one) => maskDeep(one, mask)) as T;
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, maskDeep(one, mask)])) as T;
+}
+
+/** Further down than this there is nothing that anybody prints. */
+const deepest = 10;
+
+/** What a server said may repeat what it was told: its words go into logs, dead letters and comments. */
+function maskError(error: unknown, mask: (text: string) => string): void {
+  let one = error;
+  for (let depth = 0; one instanceof Error && depth < deepest; depth++) {
+    one.message = mask(one.message);
+    if (one.stack) one.stack = mask(one.stack);
+    one = one.cause;
+  }
+}
+
+/** A port (forge, git mirror) that says no secret: neither in what is written for everybody nor in the errors it throws. */
+export function discreet<T extends object>(port: T, mask: (text: string) => string): T {
+  return new Proxy(port, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        const fail = (error: unknown): never => {
+          maskError(error, mask);
+          throw error;
+        };
+        const said = speaking.has(String(name)) ? maskDeep(args, mask) : args;
+        try {
+          const result: unknown = Reflect.apply(value, target, said);
+          return result instanceof Promise ? result.catch(fail) : result;
+        } catch (error) {
+          return fail(error);
+        }
+      };
+    },
+  });
+}
