@@ -1,6 +1,17 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  unlink,
+  utimes,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -8,8 +19,8 @@ import { pathToFileURL } from 'node:url';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { withFolderLock } from '../exec/folder-lock.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
-import { checkKey, compareKeys } from './key.ts';
-import type { Entry, ObjectStore, PutResult } from './types.ts';
+import { checkKey, checkRange, compareKeys } from './key.ts';
+import type { Entry, ObjectStore, PutResult, Range } from './types.ts';
 
 /** Up to this many bytes an etag is the content's hash; beyond it, what the file system knows, so that `stat` stays cheap. */
 const hashedSize = 64 * 1024;
@@ -31,10 +42,11 @@ export async function openFileStore(folder: string): Promise<ObjectStore> {
   await guarded(() => store.prepare());
   return {
     url,
-    get: (key) => guarded(async () => (await store.open(key))?.body ?? null),
-    open: (key) => guarded(() => store.open(key)),
+    get: (key, range) => guarded(async () => (await store.open(key, range))?.body ?? null),
+    open: (key, range) => guarded(() => store.open(key, range)),
     stat: (key) => guarded(() => store.stat(key)),
     list: (prefix) => store.list(prefix, guarded),
+    touch: (key) => guarded(() => store.touch(key)),
     delete: (key) => guarded(() => store.delete(key)),
     put: (key, body, options) => guarded(() => store.put(key, body, options ?? {})),
   };
@@ -66,14 +78,20 @@ class FileStore {
     }
   }
 
-  async open(key: string): Promise<{ entry: Entry; body: Readable } | null> {
+  async open(key: string, range?: Range): Promise<{ entry: Entry; body: Readable } | null> {
     const handle = await openIfThere(this.#path(key));
     if (!handle) return null;
     let streaming = false;
     try {
       const { entry, content } = await describe(key, handle);
-      if (content) return { entry, body: Readable.from([content], { objectMode: false }) };
-      const body = handle.createReadStream();
+      if (range) checkRange(range);
+      const { offset: start, length } = range ?? { offset: 0, length: entry.size };
+      const end = Math.min(start + length, entry.size);
+      if (content || end <= start) {
+        const part = content ? content.subarray(start, end) : Buffer.alloc(0);
+        return { entry, body: Readable.from(part.length > 0 ? [part] : [], { objectMode: false }) };
+      }
+      const body = handle.createReadStream(range ? { start, end: end - 1 } : {});
       streaming = true;
       return { entry, body };
     } finally {
@@ -104,6 +122,18 @@ class FileStore {
     };
     const above = parts.length > 0 ? `${parts.join('/')}/` : '';
     yield* walk(join(this.#keys, ...parts.map(folderName)), above, start);
+  }
+
+  async touch(key: string): Promise<boolean> {
+    const now = new Date();
+    return this.#exclusively(key, async () => {
+      try {
+        await utimes(this.#path(key), now, now);
+        return true;
+      } catch (error) {
+        return ignoreAbsent(error) ?? false;
+      }
+    });
   }
 
   async delete(key: string): Promise<void> {
@@ -209,13 +239,14 @@ async function statAt(key: string, path: string): Promise<Entry | null> {
 }
 
 async function describe(key: string, handle: FileHandle): Promise<{ entry: Entry; content: Buffer | null }> {
-  const { size, ino, mtimeNs } = await handle.stat({ bigint: true });
+  const { size, ino, mtimeMs, mtimeNs } = await handle.stat({ bigint: true });
+  const modified = Number(mtimeMs);
   if (size > hashedSize) {
-    return { entry: { key, size: Number(size), etag: `${ino}-${mtimeNs}-${size}` }, content: null };
+    return { entry: { key, size: Number(size), etag: `${ino}-${mtimeNs}-${size}`, modified }, content: null };
   }
   const content = await handle.readFile();
   const etag = createHash('sha256').update(content).digest('hex');
-  return { entry: { key, size: content.length, etag }, content };
+  return { entry: { key, size: content.length, etag, modified }, content };
 }
 
 function codeOf(error: unknown): string | null {

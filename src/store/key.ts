@@ -1,5 +1,6 @@
 import { isInsidePath } from '../core/artifact.ts';
 import { UserError } from '../core/error.ts';
+import type { Range } from './types.ts';
 
 // Control characters and the two non-characters have no form in the XML that S3 lists keys in.
 const unprintable = /[\p{Cc}\p{Cs}\uFFFE\uFFFF]/u;
@@ -21,4 +22,10 @@ export function checkKey(key: string): void {
 /** Orders keys as S3 does: by the bytes of their UTF-8 form (not by UTF-16 units, as `<` would). */
 export function compareKeys(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/** Refuses a part of an object that is none. Throws UserError usage. */
+export function checkRange({ offset, length }: Range): void {
+  if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0) return;
+  throw new UserError('usage', `${length} bytes from ${offset} on are no part of an object`);
 }

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { UpstreamError } from '../core/error.ts';
 import { type S3Send, xmlText } from './s3-request.ts';
+import type { Entry } from './types.ts';
 
 /** Bodies up to this many bytes go in one request; also the size of the first parts of a larger one. */
 export const partSize = 16 * 1024 * 1024;
@@ -36,10 +37,61 @@ export async function* partsOf(body: Readable): AsyncGenerator<Buffer> {
  * A failure aborts the upload. What a killed process left is never visible; the bucket's lifecycle rule removes it
  * (MinIO does so by itself after a day).
  */
-export async function uploadParts(
+export function uploadParts(
   send: S3Send,
   object: string,
   parts: AsyncIterable<Buffer>,
+  conditions: Record<string, string>,
+  accepted: readonly number[],
+): Promise<number> {
+  const sendPart = async (query: string, body: Buffer) => {
+    const response = await send({ method: 'PUT', object, query, body, repeatable: true }, [200]);
+    response.resume();
+    return String(response.headers.etag);
+  };
+  return joinParts(send, object, parts, sendPart, conditions, accepted);
+}
+
+/** Objects up to this many bytes are copied in one request (S3 API reference, CopyObject). */
+export const copyLimit = 5 * 1024 ** 3;
+
+/**
+ * Copies an object onto itself in parts (S3 API reference, UploadPartCopy), which makes it young. False when another one
+ * took its place meanwhile.
+ */
+export async function copyParts(
+  send: S3Send,
+  object: string,
+  source: string,
+  entry: Entry,
+): Promise<boolean> {
+  const step = 1024 ** 3;
+  const ranges = async function* () {
+    for (let start = 0; start < entry.size; start += step) {
+      yield `bytes=${start}-${Math.min(start + step, entry.size) - 1}`;
+    }
+  };
+  const copyPart = async (query: string, range: string) => {
+    const headers = {
+      'x-amz-copy-source': source,
+      'x-amz-copy-source-range': range,
+      'x-amz-copy-source-if-match': entry.etag,
+    };
+    const answer = await text(await send({ method: 'PUT', object, query, headers, repeatable: true }, [200]));
+    const etag = xmlText(answer, 'ETag');
+    if (!etag) throw new UpstreamError('store', `${object}: a part was not copied`, { retryable: true });
+    return etag;
+  };
+  const conditions = { 'if-match': entry.etag };
+  const status = await joinParts(send, object, ranges(), copyPart, conditions, [200, 404, 409, 412]);
+  return status === 200;
+}
+
+async function joinParts<P>(
+  send: S3Send,
+  object: string,
+  parts: AsyncIterable<P>,
+  sendPart: (query: string, part: P) => Promise<string>,
   conditions: Record<string, string>,
   accepted: readonly number[],
 ): Promise<number> {
@@ -50,13 +102,10 @@ export async function uploadParts(
   const running = new Set<Promise<void>>();
   try {
     const etags: string[] = [];
-    for await (const body of parts) {
+    for await (const part of parts) {
       const number = etags.push('');
       const sending = (async () => {
-        const query = `partNumber=${number}&${upload}`;
-        const response = await send({ method: 'PUT', object, query, body, repeatable: true }, [200]);
-        response.resume();
-        etags[number - 1] = String(response.headers.etag);
+        etags[number - 1] = await sendPart(`partNumber=${number}&${upload}`, part);
       })();
       running.add(sending);
       sending.then(

@@ -2,10 +2,10 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { UpstreamError, UserError } from '../core/error.ts';
-import { checkKey } from './key.ts';
+import { checkKey, checkRange } from './key.ts';
 import { openS3Requests, type S3Options, type S3Send, xmlText } from './s3-request.ts';
-import { partsOf, uploadParts } from './s3-upload.ts';
-import type { Entry, ObjectStore, PutResult } from './types.ts';
+import { copyLimit, copyParts, partsOf, uploadParts } from './s3-upload.ts';
+import type { Entry, ObjectStore, PutResult, Range } from './types.ts';
 
 /** The parts of an `s3://bucket/prefix?endpoint=…&region=…&path-style=…` URL. Throws UserError config-invalid. */
 export function parseS3Url(
@@ -57,22 +57,44 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
     return before + key;
   };
 
-  async function open(key: string): Promise<{ entry: Entry; body: Readable } | null> {
-    const response = await send({ method: 'GET', object: objectOf(key), repeatable: true }, [200, 404]);
+  async function stat(key: string): Promise<Entry | null> {
+    const response = await send({ method: 'HEAD', object: objectOf(key), repeatable: true }, [200, 404]);
+    response.resume();
+    return response.statusCode === 404 ? null : entryOf(key, response);
+  }
+
+  async function open(key: string, range?: Range): Promise<{ entry: Entry; body: Readable } | null> {
+    if (range) checkRange(range);
+    const object = objectOf(key);
+    const nothing = async () => {
+      const entry = await stat(key);
+      return entry && { entry, body: Readable.from([], { objectMode: false }) };
+    };
+    if (range?.length === 0) return nothing();
+    const headers = range && { range: `bytes=${range.offset}-${range.offset + range.length - 1}` };
+    const response = await send(
+      { method: 'GET', object, ...(headers && { headers }), repeatable: true },
+      range ? [200, 206, 404, 416] : [200, 404],
+    );
+    // The part begins at the object's end or beyond (RFC 9110 §15.5.17).
+    if (response.statusCode === 416) {
+      response.resume();
+      return nothing();
+    }
     if (await isAbsent(response, options.bucket, url)) return null;
-    return { entry: entryOf(key, response), body: readable(response, `${url} ${key}`) };
+    const entry = entryOf(key, response);
+    if (range && response.statusCode === 200 && (range.offset > 0 || range.length < entry.size)) {
+      response.destroy();
+      throw new UserError('store-unsupported', `${url} answers with whole objects when asked for a part`);
+    }
+    return { entry, body: readable(response, `${url} ${key}`) };
   }
 
   return {
     url,
     open,
-    get: async (key) => (await open(key))?.body ?? null,
-
-    async stat(key) {
-      const response = await send({ method: 'HEAD', object: objectOf(key), repeatable: true }, [200, 404]);
-      response.resume();
-      return response.statusCode === 404 ? null : entryOf(key, response);
-    },
+    stat,
+    get: async (key, range) => (await open(key, range))?.body ?? null,
 
     async *list(prefix) {
       for (let token: string | null = ''; token !== null; ) {
@@ -87,11 +109,18 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
           // In url encoding a space is a plus (S3 API reference, ListObjectsV2, encoding-type).
           const object = decodeURIComponent((xmlText(content, 'Key') ?? '').replaceAll('+', ' '));
           const key = object.slice(before.length);
-          yield { key, size: Number(xmlText(content, 'Size')), etag: xmlText(content, 'ETag') ?? '' };
+          yield {
+            key,
+            size: Number(xmlText(content, 'Size')),
+            etag: xmlText(content, 'ETag') ?? '',
+            modified: Date.parse(xmlText(content, 'LastModified') ?? ''),
+          };
         }
         token = xmlText(page, 'IsTruncated') === 'true' ? xmlText(page, 'NextContinuationToken') : null;
       }
     },
+
+    touch: (key) => touch(key, objectOf(key)),
 
     async delete(key) {
       const request = { method: 'DELETE', object: objectOf(key), repeatable: true } as const;
@@ -123,6 +152,20 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
       }
     },
   };
+
+  /** A copy of an object onto itself (S3 API reference, CopyObject; at most 5 GiB, so larger ones in parts). */
+  async function touch(key: string, object: string): Promise<boolean> {
+    const entry = await stat(key);
+    if (!entry) return false;
+    const source = `/${options.bucket}/${object}`.split('/').map(encode).join('/');
+    if (entry.size > copyLimit) return copyParts(send, object, source, entry);
+    const headers = { 'x-amz-copy-source': source, 'x-amz-metadata-directive': 'REPLACE' };
+    const response = await send({ method: 'PUT', object, headers, repeatable: true }, [200, 404]);
+    if (await isAbsent(response, options.bucket, url)) return false;
+    const failure = xmlText(await text(response), 'Code');
+    if (failure) throw new UpstreamError('store', `${url} copy ${key}: ${failure}`, { retryable: true });
+    return true;
+  }
 
   async function write(
     object: string,
@@ -189,10 +232,12 @@ async function probe(send: S3Send, object: string, url: string): Promise<boolean
 }
 
 function entryOf(key: string, response: IncomingMessage): Entry {
+  const whole = /\/(\d+)$/.exec(response.headers['content-range'] ?? '')?.[1];
   return {
     key,
-    size: Number(response.headers['content-length']),
+    size: Number(whole ?? response.headers['content-length']),
     etag: String(response.headers.etag),
+    modified: Date.parse(response.headers['last-modified'] ?? ''),
   };
 }
 

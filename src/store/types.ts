@@ -2,11 +2,21 @@ import type { Readable } from 'node:stream';
 import type { Artifact } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
 
-/** What a store knows of one object. `etag` is opaque; pass it to `ifMatch`. `size` in bytes. */
+/**
+ * What a store knows of one object. `etag` is opaque; pass it to `ifMatch`. `size` in bytes, `modified` in milliseconds since
+ * 1970 by the store's clock (S3 tells whole seconds).
+ */
 export interface Entry {
   key: string;
   size: number;
   etag: string;
+  modified: number;
+}
+
+/** A part of an object, in bytes. What lies beyond the object's end is left out, as RFC 9110 §14.1.2 has it. */
+export interface Range {
+  offset: number;
+  length: number;
 }
 
 /** What {@link ObjectStore.put} did: wrote, found the key taken (`ifAbsent`), or found other content (`ifMatch`). */
@@ -20,12 +30,15 @@ export type PutResult = 'stored' | 'exists' | 'changed';
 export interface ObjectStore {
   /** Where it is, without credentials. */
   readonly url: string;
-  get(key: string): Promise<Readable | null>;
-  /** As {@link get}, with the entry these very bytes belong to (a separate `stat` may tell of later ones). */
-  open(key: string): Promise<{ entry: Entry; body: Readable } | null>;
+  /** The whole object, or a part of it. */
+  get(key: string, range?: Range): Promise<Readable | null>;
+  /** As {@link get}, with the entry (of the whole object) these very bytes belong to: a separate `stat` may tell of later ones. */
+  open(key: string, range?: Range): Promise<{ entry: Entry; body: Readable } | null>;
   stat(key: string): Promise<Entry | null>;
   /** Every object whose key starts with `prefix`, in ascending key order. */
   list(prefix: string): AsyncIterable<Entry>;
+  /** Makes an object as young as if it had been put now, without sending its bytes; false when there is none. */
+  touch(key: string): Promise<boolean>;
   /** Deletes; an absent key is no error. */
   delete(key: string): Promise<void>;
   put(

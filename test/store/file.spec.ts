@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -40,6 +40,15 @@ describe('the file store', () => {
     for await (const { key } of store.list('')) listed.push(key);
     expect(listed).toEqual(['a', 'a%2Ed', 'a.d', 'a.d/b', 'a/b']);
     for (const key of listed) expect(await text((await store.get(key))!)).toBe(key);
+  });
+
+  it('makes an old object young when it is touched', async () => {
+    await store.put('a', 'one');
+    const past = new Date('2020-01-01T00:00:00Z');
+    await utimes(join(root, 'keys', 'a'), past, past);
+    expect((await store.stat('a'))?.modified).toBe(past.getTime());
+    await store.touch('a');
+    expect((await store.stat('a'))!.modified).toBeGreaterThan(past.getTime());
   });
 
   it('sweeps up what killed writers left, and leaves alone what living ones write', async () => {
