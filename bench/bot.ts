@@ -2,12 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { Agent, createServer, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as wait } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { startBot } from '../bot/main.ts';
 import { signWebhook } from '../bot/signature.ts';
 import { packageRoot } from '../src/exec/root.ts';
@@ -24,22 +24,10 @@ const signingKey = generateKeyPairSync('ed25519')
   .privateKey.export({ type: 'pkcs8', format: 'pem' })
   .toString();
 
-/** A forge that has one project without changes, so that what is measured is the bot. */
-async function startEmptyForge(): Promise<{ url: string; close(): void }> {
-  const server = createServer((incoming, outgoing) => {
-    incoming.resume();
-    const path = incoming.url ?? '';
-    const json = (body: unknown) =>
-      outgoing.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-    if (path.startsWith('/api/v4/user')) return json({ id: 1, username: 'cdl-bot', name: 'CDL' });
-    if (/\/(discussions|notes|merge_requests|pipelines|hooks)(\?|$)/.test(path)) return json([]);
-    if (/^\/api\/v4\/projects\/[^/]+$/.test(path)) return json({ id: 1, default_branch: 'main' });
-    outgoing.writeHead(404, { 'content-type': 'application/json' }).end('{"message":"404 Not found"}');
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, close: () => server.close() };
+async function startEmptyForge(): Promise<{ url: string; close(): Promise<unknown> }> {
+  const thread = new Worker(join(packageRoot(), 'dist', 'bench', 'bot-forge.js'));
+  const [url] = (await once(thread, 'message')) as [string];
+  return { url, close: () => thread.terminate() };
 }
 
 async function startProgram(folder: string, forge: string): Promise<{ child: ChildProcess; url: string }> {
@@ -138,7 +126,8 @@ async function load(url: string): Promise<{ times: number[]; sent: number; repea
 const quantile = (values: number[], q: number) =>
   values.sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))]!;
 
-async function benchWebhooks(): Promise<Row[]> {
+/** Deliveries alone. */
+export async function benchWebhooks(): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-bench-bot-'));
   const forge = await startEmptyForge();
   const { child, url } = await startProgram(folder, forge.url);
@@ -177,13 +166,13 @@ async function benchWebhooks(): Promise<Row[]> {
   } finally {
     child.kill('SIGTERM');
     await once(child, 'exit');
-    forge.close();
+    await forge.close();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
 /** How long people wait for the report after a pipeline ended: sandbox, local stores, everything in one process. */
-async function benchReaction(): Promise<Row[]> {
+export async function benchReaction(): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-bench-bot-'));
   const database = await openDatabase({ url: null, folder: join(folder, 'database') });
   const soak = await openSoakProject(1);

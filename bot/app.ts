@@ -1,13 +1,37 @@
 import { type FastifyInstance, fastify } from 'fastify';
 import { type Receiver, receiveEvent } from './event.ts';
 import { readEvent } from './gitlab.ts';
-import type { BotMetrics } from './metrics.ts';
+import { type BotMetrics, metricsText } from './metrics.ts';
 import { verifyWebhook, type WebhookSecrets } from './signature.ts';
 
 export type { Receiver } from './event.ts';
 
+/** A request that is not a delivery: the bot answers it, not its reception. */
+export interface ForwardedRequest {
+  method: string;
+  url: string;
+  headers: Record<string, string | string[] | undefined>;
+  /** Empty when there is none. */
+  body: Uint8Array;
+}
+
+/** What the bot answers to one. */
+export interface ForwardedAnswer {
+  status: number;
+  headers: Record<string, string | string[] | number | undefined>;
+  body: Uint8Array;
+}
+
 /** GitLab's payloads are small; a push of many commits is cut at 20. */
 const largestBody = 5 * 1024 * 1024;
+
+/** What people and machines look at. */
+function addPages(app: FastifyInstance, metrics: BotMetrics): void {
+  app.get('/healthz', async () => ({ status: 'ok' }));
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(metrics.registry.contentType).send(await metricsText(metrics)),
+  );
+}
 
 /**
  * The bot's HTTP side. `POST /webhooks/gitlab` verifies, remembers the delivery, queues and answers at once: GitLab waits 10
@@ -20,6 +44,8 @@ export function createApp(options: {
   metrics: BotMetrics;
   now(): number;
   onError(error: unknown): void;
+  /** Where only deliveries are taken in: who answers everything else. */
+  forward?: (request: ForwardedRequest) => Promise<ForwardedAnswer>;
 }): FastifyInstance {
   const { receivers, secrets, metrics } = options;
   const app = fastify({ logger: false, bodyLimit: largestBody, forceCloseConnections: true });
@@ -31,10 +57,18 @@ export function createApp(options: {
     if (status >= 500) options.onError(error);
     return reply.code(status).send({ error: status >= 500 ? 'try again' : 'refused' });
   });
-  app.get('/healthz', async () => ({ status: 'ok' }));
-  app.get('/metrics', async (_request, reply) =>
-    reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-  );
+  const { forward } = options;
+  if (forward) {
+    app.setNotFoundHandler(async ({ method, url, headers, body }, reply) => {
+      const answer = await forward({
+        method,
+        url,
+        headers,
+        body: Buffer.isBuffer(body) ? body : Buffer.alloc(0),
+      });
+      return reply.code(answer.status).headers(answer.headers).send(Buffer.from(answer.body));
+    });
+  } else addPages(app, metrics);
   if (secrets === null) return app;
   app.post('/webhooks/gitlab', async (request, reply) => {
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);

@@ -1,6 +1,10 @@
-import type { Database } from '../src/index.ts';
+import { setTimeout as wait } from 'node:timers/promises';
+import { type Database, UpstreamError } from '../src/index.ts';
 import type { Task } from './types.ts';
 import { jobOf, taskName } from './work.ts';
+
+/** Milliseconds to wait for a database that is away: a delivery refused is not sent again, and forges hang up after 10 s. */
+const patience = 8_000;
 
 /**
  * Takes deliveries in with one statement each: remembered and queued together, so that a crash loses none and a repetition
@@ -17,7 +21,16 @@ export function createInbox(
     )) as queued from fresh, jsonb_array_elements($2::jsonb) as job`;
   return async (id, tasks) => {
     const jobs = tasks.map((task) => ({ payload: { task }, ...jobOf(project, task) }));
-    const [row] = await database.query<{ fresh: number }>(sql, [id, JSON.stringify(jobs), taskName(project)]);
-    return row?.fresh === 1;
+    const params = [id, JSON.stringify(jobs), taskName(project)];
+    const until = Date.now() + patience;
+    for (;;) {
+      try {
+        const [row] = await database.query<{ fresh: number }>(sql, params);
+        return row?.fresh === 1;
+      } catch (error) {
+        if (!(error instanceof UpstreamError && error.retryable) || Date.now() > until) throw error;
+        await wait(100);
+      }
+    }
   };
 }

@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -23,11 +23,10 @@ import { createApp } from './app.ts';
 import { type BotConfig, type Environment, forgeOptions, readBotConfig, type StoreConfig } from './config.ts';
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
-import { type GithubReceiver, mountGithub } from './github.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
-import { createInbox } from './inbox.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
 import { createMetrics } from './metrics.ts';
+import { openReception } from './reception.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import type { BotContext, Effects, Task } from './types.ts';
@@ -42,6 +41,8 @@ export { tendQueue } from './queue.ts';
 export interface RunningBot {
   /** `http://host:port`. */
   url: string;
+  /** Resolves, with the reason, when the bot can no longer take deliveries in. */
+  lost: Promise<Error>;
   /** Looks for what webhooks did not tell, now. */
   reconcile(): Promise<void>;
   close(): Promise<void>;
@@ -124,35 +125,23 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     onFailure: (name, error) => log.debug({ name }, String(error)),
   });
 
-  const receivers = new Map<string, GithubReceiver>(
-    [...contexts].map(([project, context]) => [
-      project,
-      {
-        take: createInbox(database, project),
-        defaultBranch: () => context.forge.defaultBranch(),
-        self: () => context.forge.self(),
-      },
-    ]),
-  );
   const { forge } = config;
   const onError = (error: unknown) => log.error(describeError(error).message);
-  const app = createApp({
-    receivers,
-    secrets:
-      forge.kind === 'gitlab'
-        ? { signing: forge.signingToken.split(' ').filter(Boolean), token: forge.webhookSecret }
-        : null,
-    metrics,
-    now: () => Date.now(),
-    onError,
-  });
-  if (forge.kind === 'github') {
-    const { auth, url, webhookSecret: secret } = forge;
-    await mountGithub(app, { receivers, metrics, auth, url, secret, onError });
-  }
-  await app.listen({ host: config.host, port: config.port });
-  const { port } = app.server.address() as AddressInfo;
-  const url = `http://${config.host}:${port}`;
+  const pages = createApp({ receivers: new Map(), secrets: null, metrics, now: () => Date.now(), onError });
+  const reception = await openReception(
+    {
+      forge,
+      projects: config.projects,
+      ca: config.ca,
+      proxy: config.proxy ?? null,
+      host: config.host,
+      port: config.port,
+      database: database.url,
+    },
+    pages,
+    { metrics, onError },
+  );
+  const url = `http://${config.host}:${reception.port}`;
 
   const running = queue.run();
   running.catch((error: unknown) => log.fatal(describeError(error).message));
@@ -179,13 +168,15 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   log.info({ url, projects: config.projects, key: signer.id }, 'the bot listens');
   return {
     url,
+    lost: reception.lost,
     async reconcile() {
       looking = looking.then(look);
       await looking;
     },
     async close() {
       clearInterval(timer);
-      await app.close();
+      await reception.close();
+      await pages.close();
       await looking;
       await queue.stop();
       await running.catch(() => {});
@@ -198,9 +189,14 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
 export async function main(env: Environment): Promise<number> {
   try {
     const bot = await startBot(await readBotConfig(env));
-    await new Promise<void>((resolve) => {
-      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+    // Linux: of this thread alone (setpriority(2)), so that the one that answers the forge comes first.
+    if (process.platform === 'linux') setPriority(10);
+    const told = new Promise<null>((resolve) => {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(null));
     });
+    const lost = await Promise.race([told, bot.lost]);
+    // Whoever runs the bot starts it again.
+    if (lost) throw lost;
     await bot.close();
     return 0;
   } catch (error) {

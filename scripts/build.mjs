@@ -9,6 +9,7 @@ const entries = {
   'cli/main': 'src/cli/main.ts',
   'cli/janitor': 'src/cli/janitor.ts',
   'bot/main': 'bot/main.ts',
+  'bot/receiver': 'bot/receiver.ts',
   'steps/transform-child': 'src/steps/transform-child.ts',
   'steps/train-child': 'src/steps/train-child.ts',
   'data/custom-child': 'src/data/custom-child.ts',
@@ -18,6 +19,7 @@ const entries = {
   'sandbox/runner-main': 'src/sandbox/runner-main.ts',
   'scripts/generate': 'scripts/generate.ts',
   'bench/main': 'bench/main.ts',
+  'bench/bot-forge': 'bench/bot-forge.ts',
 };
 const fresh = `dist.${process.pid}`;
 await build({

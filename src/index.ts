@@ -23,6 +23,7 @@ export { driftReport, findDrift, readDrift } from './deploy/drift.ts';
 export { planDeployment } from './deploy/plan.ts';
 export { readChain, readDataChain, readLiveRecord } from './deploy/records.ts';
 export type { Plan } from './deploy/types.ts';
+export { packageRoot } from './exec/root.ts';
 export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';
 export { type AccuracyDifference, compareCorrect, correctFile } from './model/correct.ts';

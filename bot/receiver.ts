@@ -1,0 +1,76 @@
+// The thread that takes deliveries in: it verifies, remembers and queues them, and does nothing else.
+import type { AddressInfo } from 'node:net';
+import { parentPort, workerData } from 'node:worker_threads';
+import { describeError, openDatabase, openForge } from '../src/index.ts';
+import { createApp, type ForwardedAnswer, type ForwardedRequest } from './app.ts';
+import { forgeOptions } from './config.ts';
+import { type GithubReceiver, mountGithub } from './github.ts';
+import { createInbox } from './inbox.ts';
+import { createMetrics } from './metrics.ts';
+import type { FromReception, ReceptionData, ToReception } from './reception.ts';
+
+const port = parentPort;
+if (!port) throw new Error('this is a thread of the bot, not a program');
+const data = workerData as ReceptionData;
+const tell = (message: FromReception) => port.postMessage(message);
+const onError = (error: unknown) => tell({ kind: 'error', message: describeError(error).message });
+
+const database = await openDatabase({ url: data.database, folder: '' });
+// What the process as a whole uses is counted by the bot itself.
+const metrics = createMetrics({ process: false });
+
+const waiting = new Map<number, (answer: ForwardedAnswer) => void>();
+let asked = 0;
+async function forward(request: ForwardedRequest): Promise<ForwardedAnswer> {
+  const id = ++asked;
+  const answered = new Promise<ForwardedAnswer>((resolve) => waiting.set(id, resolve));
+  const path = request.url.split('?', 1)[0];
+  tell({
+    kind: 'asked',
+    id,
+    request,
+    metrics: path === '/metrics' ? await metrics.registry.getMetricsAsJSON() : [],
+  });
+  return answered;
+}
+
+const receivers = new Map<string, GithubReceiver>();
+for (const project of data.projects) {
+  const forge = await openForge(forgeOptions(data, project));
+  receivers.set(project, {
+    take: createInbox(database, project),
+    defaultBranch: () => forge.defaultBranch(),
+    self: () => forge.self(),
+  });
+}
+const { forge } = data;
+const app = createApp({
+  receivers,
+  secrets:
+    forge.kind === 'gitlab'
+      ? { signing: forge.signingToken.split(' ').filter(Boolean), token: forge.webhookSecret }
+      : null,
+  metrics,
+  now: () => Date.now(),
+  onError,
+  forward,
+});
+if (forge.kind === 'github') {
+  const { auth, url, webhookSecret: secret } = forge;
+  await mountGithub(app, { receivers, metrics, auth, url, secret, onError });
+}
+
+port.on('message', (message: ToReception) => {
+  if (message.kind === 'answer') {
+    waiting.get(message.id)?.(message.answer);
+    waiting.delete(message.id);
+    return;
+  }
+  void app
+    .close()
+    .then(() => database.close())
+    .catch(onError)
+    .then(() => port.close());
+});
+await app.listen({ host: data.host, port: data.port });
+tell({ kind: 'listening', port: (app.server.address() as AddressInfo).port });
