@@ -5,6 +5,7 @@ import type { Command, Tools } from './types.ts';
 /** Steps a change can be sent back to, in the order of work. */
 export const returnable = [
   'ingest',
+  'clean',
   'validate',
   'label',
   'transform',

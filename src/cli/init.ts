@@ -2,10 +2,11 @@ import { cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
-import { type ModelConfig, parseProject, projectFile } from '../core/project.ts';
+import { type DatasetConfig, parseProject, projectFile } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
+import { withCleaning, withResources, withStep } from './pipeline-steps.ts';
 import type { CommandInput } from './types.ts';
 
 async function git(cwd: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
@@ -39,17 +40,8 @@ const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = n
   ['github', { template: 'github-workflow.yml', path: '.github/workflows/cdl.yml' }],
 ]);
 
-/** The starter pipeline with what `resources:` asks for: CPU and memory as inputs, a GPU as a runner tag. */
-export function withResources(
-  pipeline: string,
-  resources: Pick<ModelConfig['resources'], 'train' | 'evaluate'>,
-): string {
-  const inputs = ({ gpu, cpu, memory }: ModelConfig['resources']['train']) =>
-    `      cpu: "${cpu}"\n      memory: ${memory}\n${gpu > 0 ? '      tags: [gpu]\n' : ''}`;
-  return pipeline
-    .replace('      cpu: "2"\n      memory: 4Gi\n', inputs(resources.train))
-    .replace('      cpu: "1"\n      memory: 2Gi\n', inputs(resources.evaluate));
-}
+/** Whether a data set needs the step `clean`. */
+const isCleaned = ({ clean, rules }: DatasetConfig) => clean !== undefined || rules.check !== undefined;
 
 /** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
 export async function writeExample(
@@ -100,38 +92,14 @@ export async function writeExample(
     .replaceAll('__MODEL__', model)
     .replaceAll('__DATASET__', config.data);
   await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
-  const isRaw = project.datasets[config.data]!.item !== 'tensor';
-  const transformed = isRaw ? withStep(pipeline, 'transform', 'validate') : pipeline;
+  const data = project.datasets[config.data]!;
+  const isRaw = data.item !== 'tensor';
+  const cleaned = isCleaned(data) ? withCleaning(pipeline) : pipeline;
+  const transformed = isRaw ? withStep(cleaned, 'transform', 'validate') : cleaned;
   const withSteps = options.tune
     ? withStep(transformed, 'tune', isRaw ? 'transform' : 'validate')
     : transformed;
   await writeFile(join(folder, pipelineFile.path), withResources(withSteps, config.resources));
-}
-
-/**
- * The starter pipeline with a job for a further step between `before` and `train`. Its job is like that of `package`, which
- * is why it is made from that one.
- */
-export function withStep(pipeline: string, step: string, before: string): string {
-  const job =
-    /^ {2}- component: [^\n]*\/package@(?:(?!^ {2}- component:)[\s\S])*/m.exec(pipeline)?.[0] ??
-    /^ {2}package:\n(?:(?!^ {2}[\w-]+:)[\s\S])*/m.exec(pipeline)![0];
-  const made = job
-    .replaceAll(/\bpackage(?=@|:\n|$)/gm, step)
-    .replace('cdl package', `cdl ${step}`)
-    .replace('needs: [train]', `needs: [${before}]`)
-    .replace('needs: train', `needs: ${before}`)
-    .replace('{ name: train }', `{ name: ${before} }`);
-  const train = /^ {2}(?:- component: [^\n]*\/train@|train:\n)/m.exec(pipeline)!.index;
-  const rest = pipeline
-    .slice(train)
-    .replace(`needs: [${before}]`, `needs: [${step}]`)
-    .replace(`needs: ${before}`, `needs: ${step}`)
-    .replace(`{ name: ${before} }`, `{ name: ${step} }`);
-  return `${pipeline.slice(0, train)}${made}${rest}`.replace(
-    `${before} → train`,
-    `${before} → ${step} → train`,
-  );
 }
 
 /** Adds the example's own search to its first model, and takes its file away. Throws UserError usage where it has none. */
@@ -186,13 +154,14 @@ export async function init(input: CommandInput): Promise<number> {
   const files = (await git(folder, ['ls-files'], input.env)).split('\n');
   const project = parseProject(await readFile(join(folder, projectFile), 'utf8'));
   const isRaw = Object.values(project.datasets).some((data) => data.item !== 'tensor');
+  const cleans = Object.values(project.datasets).some(isCleaned) ? 'cdl clean && ' : '';
   input.console.print(
     [
       `Made ${folder} with ${files.length} files: ${files.join(', ')}`,
       '',
       'Next:',
       `  cd ${input.args[1] ?? example}`,
-      `  cdl ingest && cdl validate && ${isRaw ? 'cdl transform && ' : ''}${input.options.tune ? 'cdl tune && ' : ''}cdl train        # try it on this machine`,
+      `  cdl ingest && ${cleans}cdl validate && ${isRaw ? 'cdl transform && ' : ''}${input.options.tune ? 'cdl tune && ' : ''}cdl train        # try it on this machine`,
       '  git remote add origin URL && git push -u origin main',
       ...(validators.length === 0
         ? ['  name your validators under roles: in cdl.yaml before you push']

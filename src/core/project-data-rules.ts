@@ -93,14 +93,11 @@ export const rulesSchema = z.strictObject({
         .min(0)
         .max(1)
         .optional()
-        .describe('share of texts that nearly equal another (Jaccard similarity of word triples ≥ 0.8)'),
+        .describe('share of texts that nearly equal another, as split.group_near compares them'),
     })
     .optional(),
   check: customSchema.optional().describe('check(item) gives null, or why the item is invalid'),
 });
-
-/** The rules that `validate` applies itself: those without a function of the project's own. */
-export const declaredRulesSchema = rulesSchema.omit({ check: true, duplicates: true });
 
 const fields = z.array(fieldName).min(1);
 
@@ -122,6 +119,18 @@ const cleanStepSchema = z.union([
 /** `datasets.<d>.clean`: steps in the order they are done. */
 export const cleanSchema = z.array(cleanStepSchema).min(1);
 
+/** What the step `clean` asks of single items; the rest of the rules is about a version as a whole. */
+export const itemRuleNames = [
+  'bytes',
+  'characters',
+  'encoding',
+  'extensions',
+  'labelled',
+  'image',
+  'fields',
+  'check',
+] as const;
+
 /** `datasets.<d>.sensitive`: true for all content, or names of fields. */
 export const sensitiveSchema = z.union([z.literal(true), fields]);
 
@@ -134,6 +143,17 @@ export const pollSchema = z.strictObject({
 export type DataRules = z.output<typeof rulesSchema>;
 /** See {@link cleanSchema}. */
 export type CleanStep = z.output<typeof cleanStepSchema>;
+/** Steps that read an item as text; of a picture they would set every one aside. */
+export const textStepNames: readonly unknown[] = [
+  'recode',
+  'normalize',
+  'strip_control',
+  'strip_html',
+  'collapse_spaces',
+  'trim',
+  'lowercase',
+];
+
 /** See {@link customSchema}. */
 export type CustomFunction = z.output<typeof customSchema>;
 /** See {@link sensitiveSchema}. */

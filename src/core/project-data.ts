@@ -1,9 +1,16 @@
 import { z } from 'zod';
-import { declaredRulesSchema, pollSchema, sensitiveSchema } from './project-data-rules.ts';
+import {
+  cleanSchema,
+  itemRuleNames,
+  pollSchema,
+  rulesSchema,
+  sensitiveSchema,
+  textStepNames,
+} from './project-data-rules.ts';
 import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
 import { limitsSchema, readProblems, readSchema } from './project-read.ts';
-import { splitProblem, splitSchema } from './project-split.ts';
+import { nearThreshold, splitProblem, splitSchema } from './project-split.ts';
 
 /** One place the data can be had from. Exactly one of npm, https, file. */
 const sourceSchema = z
@@ -37,7 +44,12 @@ export const datasetSchema = z
     classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
     sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
     split: splitSchema,
-    rules: declaredRulesSchema.prefault({}).describe('what its items and its amount must be'),
+    clean: cleanSchema
+      .optional()
+      .describe(
+        'what is done to each item after it was collected, in this order; the result is what is stored',
+      ),
+    rules: rulesSchema.prefault({}).describe('what its items and its amount must be'),
     labels: labelsSchema.optional(),
     poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
     sensitive: sensitiveSchema
@@ -56,6 +68,24 @@ export const datasetSchema = z
       problem(['sources', index, 'read'], readProblems(set.item, source.read));
     }
     problem(['split'], splitProblem(set.item, set.split));
+    if (set.item === 'tensor') {
+      if (set.clean) problem(['clean'], 'only raw items are cleaned, not item: tensor');
+      for (const rule of itemRuleNames) {
+        if (set.rules[rule] !== undefined)
+          problem(['rules', rule], `${rule} is about raw items, not item: tensor`);
+      }
+    }
+    const isText = set.item === 'text' || set.item === 'record' || set.item === 'file';
+    for (const [index, step] of (set.clean ?? []).entries()) {
+      if (!isText && set.item !== 'tensor' && textStepNames.includes(step))
+        problem(['clean', index], `${String(step)} is for texts, not item: ${set.item}`);
+    }
+    if (set.rules.duplicates?.max_near !== undefined && nearThreshold(set.item, set.split) === null) {
+      problem(
+        ['rules', 'duplicates', 'max_near'],
+        'max_near needs texts that are compared: say split.group_near',
+      );
+    }
     const sided = set.sources.filter((source) => source.side !== undefined);
     if (sided.length > 0 && sided.length < set.sources.length) {
       problem(['sources'], 'either every source says its side or none does');

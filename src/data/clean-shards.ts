@@ -24,9 +24,12 @@ const partSchema = z.strictObject({
   files: z.record(z.string(), z.custom<Digest>(isDigest)),
 });
 
-/** Which of `total` workers an item belongs to: by its own id, so that no list of items is needed. */
+/**
+ * Which of `total` workers an item belongs to: by its own id, so that no list of items is needed. Ranges of ids, in whose
+ * order items are stored, so that each worker fetches its own part of them.
+ */
 export function shardOf(id: Digest, total: number): number {
-  return Number.parseInt(id.slice(7, 19), 16) % total;
+  return Math.floor((Number.parseInt(id.slice(7, 19), 16) / 2 ** 48) * total);
 }
 
 /** Cleans one worker's share of the items into a spool. */
@@ -77,6 +80,27 @@ export async function storePart(
   await zone.writeRecord(partKey(key, shard.index, shard.total), { v: 1, counts, files });
 }
 
+/** Whether a worker's share is there already, whole: one that runs again need not clean it once more. */
+export async function hasPart(
+  zone: Zone,
+  key: string,
+  shard: { index: number; total: number },
+): Promise<boolean> {
+  return (await readPart(zone, key, shard.index, shard.total)) !== null;
+}
+
+async function readPart(
+  zone: Zone,
+  key: string,
+  index: number,
+  total: number,
+): Promise<z.infer<typeof partSchema> | null> {
+  const parsed = partSchema.safeParse((await zone.readRecord(partKey(key, index, total)))?.value);
+  if (!parsed.success) return null;
+  for (const digest of Object.values(parsed.data.files)) if (!(await zone.hasBlob(digest))) return null;
+  return parsed.data;
+}
+
 /**
  * Fetches the shares of all workers into folders; null while one is missing. Whoever finds all of them merges: with
  * strongly consistent listing at least the last does, and two that do it at once make the same.
@@ -89,10 +113,9 @@ export async function fetchParts(
 ): Promise<{ folders: string[]; counts: CleanCounts } | null> {
   const parts: z.infer<typeof partSchema>[] = [];
   for (let index = 0; index < total; index++) {
-    const parsed = partSchema.safeParse((await zone.readRecord(partKey(key, index, total)))?.value);
-    if (!parsed.success) return null;
-    for (const digest of Object.values(parsed.data.files)) if (!(await zone.hasBlob(digest))) return null;
-    parts.push(parsed.data);
+    const part = await readPart(zone, key, index, total);
+    if (part === null) return null;
+    parts.push(part);
   }
   const folders: string[] = [];
   let counts: CleanCounts = { seen: 0, changed: {} };

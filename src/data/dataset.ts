@@ -23,7 +23,9 @@ export const datasetMetaSchema = z.strictObject({
   classes: z.array(z.string()),
   /** Of one item. */
   shape: z.array(z.int().positive()).default([]),
-  /** Of raw items (v 2): how many texts are nearly another one, and share its side. */
+  /** Of raw items (v 2): different ones that were collected for both sides together, copies left out. */
+  unique: z.int().nonnegative().optional(),
+  /** Of raw items: how many texts are nearly another one, and share its side. */
   alike: z.int().nonnegative().optional(),
   /** Of raw items: how many declared groups there are on both sides together, each of them whole on one. */
   groups: z.int().positive().optional(),
@@ -36,6 +38,14 @@ export const datasetMetaSchema = z.strictObject({
   /** The bytes it was made of, and the declared places that have just these. */
   source: z.strictObject({ names: z.array(z.string()), sha256: z.array(z.string()) }),
   split: z.strictObject({ key: z.string(), test: z.number(), validation: z.number() }),
+  /** Of a version that was cleaned: items that each step changed, copies that cleaning made equal, items it set aside. */
+  cleaned: z
+    .strictObject({
+      changed: z.record(z.string(), z.int().positive()),
+      copies: z.int().nonnegative(),
+      aside: z.int().nonnegative(),
+    })
+    .optional(),
   /** Of a version that people labelled: the label set, items without a label, Krippendorff's alpha, and why it is not enough. */
   labels: z
     .strictObject({

@@ -6,6 +6,7 @@ import { canonicalJson, type Digest } from '../core/digest.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { nearThreshold } from '../core/project-split.ts';
 import type { Zone } from '../store/types.ts';
+import { cleanedAlike } from './cleaned-alike.ts';
 import { type DatasetMeta, describeSource } from './dataset.ts';
 import { createItemPool, type ItemPool } from './item-pool.ts';
 import { createNearIndex } from './near.ts';
@@ -32,7 +33,7 @@ export async function buildRawDataset(
   const pool = createItemPool(folder);
   try {
     const threshold = nearThreshold(config.item, config.split);
-    const { quarantine, declared } = await fillPool(config, fetched, pool);
+    const { quarantine, declared, cleaned } = await fillPool(config, fetched, pool);
     const { unique, duplicates, conflicting } = await uniqueItems(pool);
     for (const index of conflicting) {
       const { attributes } = await pool.read(index);
@@ -40,7 +41,7 @@ export async function buildRawDataset(
     }
     const near = threshold === null ? null : createNearIndex(threshold);
     for (const index of near ? unique : []) near!.add((await pool.read(index)).bytes);
-    const grouped = groupItems(pool, unique, declared, near?.groups() ?? null);
+    const grouped = groupItems(pool, unique, declared, cleaned, near?.groups() ?? null);
     // A source of one side is not split.
     const sides = fetched.source.side ? null : sidesOf(grouped.groups, config.split);
     if (sides && config.split.stratify) checkStratified(grouped.groups, config.split, config.classes);
@@ -77,6 +78,7 @@ export async function buildRawDataset(
       classes: config.classes,
       shape: [],
       perClass,
+      unique: unique.length,
       duplicates,
       ...(near && { alike: grouped.alike }),
       ...(grouped.declared > 0 && { groups: grouped.declared }),
@@ -102,9 +104,14 @@ async function fillPool(
   config: DatasetConfig,
   fetched: FetchedSource,
   pool: ItemPool,
-): Promise<{ quarantine: { reason: string; position: string }[]; declared: (string | null)[] }> {
+): Promise<{
+  quarantine: { reason: string; position: string }[];
+  declared: (string | null)[];
+  cleaned: string[] | null;
+}> {
   const quarantine: { reason: string; position: string }[] = [];
   const declared: (string | null)[] = [];
+  const cleaned: string[] | null = config.clean ? [] : null;
   const names = new Map<string, string>();
   const attribute = config.split.group_by ?? 'group';
   for await (const one of readRawSource(config, fetched)) {
@@ -116,10 +123,11 @@ async function fillPool(
     // One string for all items of a group.
     if (group !== null && !names.has(group)) names.set(group, group);
     declared.push(group === null ? null : names.get(group)!);
+    cleaned?.push(cleanedAlike(one, config.clean!));
     await pool.add(one);
   }
   await pool.seal();
-  return { quarantine, declared };
+  return { quarantine, declared, cleaned };
 }
 
 /** Items without their exact copies, by ascending id. Copies with different labels are out, all of them. */
@@ -145,13 +153,15 @@ async function uniqueItems(
 }
 
 /**
- * Which items stay together: those of one declared group, and those alike, directly or through others. A group is named by
+ * Which items stay together: those of one declared group, those that cleaning makes equal, and those alike, directly or
+ * through others. A group is named by
  * the smallest declared name in it, otherwise by its smallest id. `of` is the group of each item of `unique`.
  */
 function groupItems(
   pool: ItemPool,
   unique: readonly number[],
   declared: readonly (string | null)[],
+  cleaned: readonly string[] | null,
   alike: Uint32Array | null,
 ): { groups: (Group & { name: string })[]; of: number[]; alike: number; declared: number } {
   const root = unique.map((_, at) => at);
@@ -168,12 +178,18 @@ function groupItems(
     root[Math.max(x, y)] = Math.min(x, y);
   };
   const firsts = new Map<string, number>();
+  const cleanedFirsts = new Map<string, number>();
   let near = 0;
   for (const [at, index] of unique.entries()) {
     const name = declared[index]!;
     if (name !== null) {
       if (!firsts.has(name)) firsts.set(name, at);
       unite(at, firsts.get(name)!);
+    }
+    if (cleaned) {
+      const key = cleaned[index]!;
+      if (!cleanedFirsts.has(key)) cleanedFirsts.set(key, at);
+      unite(at, cleanedFirsts.get(key)!);
     }
     if (!alike || alike[at] === at) continue;
     near += 1;

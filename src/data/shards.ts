@@ -5,9 +5,10 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
-import { digestSchema } from '../core/artifact.ts';
-import { canonicalJson } from '../core/digest.ts';
+import { type Artifact, digestSchema } from '../core/artifact.ts';
+import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import type { Zone } from '../store/types.ts';
 import type { RawItem } from './raw-item.ts';
 
 /** A shard is closed when it has grown to this many bytes. */
@@ -91,8 +92,14 @@ export async function writeShards(
   return names.sort();
 }
 
-/** The items of a saved raw data set, in the order of their ids, one in memory at a time. Throws UserError artifact-corrupt. */
-export async function* readRawItems(folder: string): AsyncGenerator<RawItem> {
+/**
+ * The items of a saved raw data set, in the order of their ids, one in memory at a time; with `wanted` only those, and only
+ * their shards are opened. Throws UserError artifact-corrupt.
+ */
+export async function* readRawItems(
+  folder: string,
+  wanted: (id: Digest) => boolean = () => true,
+): AsyncGenerator<RawItem> {
   const bad = (what: string) => new UserError('artifact-corrupt', `${folder}: ${what}`);
   let current = null as { name: string; file: Awaited<ReturnType<typeof open>> } | null;
   try {
@@ -100,6 +107,7 @@ export async function* readRawItems(folder: string): AsyncGenerator<RawItem> {
       const parsed = indexLine.safeParse(JSON.parse(text));
       if (!parsed.success) throw bad(`index.jsonl: ${z.prettifyError(parsed.error)}`);
       const { id, shard, offset, size, extension, label } = parsed.data;
+      if (!wanted(id)) continue;
       if (current?.name !== shard) {
         await current?.file.close();
         current = { name: shard, file: await open(join(folder, shard), 'r') };
@@ -119,4 +127,27 @@ export async function* readRawItems(folder: string): AsyncGenerator<RawItem> {
   } finally {
     await current?.file.close();
   }
+}
+
+/** Fetches of a stored raw data set what {@link readRawItems} needs for the wanted items: the index and their shards. */
+export async function saveShare(
+  zone: Zone,
+  files: Artifact['files'],
+  folder: string,
+  wanted: (id: Digest) => boolean,
+): Promise<void> {
+  const save = async (path: string) => {
+    const file = files.find((one) => one.path === path);
+    if (!file) throw new UserError('artifact-corrupt', `the data version has no ${path}`);
+    await zone.saveBlob(file.digest, join(folder, path));
+  };
+  await save('index.jsonl');
+  const shards = new Set<string>();
+  for await (const text of createInterface({ input: createReadStream(join(folder, 'index.jsonl')) })) {
+    const parsed = indexLine.safeParse(JSON.parse(text));
+    if (!parsed.success)
+      throw new UserError('artifact-corrupt', `index.jsonl: ${z.prettifyError(parsed.error)}`);
+    if (wanted(parsed.data.id)) shards.add(parsed.data.shard);
+  }
+  for (const shard of shards) await save(shard);
 }

@@ -25,7 +25,8 @@ export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']
     return Math.max(1, Math.floor(expected - 3 * Math.sqrt(expected)));
   };
   const set = Object.values(meta.quarantined).reduce((sum, count) => sum + count, 0);
-  const seen = meta.count + meta.duplicates + set;
+  const equal = meta.duplicates + (meta.cleaned?.copies ?? 0);
+  const seen = meta.count + equal + set;
   const smallest = meta.perClass.reduce((least, count) => Math.min(least, count), Number.POSITIVE_INFINITY);
   const largest = Math.max(0, ...meta.perClass);
   const scarce = meta.classes[meta.perClass.indexOf(smallest)] ?? '–';
@@ -57,6 +58,7 @@ export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']
       ),
     );
   }
+  findings.push(...duplicateFindings(meta, rules, equal));
   const broken = findings.filter((one) => one.status === 'fail');
   const summary =
     broken.length === 0
@@ -68,6 +70,33 @@ export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']
     findings,
     blocks: blocksOf(meta, findings),
   };
+}
+
+/** What the rules say of copies, exact and near ones. Of raw items both sides are counted, as they were collected together. */
+function duplicateFindings(meta: DatasetMeta, rules: DatasetConfig['rules'], equal: number): GateLine[] {
+  const { max_exact, max_near } = rules.duplicates ?? {};
+  const different = meta.unique ?? meta.count;
+  const findings: GateLine[] = [];
+  if (max_exact !== undefined) {
+    const share = equal > 0 ? equal / (different + equal) : 0;
+    findings.push(
+      finding(
+        `at most ${percent(max_exact)} exact copies`,
+        share <= max_exact,
+        `${equal} of ${different + equal} (${percent(share)})`,
+      ),
+    );
+  }
+  if (max_near !== undefined) {
+    const name = `at most ${percent(max_near)} nearly the same as another`;
+    const share = meta.alike && different > 0 ? meta.alike / different : 0;
+    findings.push(
+      meta.alike === undefined
+        ? { name, status: 'skip', explanation: 'the items of this version were not compared' }
+        : finding(name, share <= max_near, `${meta.alike} of ${different} (${percent(share)})`),
+    );
+  }
+  return findings;
 }
 
 function finding(name: string, passes: boolean, explanation: string): GateLine {
@@ -84,6 +113,12 @@ function blocksOf(meta: DatasetMeta, findings: GateLine[]): Block[] {
         ['Side', meta.side === 'train' ? 'training' : 'test (withheld)'],
         ['Items', `${meta.count}${meta.shape.length > 0 ? ` of shape ${meta.shape.join(' × ')}` : ''}`],
         ['Copies left out', String(meta.duplicates)],
+        ...(meta.cleaned
+          ? ([
+              ['Set aside by cleaning', String(meta.cleaned.aside)],
+              ['Made equal by cleaning, left out', String(meta.cleaned.copies)],
+            ] as [string, string][])
+          : []),
         // A copy in a pair leaks when the two are parted: 2 p (1 − p).
         ...(meta.duplicates > 0
           ? [

@@ -1,3 +1,5 @@
+import { UserError } from '../core/error.ts';
+
 /** The CI job this process runs in, as the forge describes it. */
 export interface CiInfo {
   kind: 'gitlab' | 'github';
@@ -86,4 +88,31 @@ export function readCi(env: Environment): CiInfo | null {
   // gitlab-ci-local sets GITLAB_CI to "false" but the other variables as GitLab does.
   if (env.CI_PROJECT_PATH && env.CI_JOB_ID) return readGitlab(env);
   return null;
+}
+
+/** Most jobs of one `parallel:` (GitLab doc: ci/yaml#parallel). */
+const mostNodes = 200;
+
+/**
+ * Which of how many like jobs this is, by `CI_NODE_INDEX` (from 1) and `CI_NODE_TOTAL` (GitLab doc: ci/yaml#parallel); one of
+ * one without them. `index` counts from 0. Throws UserError config-invalid when the two do not fit each other.
+ */
+export function readNode(env: Environment): { index: number; total: number } {
+  // GitLab sets the total to 1, and no index, in jobs that are not parallel.
+  const { CI_NODE_INDEX: given, CI_NODE_TOTAL: of } = env;
+  if (!given) return { index: 0, total: 1 };
+  const [index, total] = [Number(given), Number(of || 1)];
+  if (
+    Number.isInteger(index) &&
+    Number.isInteger(total) &&
+    index >= 1 &&
+    index <= total &&
+    total <= mostNodes
+  )
+    return { index: index - 1, total };
+  throw new UserError(
+    'config-invalid',
+    `CI_NODE_INDEX ${given} of CI_NODE_TOTAL ${of ?? ''} is no job of 1 to ${mostNodes} parallel ones`,
+    'both are whole numbers, the index counts from 1',
+  );
 }

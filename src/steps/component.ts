@@ -45,6 +45,13 @@ function commonInputs(step: Step, version: string): Record<string, ComponentInpu
     },
     cpu: { default: '1', description: 'CPU request on Kubernetes runners.' },
     memory: { default: '2Gi', description: 'Memory request on Kubernetes runners.' },
+    ...(step.shards && {
+      parallel: {
+        type: 'number' as const,
+        default: 1,
+        description: 'Jobs that share the work (1 to 200); what they make is the same whatever their number.',
+      },
+    }),
   };
 }
 
@@ -80,6 +87,7 @@ export function renderComponent(step: Step, version: string): string {
     needs: input('needs'),
     rules: input('rules'),
     timeout: input('timeout'),
+    ...(step.shards && { parallel: input('parallel') }),
     variables,
     ...(step.deploys && {
       environment: { name: input('environment') },

@@ -7,7 +7,7 @@ import { UserError } from '../core/error.ts';
 import { type Project, parseProject, projectFile } from '../core/project.ts';
 import { createRedactor, environmentSecrets } from '../core/redact.ts';
 import { run } from '../exec/run.ts';
-import { readCi } from '../forge/ci.ts';
+import { readCi, readNode } from '../forge/ci.ts';
 import { createZone, openStore, type StoreCredentials } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
 import { openHandover } from './handover.ts';
@@ -176,6 +176,8 @@ export async function createContext(cwd: string, env: Environment, console: Cons
       env.CDL_LABEL_STUDIO_URL && env.CDL_LABEL_STUDIO_TOKEN
         ? { url: env.CDL_LABEL_STUDIO_URL, token: env.CDL_LABEL_STUDIO_TOKEN }
         : null,
+    node: readNode(env),
+    pseudonymKey: () => env.CDL_PSEUDONYM_KEY || null,
     childEnvironment: childEnvironment(env),
     handover: openHandover(join(root, '.cdl')),
     log: (line) => console.log(redact(line)),

@@ -24,7 +24,7 @@ import { predictIsolated } from '../model/predict.ts';
 import { renderJunit } from '../report/junit.ts';
 import { renderOpenMetrics } from '../report/openmetrics.ts';
 import type { Zone } from '../store/types.ts';
-import { digestOf, environmentParameter, handedOn, modelOf, modelParameter } from './subject.ts';
+import { digestOf, environmentParameter, modelOf, modelParameter, versionOf } from './subject.ts';
 import { countLeaked, openTestSet, type TestSet } from './test-set.ts';
 import { readCandidate, readEvaluation, readLive } from './trusted.ts';
 import type { Ctx, Outcome, Step } from './types.ts';
@@ -167,7 +167,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   await trusted.copyArtifact(work, candidate.checkpoint);
   await trusted.copyArtifact(work, candidate.package);
   await checkTransform(work, candidate);
-  const testset = await handedOn(ctx, 'ingest', config.data, 'dataset');
+  const testset = await versionOf(ctx, config.data);
   const test = await openTestSet(trusted, testset, data.item, join(folder, 'test'));
   ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
   const own = await measure(ctx, trusted, candidate.package, test, join(folder, 'candidate'));

@@ -22,6 +22,11 @@ export const steps: readonly StepEntry[] = [
     load: async () => (await import('./ingest.ts')).ingest,
   },
   {
+    name: 'clean',
+    summary: 'Clean collected items; quarantine those that break a rule',
+    load: async () => (await import('./clean.ts')).clean,
+  },
+  {
     name: 'validate',
     summary: 'Check a data version against its rules',
     load: async () => (await import('./validate.ts')).validate,

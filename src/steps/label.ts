@@ -11,7 +11,7 @@ import { projectTitle } from '../data/label-sync.ts';
 import { buildLabelled, compareLabels, type Labelled, labelsOfVersion } from '../data/labelled-version.ts';
 import { readRawItems } from '../data/shards.ts';
 import type { Zone } from '../store/types.ts';
-import { datasetNamed, datasetParameter, digestOf, handedOn } from './subject.ts';
+import { datasetNamed, datasetParameter, digestOf, versionOf } from './subject.ts';
 import type { Ctx, Step } from './types.ts';
 
 const params = z.object({
@@ -164,7 +164,7 @@ export const label: Step<typeof params> = {
       key: {
         side: given.side,
         config: labels,
-        dataset: await handedOn(ctx, 'ingest', dataset, 'dataset'),
+        dataset: await versionOf(ctx, dataset),
         labels: newest ?? null,
       },
       files: [],

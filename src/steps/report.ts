@@ -10,16 +10,27 @@ import type { Ctx, Step } from './types.ts';
 const params = z.object({ model: modelParameter });
 
 /** The steps whose reports are summed up, in the order of the workflow. */
-const order = ['ingest', 'validate', 'transform', 'tune', 'train', 'package', 'register', 'evaluate'];
+const order = [
+  'ingest',
+  'clean',
+  'validate',
+  'transform',
+  'tune',
+  'train',
+  'package',
+  'register',
+  'evaluate',
+];
+
+/** Those of them that are about a data set, not a model. */
+const ofData = ['ingest', 'clean', 'validate'];
 
 const worst = (verdicts: Verdict[]): Verdict =>
   verdicts.includes('fail') ? 'fail' : verdicts.includes('warn') ? 'warn' : 'pass';
 
 async function collect(ctx: Ctx, model: string, data: string): Promise<Report[]> {
   const reports = await Promise.all(
-    order.map((step) =>
-      ctx.handover.readReport(step, step === 'ingest' || step === 'validate' ? data : model),
-    ),
+    order.map((step) => ctx.handover.readReport(step, ofData.includes(step) ? data : model)),
   );
   return reports.filter((report) => report !== null);
 }

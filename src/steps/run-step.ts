@@ -48,8 +48,11 @@ export async function runStep<P extends Params>(
   const zone = inputs.cache ? await ctx.zone(inputs.zone) : null;
   const hit = zone ? await lookUp(zone, record, inputs) : null;
   const result = hit ?? (await runNow(step, ctx, params, zone, record, inputs));
-  await ctx.handover.write(step.name, inputs.subject, result.outcome.outputs);
-  await ctx.handover.writeReport(step.name, inputs.subject, result.outcome.report);
+  // A share of the work handed on would take the place of the whole where the jobs' files come together.
+  if (!result.outcome.partial) {
+    await ctx.handover.write(step.name, inputs.subject, result.outcome.outputs);
+    await ctx.handover.writeReport(step.name, inputs.subject, result.outcome.report);
+  }
   return { ...result.outcome, cached: result.cached, subject: inputs.subject, key };
 }
 
@@ -101,7 +104,7 @@ async function runNow<P extends Params>(
   try {
     await exportCode(inputs.files, folder);
     const outcome = await step.run(ctx, params, folder, inputs);
-    if (zone && outcome.report.verdict !== 'fail') {
+    if (zone && outcome.report.verdict !== 'fail' && !outcome.partial) {
       const stored = await zone.writeRecord(
         record,
         { v: 1, step: step.name, ...outcome },

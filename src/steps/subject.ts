@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Digest, isDigest } from '../core/digest.ts';
+import { type Digest, digestJson, isDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { type DatasetConfig, type ModelConfig, modelConfig } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
@@ -60,14 +60,50 @@ export async function handedOn(ctx: Ctx, step: string, subject: string, output: 
   );
 }
 
-/** The data version a model is trained on: given, or what `label` or else `ingest` handed on. */
+/** What in `cdl.yaml` decides how items are cleaned, as one digest: what `clean` made is of use only while it stays. */
+export function cleaningOf(config: Pick<DatasetConfig, 'clean' | 'rules'>): Digest {
+  const { min_items, min_per_class, max_imbalance, max_invalid, duplicates, ...items } = config.rules;
+  return digestJson({ clean: config.clean ?? [], items });
+}
+
+/**
+ * The data version that later steps work on: what `clean` made of what `ingest` collected, or that itself where nothing is
+ * to be cleaned. Throws UserError input-missing where `clean` has to run first, or again.
+ */
+export async function versionOf(ctx: Ctx, dataset: string): Promise<Digest> {
+  const config = ctx.project.datasets[dataset]!;
+  const collected = await handedOn(ctx, 'ingest', dataset, 'dataset');
+  const made = await ctx.handover.read('clean', dataset);
+  if (made?.from === collected && made.by === cleaningOf(config))
+    return handedOn(ctx, 'clean', dataset, 'dataset');
+  // Rules alone are judged by validate, too; steps and functions of the project's own are done by clean only.
+  if (config.clean === undefined && config.rules.check === undefined) return collected;
+  if (!made) return handedOn(ctx, 'clean', dataset, 'dataset');
+  throw new UserError(
+    'input-missing',
+    `what clean made of ${dataset} is of another data version, or by other rules, than what is here now`,
+    `run cdl clean ${dataset} again`,
+  );
+}
+
+/** The data version a model is trained on: given, or what `label` or else `clean` or `ingest` handed on. */
 export async function datasetOf(ctx: Ctx, config: ModelConfig, given: string): Promise<Digest> {
   if (!given) {
     const labelled = (await ctx.handover.read('label', config.data))?.dataset;
-    return isDigest(labelled) ? labelled : handedOn(ctx, 'ingest', config.data, 'dataset');
+    return isDigest(labelled) ? labelled : versionOf(ctx, config.data);
   }
   if (isDigest(given)) return given;
   throw new UserError('usage', `--dataset takes a digest, not ${JSON.stringify(given)}`);
+}
+
+/** Makes sure that what was handed on is of the side that is asked for. Throws UserError input-missing otherwise. */
+export function checkSide(side: string, asked: 'train' | 'test', dataset: string): void {
+  if (side === asked) return;
+  throw new UserError(
+    'input-missing',
+    `what was collected last of ${dataset} is its ${side} side, not its ${asked} side`,
+    `run cdl ingest ${dataset} --side ${asked} first`,
+  );
 }
 
 /** A digest parameter. Throws UserError usage when it is none. */

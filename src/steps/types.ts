@@ -29,6 +29,10 @@ export interface Ctx {
   npmRegistry(): Promise<string | null>;
   /** The label server this job may use; null when it is not told of one. */
   labelServer(): { url: string; token: string } | null;
+  /** Which of how many like jobs this one is (`index` from 0); one of one where the work is not shared. */
+  node: { index: number; total: number };
+  /** Secret of cleaning steps that pseudonymise; null when it is not set. */
+  pseudonymKey(): string | null;
   /** All that processes running model code get to see of the environment. */
   childEnvironment: Record<string, string>;
   /** Where steps of one pipeline leave what they made for those after them: `.cdl/` of the repository. */
@@ -69,6 +73,8 @@ export interface Inputs {
 export interface Outcome {
   outputs: Record<string, string>;
   report: Report;
+  /** It is the share of one of several jobs: neither kept nor handed on. The job that completes the whole does that. */
+  partial?: true;
 }
 
 /** The only unit of work: CLI command and CI component of the same name derive from it. */
@@ -84,6 +90,8 @@ export interface Step<P extends Params = Params> {
   deploys?: true;
   /** It judges: its component shows gates and metrics in the forge's own widgets. */
   judges?: true;
+  /** Several jobs can share its work: its component takes `parallel`. */
+  shards?: true;
   /** It sums the pipeline up: its component exposes what it wrote. */
   reports?: true;
   inputs(ctx: Ctx, params: z.output<P>): Promise<Inputs>;

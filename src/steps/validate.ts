@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { shortDigest } from '../core/digest.ts';
+import { type Digest, shortDigest } from '../core/digest.ts';
 import type { Block } from '../core/report.ts';
 import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
 import { compareProfiles } from '../data/drift.ts';
@@ -8,39 +8,47 @@ import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
 import { exchangeProfile } from '../data/profile-record.ts';
 import { readRawItems } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
-import { datasetNamed, datasetParameter, handedOn } from './subject.ts';
+import { checkSide, datasetNamed, datasetParameter, versionOf } from './subject.ts';
 import type { Step } from './types.ts';
 
-const params = z.object({ dataset: datasetParameter });
+const params = z.object({
+  dataset: datasetParameter,
+  side: z
+    .enum(['train', 'test'])
+    .default('train')
+    .describe('Which side of the split; test is for protected jobs.'),
+});
 
 /** Judges a data version by the rules of `cdl.yaml`: amount, classes, balance, share of invalid items. */
 export const validate: Step<typeof params> = {
   name: 'validate',
   summary: 'Check a data version against its rules',
-  epoch: 3,
+  epoch: 4,
   stage: 'data',
   params,
   async inputs(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     return {
       subject: dataset,
-      zone: 'work',
+      zone: given.side === 'test' ? 'trusted' : 'work',
       key: {
         rules: config.rules,
         sensitive: config.sensitive ?? null,
-        dataset: await handedOn(ctx, 'ingest', dataset, 'dataset'),
+        side: given.side,
+        dataset: await versionOf(ctx, dataset),
       },
       files: [],
       artifacts: ['dataset'],
       cache: true,
     };
   },
-  async run(ctx, given, folder) {
+  async run(ctx, given, folder, inputs) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
-    const digest = await handedOn(ctx, 'ingest', dataset, 'dataset');
-    const zone = await ctx.zone('work');
+    const digest = inputs.key.dataset as Digest;
+    const zone = await ctx.zone(inputs.zone);
     const manifest = await zone.getArtifact(digest);
     const meta = datasetMetaSchema.parse(manifest.meta);
+    checkSide(meta.side, given.side, dataset);
     const found = validateDataset(meta, config.rules);
     await zone.saveArtifact(digest, join(folder, 'data'));
     const withExamples = meta.side === 'train';

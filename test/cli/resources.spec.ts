@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { withResources, writeExample } from '../../src/cli/init.ts';
+import { writeExample } from '../../src/cli/init.ts';
+import { withResources } from '../../src/cli/pipeline-steps.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 
 it('what a model asks for under resources: becomes inputs and a runner tag of its jobs', async () => {
@@ -20,7 +21,7 @@ it('what a model asks for under resources: becomes inputs and a runner tag of it
 });
 
 it.each(['gitlab', 'github'])(
-  'the pipeline of %s for raw items transforms between validate and train, and is otherwise the same',
+  'the pipeline of %s for raw items cleans before validate on both sides, transforms before train, and is otherwise the same',
   async (forge) => {
     const folder = await mkdtemp(join(tmpdir(), 'cdl-init-'));
     try {
@@ -35,17 +36,32 @@ it.each(['gitlab', 'github'])(
         Object.fromEntries(
           forge === 'gitlab'
             ? [...text.matchAll(/\/([\w-]+)@1\.0\.0\n((?: {4}.*\n)+)/g)].map(([, name, body]) => [
-                name,
+                /job-name: (.*)/.exec(body!)?.[1] ?? name,
                 /needs: \[(.*)\]/.exec(body!)?.[1],
               ])
             : Object.entries((parse(text) as { jobs: Record<string, { needs?: string }> }).jobs).map(
                 ([name, job]) => [name, job.needs],
               ),
         );
-      const { transform, train, ...rest } = needs(news);
-      expect({ transform, train }).toEqual({ transform: 'validate', train: 'transform' });
-      expect({ ...rest, train: 'validate' }).toEqual(needs(fashion));
-      expect(news).toContain('validate → transform → train');
+      const { clean, validate, transform, train, ...rest } = needs(news);
+      expect({ clean, validate, transform, train }).toEqual({
+        clean: 'ingest',
+        validate: 'clean',
+        transform: 'validate',
+        train: 'transform',
+      });
+      expect(rest).toMatchObject({
+        'clean-test': 'ingest-test',
+        'validate-test': 'clean-test',
+        evaluate: 'validate-test',
+      });
+      const { 'clean-test': _clean, 'validate-test': _validate, ...same } = rest;
+      const before = { evaluate: 'ingest-test', validate: 'ingest', train: 'validate' };
+      expect({ ...same, ...before }).toEqual(needs(fashion));
+      expect(news).toContain('ingest → clean → validate → transform → train');
+      expect(news).toContain('ingest-test → clean-test → validate-test → evaluate');
+      expect(news.match(forge === 'gitlab' ? /side: test/g : /CDL_PARAM_SIDE: test/g)).toHaveLength(3);
+      expect(fashion).not.toContain('clean');
       expect(fashion).not.toContain('transform');
       if (forge === 'github')
         expect(news).toMatch(/run: cdl transform\n {8}env:\n {10}CDL_PARAM_MODEL: news/);

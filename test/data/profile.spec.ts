@@ -113,7 +113,7 @@ describe('the report of validate', () => {
   it('shows pictures of each class, and what changed since the version before', async () => {
     const ctx = await scratch.context();
     await runStep(ingest, ctx, { dataset: '', side: 'train' });
-    const first = await runStep(validate, ctx, { dataset: '' });
+    const first = await runStep(validate, ctx, { dataset: '', side: 'train' });
     const charts = first.report.blocks.flatMap((block) => (block.kind === 'chart' ? [block.chart] : []));
     const sheet = charts.find((chart) => chart.kind === 'sheet');
     expect(sheet?.rows.map((row) => [row.name, row.pictures.length])).toEqual([
@@ -125,7 +125,7 @@ describe('the report of validate', () => {
     await scratch.write({ 'cdl.yaml': tinyConfig().replace('halves-1', 'halves-2') });
     const next = await scratch.context();
     await runStep(ingest, next, { dataset: '', side: 'train' });
-    const second = await runStep(validate, next, { dataset: '' });
+    const second = await runStep(validate, next, { dataset: '', side: 'train' });
     expect(JSON.stringify(second.report.blocks)).toContain('against the version before');
   });
 
@@ -135,7 +135,7 @@ describe('the report of validate', () => {
     });
     const ctx = await scratch.context();
     await runStep(ingest, ctx, { dataset: '', side: 'train' });
-    const { report } = await runStep(validate, ctx, { dataset: '' });
+    const { report } = await runStep(validate, ctx, { dataset: '', side: 'train' });
     expect(JSON.stringify(report)).not.toContain('"sheet"');
   });
 });

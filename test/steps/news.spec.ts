@@ -10,6 +10,7 @@ import { openDataset } from '../../src/data/dataset.ts';
 import { readRawItems } from '../../src/data/shards.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 import { trainNaiveBayes } from '../../src/model/naive-bayes.ts';
+import { clean } from '../../src/steps/clean.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { train } from '../../src/steps/train.ts';
@@ -82,8 +83,10 @@ describe.skipIf(!isHere)(
       try {
         const ctx = await scratch.context();
         const all = { dataset: '', model: '' };
-        const test = await runStep(ingest, ctx, { ...all, side: 'test' });
-        const training = await runStep(ingest, ctx, { ...all, side: 'train' });
+        await runStep(ingest, ctx, { ...all, side: 'test' });
+        const test = await runStep(clean, ctx, { ...all, side: 'test' });
+        await runStep(ingest, ctx, { ...all, side: 'train' });
+        const training = await runStep(clean, ctx, { ...all, side: 'train' });
         // 2225 articles, 98 of them exact copies of another.
         expect(Number(test.outputs.items) + Number(training.outputs.items)).toBe(2225 - 98);
         const made = await runStep(transform, ctx, all);

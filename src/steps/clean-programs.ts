@@ -1,0 +1,66 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import picomatch from 'picomatch';
+import type { DatasetConfig } from '../core/project.ts';
+import type { CustomFunction } from '../core/project-data-rules.ts';
+import type { Program } from '../data/custom.ts';
+import { exportCode, type SelectedFile } from '../exec/code.ts';
+import { packageRoot } from '../exec/root.ts';
+import { bundleModel } from '../model/bundle.ts';
+import type { Ctx } from './types.ts';
+
+/** A function of the project's own, with the place in `cdl.yaml` it stands at. */
+interface Own {
+  what: string;
+  task: 'clean' | 'check';
+  config: CustomFunction;
+}
+
+/** The functions of a data set in the order in which cleaning asks for them: its `run` steps, then `rules.check`. */
+export function ownFunctions(config: Pick<DatasetConfig, 'clean' | 'rules'>): Own[] {
+  const steps = (config.clean ?? []).flatMap((step, index): Own[] =>
+    typeof step === 'object' && 'run' in step
+      ? [{ what: `clean[${index}].run`, task: 'clean', config: step.run }]
+      : [],
+  );
+  const { check } = config.rules;
+  return check ? [...steps, { what: 'rules.check', task: 'check', config: check }] : steps;
+}
+
+/**
+ * Makes the programs that cleaning starts, each in a folder that holds the files its `code:` names and nothing else; a module
+ * is bundled from these alone. They see of the environment what model code sees. Throws UserError code-invalid.
+ */
+export async function openPrograms(
+  ctx: Pick<Ctx, 'childEnvironment' | 'signal'>,
+  config: Pick<DatasetConfig, 'clean' | 'rules'>,
+  files: readonly SelectedFile[],
+  folder: string,
+): Promise<Program[]> {
+  const child = join(packageRoot(), 'dist', 'data', 'custom-child.js');
+  const programs: Program[] = [];
+  for (const [index, own] of ownFunctions(config).entries()) {
+    const at = join(folder, `program-${index}`);
+    const declared = picomatch([...own.config.code], { dot: true, flags: 's' });
+    await mkdir(at, { recursive: true });
+    await exportCode(
+      files.filter((file) => declared(file.path)),
+      at,
+    );
+    let command = own.config.command as [string, ...string[]] | undefined;
+    if (!command) {
+      const bundle = join(at, '.bundle.mjs');
+      await writeFile(bundle, await bundleModel(at, own.config.module!));
+      command = [process.execPath, child, bundle, own.task];
+    }
+    programs.push({
+      command,
+      folder: at,
+      environment: ctx.childEnvironment,
+      timeout: own.config.timeout,
+      signal: ctx.signal,
+      what: own.what,
+    });
+  }
+  return programs;
+}
