@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { type Project, parseProject, projectFile } from '../core/project.ts';
@@ -26,8 +26,24 @@ export interface Console {
 /** The process environment, read here and nowhere else below the command line. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Whether a folder is the top of a work tree: `.git` is a repository, or a file that names one (gitrepository-layout(5)). */
+async function isTop(folder: string): Promise<boolean> {
+  const git = join(folder, '.git');
+  const found = await stat(join(git, 'HEAD')).catch(() => null);
+  if (found) return true;
+  return readFile(git, 'utf8').then(
+    (text) => text.startsWith('gitdir: '),
+    () => false,
+  );
+}
+
 /** The repository root at or above a folder. Throws UserError file-missing outside a repository. */
 export async function findRoot(cwd: string): Promise<string> {
+  for (let folder = await realpath(cwd); ; folder = dirname(folder)) {
+    if (await isTop(folder)) return folder;
+    if (folder === dirname(folder)) break;
+  }
+  // Git may know better (GIT_DIR), and says what is wrong.
   const result = await run('git', ['rev-parse', '--show-toplevel'], { cwd }).catch(() => null);
   if (!result) throw new UserError('file-missing', 'git is not installed', 'install git (2.38 or newer)');
   if (result.code !== 0) {
