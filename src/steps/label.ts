@@ -4,7 +4,7 @@ import { digestSchema } from '../core/artifact.ts';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { Block, Report } from '../core/report.ts';
-import { pushItems } from '../data/label-push.ts';
+import { type Pushed, pushItems } from '../data/label-push.ts';
 import { encodeLabelSet, readLabelRef, readLabelSet } from '../data/label-set.ts';
 import { openLabelStudio } from '../data/label-studio.ts';
 import { projectTitle } from '../data/label-sync.ts';
@@ -45,7 +45,7 @@ const figure = (value: number | null) => (value === null ? 'not defined' : value
 function reportOf(
   dataset: string,
   made: Labelled,
-  added: number | null,
+  pushed: Pushed | null,
   before: Map<Digest, string> | null,
 ): Report {
   const change = before ? compareLabels(before, made.labels) : null;
@@ -56,7 +56,10 @@ function reportOf(
       kind: 'facts',
       facts: [
         ['Items', `${made.count}, ${made.unlabelled} of them without a label`],
-        ['Pushed to labelers', added === null ? 'no (CDL_LABEL_STUDIO_URL is not set)' : String(added)],
+        ['Pushed to labelers', pushed ? String(pushed.added) : 'no (CDL_LABEL_STUDIO_URL is not set)'],
+        ...(pushed && pushed.renewed > 0
+          ? ([['Links to pictures renewed', String(pushed.renewed)]] as [string, string][])
+          : []),
         ['Labelers disagree', String(made.conflicts.length)],
         ['Votes for what is no class', String(made.unknownChoices)],
         ['Items with two votes or more', String(agreement.items)],
@@ -139,7 +142,12 @@ async function push(
   const project = await server.ensureProject(projectTitle(labels, side), kind, classes, labels.multiple);
   const data = join(folder, 'data');
   await zone.saveArtifact(digest, data);
-  return pushItems(server, project, readRawItems(data), kind, digest);
+  return pushItems(server, project, readRawItems(data), {
+    kind,
+    version: digest,
+    store: zone,
+    now: new Date(),
+  });
 }
 
 /** Makes the labelled version of a data version from what people said, and gives them what is not labelled yet. */
@@ -178,7 +186,7 @@ export const label: Step<typeof params> = {
     const zone = await ctx.zone(inputs.zone);
     const trusted = await ctx.zone('trusted');
     const from = inputs.key.dataset as Digest;
-    const added = await push(ctx, zone, from, given.dataset, given.side, folder);
+    const pushed = await push(ctx, zone, from, given.dataset, given.side, folder);
     let digest = inputs.key.labels as Digest | null;
     digest ??= (
       await trusted.putBlob(
@@ -204,7 +212,7 @@ export const label: Step<typeof params> = {
         items: String(made.count),
         labelled: String(made.labels.size),
       },
-      report: reportOf(dataset, made, added, before),
+      report: reportOf(dataset, made, pushed, before),
     };
   },
 };

@@ -47,6 +47,7 @@ export async function openFileStore(folder: string): Promise<ObjectStore> {
     stat: (key) => guarded(() => store.stat(key)),
     list: (prefix) => store.list(prefix, guarded),
     touch: (key) => guarded(() => store.touch(key)),
+    link: async () => null,
     delete: (key) => guarded(() => store.delete(key)),
     put: (key, body, options) => guarded(() => store.put(key, body, options ?? {})),
   };

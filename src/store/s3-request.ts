@@ -37,8 +37,15 @@ const everyStatus = Array.from({ length: 400 }, (_, index) => 200 + index);
 
 const attempts = 4;
 
-/** Makes the function that talks to one bucket. No request is sent yet. */
-export async function openS3Requests(options: S3Options, url: string): Promise<S3Send> {
+/** Talks to one bucket. */
+export interface S3Requests {
+  send: S3Send;
+  /** A presigned URL to read an object (S3 API reference, "Authenticating requests: using query parameters"). Sends nothing. */
+  link(object: string, seconds: number, type: string): Promise<string>;
+}
+
+/** Makes what talks to one bucket. No request is sent yet. */
+export async function openS3Requests(options: S3Options, url: string): Promise<S3Requests> {
   const { Client } = await import('minio');
   const endpoint = new URL(options.endpoint);
   const secure = endpoint.protocol === 'https:';
@@ -59,7 +66,7 @@ export async function openS3Requests(options: S3Options, url: string): Promise<S
     transportAgent: agent,
     transport: impatient(secure ? https : http),
   });
-  return async (request, accepted) => {
+  const send: S3Send = async (request, accepted) => {
     for (let attempt = 1; ; attempt++) {
       try {
         const response = await sendOnce(client, options, request, url);
@@ -71,6 +78,11 @@ export async function openS3Requests(options: S3Options, url: string): Promise<S
         await wait(100 * 2 ** attempt * (0.5 + Math.random()));
       }
     }
+  };
+  return {
+    send,
+    link: (object, seconds, type) =>
+      client.presignedGetObject(options.bucket, object, seconds, { 'response-content-type': type }),
   };
 }
 

@@ -49,7 +49,7 @@ const conditional = [200, 404, 409, 412];
 export async function openS3Store(options: S3Options): Promise<ObjectStore> {
   const before = options.prefix === '' ? '' : `${options.prefix}/`;
   const url = `s3://${options.bucket}/${options.prefix}?endpoint=${options.endpoint}`;
-  const send = await openS3Requests(options, url);
+  const { send, link } = await openS3Requests(options, url);
   let proven = await probe(send, `${before}.cdl-probe`, url);
 
   const objectOf = (key: string): string => {
@@ -121,6 +121,7 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
     },
 
     touch: (key) => touch(key, objectOf(key)),
+    link: (key, { seconds, type }) => link(objectOf(key), seconds, type),
 
     async delete(key) {
       const request = { method: 'DELETE', object: objectOf(key), repeatable: true } as const;

@@ -39,6 +39,11 @@ export interface ObjectStore {
   list(prefix: string): AsyncIterable<Entry>;
   /** Makes an object as young as if it had been put now, without sending its bytes; false when there is none. */
   touch(key: string): Promise<boolean>;
+  /**
+   * A URL that shows one object to whoever has it, for so many seconds (at most a week) and as this media type, whether the
+   * object is there or not; null where there is no such thing.
+   */
+  link(key: string, options: { seconds: number; type: string }): Promise<string | null>;
   /** Deletes; an absent key is no error. */
   delete(key: string): Promise<void>;
   put(
@@ -67,6 +72,8 @@ export interface Zone {
   /** Writes a blob to `path` (atomic: temporary file, verified, renamed). */
   saveBlob(digest: Digest, path: string): Promise<void>;
   hasBlob(digest: Digest): Promise<boolean>;
+  /** As {@link ObjectStore.link}, to a blob. */
+  linkBlob(digest: Digest, options: { seconds: number; type: string }): Promise<string | null>;
   putArtifact(artifact: Artifact): Promise<Digest>;
   getArtifact(digest: Digest): Promise<Artifact>;
   /** Whether the manifest and all its files are there (sizes compared, bytes not read). */

@@ -102,6 +102,8 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
       }
     },
 
+    linkBlob: (digest, options) => store.link(blobKey(digest), options),
+
     async hasBlob(digest) {
       return (await store.stat(blobKey(digest))) !== null;
     },

@@ -159,6 +159,24 @@ export function storeContract(
       expect(await store.stat(`${base}/absent`)).toBeNull();
     });
 
+    it('links to an object for a while, or says that it cannot', async () => {
+      await store.put(`${base}/a picture+1.png`, 'bytes');
+      const link = await store.link(`${base}/a picture+1.png`, { seconds: 60, type: 'image/png' });
+      if (link === null) {
+        expect(store.url).toMatch(/^file:/);
+        return;
+      }
+      const answer = await fetch(link);
+      expect([answer.status, answer.headers.get('content-type'), await answer.text()]).toEqual([
+        200,
+        'image/png',
+        'bytes',
+      ]);
+      const forged = link.replace(encodeURIComponent('image/png'), 'text%2Fhtml');
+      expect(forged).not.toBe(link);
+      expect((await fetch(forged)).status).toBe(403);
+    });
+
     it('deletes, also what is not there', async () => {
       await store.put(`${base}/a`, 'one');
       await store.delete(`${base}/a`);

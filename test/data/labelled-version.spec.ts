@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { labelsSchema } from '../../src/core/project-labels.ts';
-import { pushItems } from '../../src/data/label-push.ts';
+import { pushItems, taskContent } from '../../src/data/label-push.ts';
 import type { LabelSet, Vote } from '../../src/data/label-set.ts';
 import { openLabelStudio } from '../../src/data/label-studio.ts';
 import { hookHeader, watchLabels } from '../../src/data/label-watch.ts';
@@ -132,8 +132,12 @@ describe('a labelled version', () => {
       const open = openLabelStudio({ url: server.url, token: 'one' });
       const project = await open.ensureProject('News', 'text', classes, false);
       await zone.saveArtifact(dataset, join(folder, 'push'));
-      const push = () => pushItems(open, project, readRawItems(join(folder, 'push')), 'text', dataset);
-      expect([await push(), await push()]).toEqual([5, 0]);
+      const options = { kind: 'text', version: dataset, store: zone, now: new Date() } as const;
+      const push = () => pushItems(open, project, readRawItems(join(folder, 'push')), options);
+      expect([await push(), await push()]).toEqual([
+        { added: 5, renewed: 0 },
+        { added: 0, renewed: 0 },
+      ]);
       const tasks = await tasksOf(open.listTasks(project));
       expect(new Set(tasks.map(({ content }) => content))).toEqual(
         new Set(['text 0', 'text 1', 'text 2', 'text 3', 'text 4']),
@@ -144,6 +148,72 @@ describe('a labelled version', () => {
     } finally {
       await server.close();
     }
+  });
+});
+
+describe('pictures for labelers', () => {
+  const picture = (bytes: Buffer, extension = 'png'): RawItem => ({
+    id: digestBytes(bytes),
+    label: null,
+    bytes,
+    extension,
+    attributes: {},
+  });
+  const many = async function* (pictures: RawItem[]) {
+    yield* pictures;
+  };
+  /** Signs as S3 does, as far as anybody looks: by date and life. */
+  const linking = (at: () => Date) => ({
+    putBlob: async (bytes: unknown) => ({ digest: digestBytes(bytes as Buffer), size: 1 }),
+    async linkBlob(digest: Digest, { seconds, type }: { seconds: number; type: string }) {
+      const date = at()
+        .toISOString()
+        .replace(/[-:]|\.\d+/g, '');
+      const query = new URLSearchParams({
+        'X-Amz-Date': date,
+        'X-Amz-Expires': String(seconds),
+        'response-content-type': type,
+      });
+      return `https://store.example/work/${digest}?${query}`;
+    },
+  });
+
+  it('are links that are renewed before they run out, and nobody’s work is lost by it', async () => {
+    const server = await startLabelStudio({ tokens: new Map([['one', 1]]) });
+    try {
+      const open = openLabelStudio({ url: server.url, token: 'one' });
+      const project = await open.ensureProject('Pictures', 'image', classes, false);
+      const pictures = [picture(Buffer.from('one')), picture(Buffer.from('two'), 'jpg')];
+      let now = new Date('2026-03-01T00:00:00Z');
+      const push = () =>
+        pushItems(open, project, many(pictures), {
+          kind: 'image',
+          version: digestBytes('v'),
+          store: linking(() => now),
+          now,
+        });
+      expect(await push()).toEqual({ added: 2, renewed: 0 });
+      const before = await tasksOf(open.listTasks(project));
+      expect(before[0]!.content).toContain('response-content-type=image%2Fpng');
+      now = new Date('2026-03-04T00:00:00Z');
+      expect(await push()).toEqual({ added: 0, renewed: 0 });
+      now = new Date('2026-03-05T00:00:00Z');
+      expect(await push()).toEqual({ added: 0, renewed: 2 });
+      const after = await tasksOf(open.listTasks(project));
+      expect(after.map(({ id, item }) => [id, item])).toEqual(before.map(({ id, item }) => [id, item]));
+      for (const { content } of after) expect(content).toContain('X-Amz-Date=20260305T000000Z');
+    } finally {
+      await server.close();
+    }
+  });
+
+  it('travel inside the task where the store has no links, when they are small pictures', async () => {
+    const inline = { ...linking(() => new Date()), linkBlob: async () => null };
+    const content = (bytes: Buffer, extension: string) =>
+      taskContent(picture(bytes, extension), 'image', inline);
+    expect(await content(Buffer.from('a'), 'png')).toBe('data:image/png;base64,YQ==');
+    await expect(content(Buffer.alloc(3 << 20), 'png')).rejects.toThrow('cannot be shown');
+    await expect(content(Buffer.from('a'), 'exe')).rejects.toThrow('cannot be shown');
   });
 });
 
