@@ -1,4 +1,5 @@
-import { type Comment, digestJson } from '../src/index.ts';
+import { z } from 'zod';
+import { type Comment, digestJson, UpstreamError } from '../src/index.ts';
 import { commandNames, commands } from './commands/index.ts';
 import type { Answer } from './commands/types.ts';
 import { parseComment, type Spoken } from './parse.ts';
@@ -25,17 +26,15 @@ async function answerOne(
 }
 
 /**
- * Whether an answer is worth saying: who was told on this change that something is unknown or forbidden is told it once, and
+ * Whether a refusal is worth saying: who was told on this change that something is unknown or forbidden is told it once, and
  * sees a reaction the next time.
  */
 async function isNews(
   { state }: BotContext,
   change: number,
   comment: Comment,
-  answers: readonly Answer[],
   text: string,
 ): Promise<boolean> {
-  if (answers.some((answer) => answer.emoji !== 'no_entry' && answer.emoji !== 'confused')) return true;
   const name = `told/${change}/${comment.author.id}/${digestJson(text).slice(7, 23)}`;
   const told = await state.cursor(name);
   if (told !== null) return told === comment.id;
@@ -43,9 +42,56 @@ async function isNews(
   return true;
 }
 
+/** What is to be said about a comment: the commands in it were carried out. */
+const saidSchema = z.object({
+  emoji: z.enum(strongest),
+  text: z.string(),
+  /** The texts are no news to somebody who was told them before. */
+  refusal: z.boolean(),
+  converge: z.boolean(),
+});
+type Said = z.infer<typeof saidSchema>;
+
+const isRefusal = ({ emoji }: Answer): boolean => emoji === 'no_entry' || emoji === 'confused';
+
+/** Carries out what somebody said. */
+async function carryOut(
+  context: BotContext,
+  changeId: number,
+  comment: Comment,
+  spoken: readonly Spoken[],
+  isolated: boolean,
+): Promise<Said> {
+  // Read again for each: the second command of a comment sees what the first did.
+  const answer = async (one: Spoken): Promise<Answer> => {
+    const read = await readChange(context, changeId, isolated);
+    const change = read.kind === 'ignored' ? await context.forge.getChange(changeId) : read.change;
+    if (!change) {
+      // Its comment was there a moment ago.
+      throw new UpstreamError('forge', `change ${changeId} is not to be seen`, { retryable: true });
+    }
+    const models =
+      read.kind === 'read' ? read.models.map((facts) => ({ facts, plan: planChange(facts, read.base) })) : [];
+    return answerOne(context, one, { comment, change, models });
+  };
+  const answers: Answer[] = [];
+  for (const one of spoken) {
+    const first = await answer(one);
+    // The bot acts on a comment once, so a no is final: not one that a bad moment of the forge or a push in between made.
+    answers.push(isRefusal(first) && one.kind === 'command' ? await answer(one) : first);
+  }
+  return {
+    emoji: strongest.find((name) => answers.some((one) => one.emoji === name)) ?? 'eyes',
+    text: [...new Set(answers.map((one) => one.text))].join('\n\n'),
+    refusal: answers.every(isRefusal),
+    converge: answers.some((one) => one.converge === true),
+  };
+}
+
 /**
  * Acts on a comment once: the commands in it, one reaction and one answer in its thread. Comments of the bot itself and of
- * the forge are left alone. Throws UpstreamError (try again later) and UserError.
+ * the forge are left alone. May fail or be killed and run again at any point: what was carried out is not carried out on a
+ * later state of the change again, only said. Throws UpstreamError (try again later) and UserError.
  */
 export async function handleComment(
   context: BotContext,
@@ -56,33 +102,25 @@ export async function handleComment(
   const { forge, state, effects } = context;
   if (await state.isHandled(commentId)) return;
   const [comment, self] = await Promise.all([forge.getComment(changeId, commentId), forge.self()]);
-  const spoken =
-    comment && !comment.system && comment.author.id !== self.id
-      ? parseComment(comment.body, commandNames)
-      : [];
-  if (comment && spoken.length > 0) {
-    let converge = false;
-    const answers: Answer[] = [];
-    for (const one of spoken) {
-      // Read again for each: the second command of a comment sees what the first did.
-      const read = await readChange(context, changeId, isolated);
-      const change = read.kind === 'ignored' ? await forge.getChange(changeId) : read.change;
-      if (!change) break;
-      const models =
-        read.kind === 'read'
-          ? read.models.map((facts) => ({ facts, plan: planChange(facts, read.base) }))
-          : [];
-      const answer = await answerOne(context, one, { comment, change, models });
-      answers.push(answer);
-      converge ||= answer.converge === true;
+  // Deleted, or not to be seen just now: then reconciling brings it again.
+  if (!comment) return;
+  const isTalk = comment.system || comment.author.id === self.id;
+  const spoken = isTalk ? [] : parseComment(comment.body, commandNames);
+  if (spoken.length > 0) {
+    const name = `said/${commentId}`;
+    const before = await state.cursor(name);
+    const said = before
+      ? saidSchema.parse(JSON.parse(before))
+      : await carryOut(context, changeId, comment, spoken, isolated);
+    if (!before) await state.setCursor(name, JSON.stringify(said));
+    if (said.converge) await effects.enqueue({ kind: 'change', change: changeId });
+    await forge.react(changeId, commentId, said.emoji);
+    if (!said.refusal || (await isNews(context, changeId, comment, said.text))) {
+      await forge.ensureReply(changeId, comment, `reply:${commentId}`, said.text);
     }
-    const emoji = strongest.find((name) => answers.some((answer) => answer.emoji === name)) ?? 'eyes';
-    if (converge) await effects.enqueue({ kind: 'change', change: changeId });
-    await forge.react(changeId, commentId, emoji);
-    const text = [...new Set(answers.map((answer) => answer.text))].join('\n\n');
-    if (await isNews(context, changeId, comment, answers, text)) {
-      await forge.ensureReply(changeId, comment, `reply:${commentId}`, text);
-    }
+    await state.setHandled(commentId);
+    await state.setCursor(name, '');
+    return;
   }
   await state.setHandled(commentId);
 }

@@ -1,11 +1,13 @@
 import type { BotContext } from './types.ts';
+import { deadTasks } from './work.ts';
 
 /** How far back the first look goes, and how much looks overlap: clocks differ, and forges list with a delay. */
 const overlap = 10 * 60_000;
 
 /**
  * Looks for what a lost webhook would have told: every open change, those updated since the last look, comments nobody
- * answered, and the default branch. Queues; does nothing itself. Throws UpstreamError.
+ * answered, and the default branch; and for what failed for good: what the forge refused then it may grant now. Queues; does
+ * nothing itself. Throws UpstreamError.
  */
 export async function reconcile(context: BotContext): Promise<void> {
   const { forge, state, effects } = context;
@@ -20,6 +22,7 @@ export async function reconcile(context: BotContext): Promise<void> {
     forge.listChanges({ updatedSince: from }),
     forge.self(),
   ]);
+  for (const task of await deadTasks(context)) await effects.enqueue(task);
   const all = new Map([...open, ...recent].map((change) => [change.id, change]));
   for (const change of all.values()) {
     if (change.state === 'closed') continue;

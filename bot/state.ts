@@ -172,6 +172,13 @@ export function createBotState(database: Database, project: string): BotState {
       );
       return row?.value ?? null;
     },
+    async cursors(prefix) {
+      const rows = await database.query<{ name: string }>(
+        `select name from bot_cursors where project = $1 and starts_with(name, $2) and value <> '' order by length(name), name`,
+        [project, prefix],
+      );
+      return rows.map((row) => row.name);
+    },
     async setCursor(name, value) {
       await run(
         `insert into bot_cursors (project, name, value) values ($1, $2, $3)

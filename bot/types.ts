@@ -102,6 +102,8 @@ export interface BotState {
   jobsSince(time: string): Promise<SpentJob[]>;
   setJobs(jobs: readonly SpentJob[]): Promise<void>;
   cursor(name: string): Promise<string | null>;
+  /** Names of the notes that begin with this and say something. */
+  cursors(prefix: string): Promise<string[]>;
   setCursor(name: string, value: string): Promise<void>;
 }
 

@@ -26,6 +26,8 @@ export function taskName(project: string): string {
   return `converge ${project}`;
 }
 
+const letters = 'failed/';
+
 /** Jobs of one change wait for each other; a waiting job that says the same is replaced. */
 export function jobOf(project: string, task: Task): { queue: string; key: string } {
   switch (task.kind) {
@@ -55,6 +57,21 @@ export function taskOfKey(project: string, key: string): Task | null {
   if (!found) return null;
   const change = Number(found[1]);
   return found[2] === undefined ? { kind: 'change', change } : { kind: 'comment', change, comment: found[2] };
+}
+
+/** Name of the note about a task that failed for good: its dead letter. `project` is the one the task is of. */
+export function letterOf(project: string, task: Task): string {
+  return `${letters}${jobOf(project, task).key}`;
+}
+
+/** What failed for good and was not done since, as tasks. */
+export async function deadTasks(context: Pick<BotContext, 'forge' | 'state'>): Promise<Task[]> {
+  const { forge, state } = context;
+  // A release that failed has a letter too; the branch task looks after it.
+  const tasks = (await state.cursors(letters)).map((name) =>
+    taskOfKey(forge.project, name.slice(letters.length)),
+  );
+  return tasks.filter((task) => task !== null);
 }
 
 /** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */
@@ -103,7 +120,7 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
 
 /**
  * Does a task. Throws what is worth another try (UpstreamError, retryable), so that the queue repeats it; anything else is
- * kept as a dead letter, told once, and looked at again with the next event or reconcile.
+ * kept as a dead letter, told once, and done again with the next event or reconcile.
  */
 export async function doTask(
   project: string,
@@ -112,7 +129,7 @@ export async function doTask(
   options: WorkOptions,
 ): Promise<void> {
   const { metrics, log } = options;
-  const letter = `failed/${jobOf(project, task).key}`;
+  const letter = letterOf(project, task);
   try {
     await runTask(context, task, options);
     metrics.tasks.inc({ kind: task.kind, outcome: 'done' });

@@ -1,7 +1,8 @@
 import type { Octokit } from '@octokit/rest';
 import { digestBytes } from '../core/digest.ts';
 import { UpstreamError } from '../core/error.ts';
-import { objectSchema, orNull, read } from './github-schema.ts';
+import { orNull } from './absent.ts';
+import { objectSchema, read } from './github-schema.ts';
 
 /** The branch that holds pictures of reports. It shares no history with others; deleting it loses pictures only. */
 export const assetsBranch = 'cdl-assets';
@@ -44,9 +45,9 @@ export function createAssets(
   }
 
   async function put(path: string, content: string): Promise<void> {
-    const branch = await orNull(git.getRef({ ...where, ref: `heads/${assetsBranch}` }));
+    const branch = await orNull(() => git.getRef({ ...where, ref: `heads/${assetsBranch}` }));
     if (!branch) return createBranch(path, content);
-    if (await orNull(repos.getContent({ ...where, path, ref: assetsBranch }))) return;
+    if (await orNull(() => repos.getContent({ ...where, path, ref: assetsBranch }))) return;
     await repos.createOrUpdateFileContents({
       ...where,
       path,

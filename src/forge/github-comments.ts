@@ -1,7 +1,8 @@
 import type { Octokit } from '@octokit/rest';
 import { z } from 'zod';
+import { isAbsent, orNull } from './absent.ts';
 import { perPage, readPages } from './github-pages.ts';
-import { commentSchema, isAbsent, orNull, read, toComment } from './github-schema.ts';
+import { commentSchema, read, toComment } from './github-schema.ts';
 import { hasMarker, withMarker } from './marker.ts';
 import type { Forge } from './types.ts';
 
@@ -69,7 +70,8 @@ export function createComments(
     const all = (await ours(change, key)).sort((one, other) => one.id - other.id);
     const [first = null, ...doubles] = all;
     // The oldest stays, because people have linked to it; and whoever looks at the same time keeps the same one.
-    for (const double of doubles) await orNull(issues.deleteComment({ ...where, comment_id: double.id }));
+    for (const double of doubles)
+      await orNull(() => issues.deleteComment({ ...where, comment_id: double.id }));
     return first;
   }
 
@@ -112,7 +114,7 @@ export function createComments(
     },
     async getComment(change, id) {
       if (!/^\d+$/.test(id)) return null;
-      const found = await orNull(issues.getComment({ ...where, comment_id: Number(id) }));
+      const found = await orNull(() => issues.getComment({ ...where, comment_id: Number(id) }));
       if (!found) return null;
       const comment = read(commentSchema, found.data, `comment ${id}`);
       return comment.issue_url.endsWith(`/issues/${change}`) ? toComment(comment) : null;

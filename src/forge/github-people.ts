@@ -1,9 +1,10 @@
 import type { Octokit } from '@octokit/rest';
 import { z } from 'zod';
 import { UpstreamError } from '../core/error.ts';
+import { orNull } from './absent.ts';
 import { perPage, readPages } from './github-pages.ts';
 import * as schema from './github-schema.ts';
-import { orNull, read, toPerson } from './github-schema.ts';
+import { read, toPerson } from './github-schema.ts';
 import type { Forge } from './types.ts';
 
 /** GitHub's roles (docs.github.com, repository roles for an organization) as GitLab's numbers. */
@@ -52,13 +53,13 @@ export function createPeople(
   return {
     async member(userId) {
       if (!/^\d+$/.test(userId)) return null;
-      const found = await orNull(users.getById({ account_id: Number(userId) }));
+      const found = await orNull(() => users.getById({ account_id: Number(userId) }));
       if (!found) return null;
       const user = read(schema.userSchema, found.data, `user ${userId}`);
       // Everybody may read a public repository; only collaborators are members.
       const username = user.login;
-      if (!(await orNull(repos.checkCollaborator({ ...where, username })))) return null;
-      const may = await orNull(repos.getCollaboratorPermissionLevel({ ...where, username }));
+      if (!(await orNull(() => repos.checkCollaborator({ ...where, username })))) return null;
+      const may = await orNull(() => repos.getCollaboratorPermissionLevel({ ...where, username }));
       if (!may) return null;
       const { permission, role_name } = read(schema.permissionSchema, may.data, `permission of ${username}`);
       const level = levels[role_name] ?? levels[permission];
@@ -67,7 +68,7 @@ export function createPeople(
     async groupMembers(path) {
       const [org, team_slug, ...rest] = path.split('/');
       if (!org || !team_slug || rest.length > 0) return null;
-      const members = await orNull(
+      const members = await orNull(() =>
         readPages(async (page) => {
           const found = await teams.listMembersInOrg({ org, team_slug, per_page: perPage, page });
           return read(z.array(schema.userSchema), found.data, `members of ${path}`);
@@ -76,7 +77,7 @@ export function createPeople(
       return members === null ? null : members.map((one) => String(one.id));
     },
     async approvers(change) {
-      const reviews = await orNull(
+      const reviews = await orNull(() =>
         readPages(async (page) => {
           const found = await pulls.listReviews({ ...where, pull_number: change, per_page: perPage, page });
           return read(z.array(schema.reviewSchema), found.data, `reviews of #${change}`);
@@ -109,7 +110,7 @@ export function createPeople(
 export function createReleases(octokit: Octokit, where: Where): Pick<Forge, 'ensureRelease'> {
   const { repos } = octokit.rest;
   const find = async (tag: string) => {
-    const found = await orNull(repos.getReleaseByTag({ ...where, tag }));
+    const found = await orNull(() => repos.getReleaseByTag({ ...where, tag }));
     return found === null ? null : read(schema.releaseSchema, found.data, `release ${tag}`);
   };
   return {

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Octokit } from '@octokit/rest';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { orNull } from './absent.ts';
 import { readArchive } from './github-archive.ts';
 import { perPage, readPages } from './github-pages.ts';
 import * as schema from './github-schema.ts';
-import { orNull, read, toJob, toPipeline } from './github-schema.ts';
+import { read, toJob, toPipeline } from './github-schema.ts';
 import { readBody, send } from './http.ts';
 import type { Network } from './network.ts';
 import type { Forge, Pipeline } from './types.ts';
@@ -72,7 +73,7 @@ export function createRuns(options: RunsOptions): Runs {
   };
 
   async function getRun(id: number) {
-    const found = await orNull(actions.getWorkflowRun({ ...where, run_id: id }));
+    const found = await orNull(() => actions.getWorkflowRun({ ...where, run_id: id }));
     return found === null ? null : read(schema.runSchema, found.data, `run ${id}`);
   }
 
@@ -196,7 +197,7 @@ export function createRuns(options: RunsOptions): Runs {
     },
     async artifact(job, path, limit = defaultArtifactLimit) {
       if (!/^\d+$/.test(job)) return null;
-      const found = await orNull(actions.getJobForWorkflowRun({ ...where, job_id: Number(job) }));
+      const found = await orNull(() => actions.getJobForWorkflowRun({ ...where, job_id: Number(job) }));
       if (!found) return null;
       const { run_id, name } = read(schema.jobSchema, found.data, `job ${job}`);
       const wanted = artifactName(name);

@@ -174,21 +174,6 @@ export function read<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   });
 }
 
-/** Whether an answer says that there is no such thing. */
-export function isAbsent(error: unknown): boolean {
-  return error instanceof UpstreamError && error.status === 404;
-}
-
-/** Null instead of an answer 404. */
-export async function orNull<T>(call: Promise<T>): Promise<T | null> {
-  try {
-    return await call;
-  } catch (error) {
-    if (isAbsent(error)) return null;
-    throw error;
-  }
-}
-
 /** The account GitHub shows in place of one that is gone (https://github.com/ghost). */
 const ghost = { id: 10137, login: 'ghost' };
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { orNull } from './absent.ts';
 import { createAssets } from './github-assets.ts';
 import { createOctokit, type GithubAuth, openIdentity } from './github-client.ts';
 import { createComments } from './github-comments.ts';
@@ -9,7 +10,7 @@ import { perPage, readPages } from './github-pages.ts';
 import { createPeople, createReleases } from './github-people.ts';
 import { createRuns } from './github-runs.ts';
 import * as schema from './github-schema.ts';
-import { orNull, read, toChange, toPerson } from './github-schema.ts';
+import { read, toChange, toPerson } from './github-schema.ts';
 import { createStatusWriter } from './github-status.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
@@ -76,7 +77,7 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
   };
 
   async function getChange(id: number): Promise<Change | null> {
-    const found = await orNull(pulls.get({ ...where, pull_number: id }));
+    const found = await orNull(() => pulls.get({ ...where, pull_number: id }));
     return found === null ? null : toChange(read(schema.pullSchema, found.data, `#${id}`));
   }
 
@@ -150,7 +151,7 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
       return [...new Set(paths)].sort();
     },
     async readFile(path, ref) {
-      const found = await orNull(repos.getContent({ ...where, path, ref }));
+      const found = await orNull(() => repos.getContent({ ...where, path, ref }));
       if (found === null) return null;
       const content = read(schema.contentSchema, found.data, path);
       if (Array.isArray(content) || content.type !== 'file') return null;

@@ -1,17 +1,13 @@
 import type { Gitlab } from '@gitbeaker/rest';
 import { z } from 'zod';
 import { UpstreamError } from '../core/error.ts';
+import { isAbsent } from './absent.ts';
 import { awardSchema, discussionSchema, noteSchema, read, toComment } from './gitlab-schema.ts';
 import { hasMarker, withMarker } from './marker.ts';
 import type { Comment, Forge } from './types.ts';
 
 /** The part of {@link Forge} that is about comments. */
 export type Notes = Pick<Forge, 'ensureComment' | 'ensureReply' | 'react' | 'listComments' | 'getComment'>;
-
-/** Whether an answer says that there is no such thing. */
-export function isAbsent(error: unknown): boolean {
-  return error instanceof UpstreamError && error.status === 404;
-}
 
 /**
  * Comments on merge requests. GitLab has no upsert for notes, so ours carry a hidden marker; only a note of our own user
@@ -119,14 +115,17 @@ export function createNotes(
     async react(change, comment, emoji) {
       const me = await self();
       const note = Number(comment);
-      const given: unknown = await api.MergeRequestNoteAwardEmojis.all(project, change, note);
-      const awards = read(z.array(awardSchema), given, 'reactions');
-      if (awards.some((award) => award.name === emoji && String(award.user.id) === me.id)) return;
+      const isGiven = async () => {
+        const given: unknown = await api.MergeRequestNoteAwardEmojis.all(project, change, note);
+        const awards = read(z.array(awardSchema), given, 'reactions');
+        return awards.some((award) => award.name === emoji && String(award.user.id) === me.id);
+      };
+      if (await isGiven()) return;
       try {
         await api.MergeRequestNoteAwardEmojis.award(project, change, note, emoji);
       } catch (error) {
-        // Somebody was faster with the same token (404 "Award Emoji Name has already been taken").
-        if (!isAbsent(error)) throw error;
+        // Somebody was faster with the same token (404 "Award Emoji Name has already been taken"); or there is no comment.
+        if (!isAbsent(error) || !(await isGiven())) throw error;
       }
     },
     async getComment(change, id) {

@@ -1,19 +1,10 @@
 import type { Gitlab } from '@gitbeaker/rest';
-import { isAbsent } from './gitlab-notes.ts';
+import { orNull } from './absent.ts';
 import * as schema from './gitlab-schema.ts';
 import { read, toPerson } from './gitlab-schema.ts';
 import type { Forge } from './types.ts';
 
 type Client = InstanceType<typeof Gitlab>;
-
-async function orNull<T>(call: Promise<T>): Promise<T | null> {
-  try {
-    return await call;
-  } catch (error) {
-    if (isAbsent(error)) return null;
-    throw error;
-  }
-}
 
 /** The part of the port about who people are and what they did (GitLab REST: group members, approvals, pipelines). */
 export function createPeople(
@@ -22,7 +13,7 @@ export function createPeople(
 ): Pick<Forge, 'groupMembers' | 'approvers' | 'pipelineStarter'> {
   return {
     async groupMembers(path) {
-      const found: unknown = await orNull(
+      const found: unknown = await orNull(() =>
         api.GroupMembers.all(path, { includeInherited: true, perPage: 100 }),
       );
       if (found === null) return null;
@@ -31,7 +22,7 @@ export function createPeople(
         .map((one) => String(one.id));
     },
     async approvers(change) {
-      const found: unknown = await orNull(
+      const found: unknown = await orNull(() =>
         api.MergeRequestApprovals.showConfiguration(project, { mergerequestIId: change }),
       );
       if (found === null) return [];
@@ -42,7 +33,7 @@ export function createPeople(
       }));
     },
     async pipelineStarter(pipeline) {
-      const found: unknown = await orNull(api.Pipelines.show(project, Number(pipeline)));
+      const found: unknown = await orNull(() => api.Pipelines.show(project, Number(pipeline)));
       const user = found === null ? null : read(schema.starterSchema, found, `pipeline ${pipeline}`).user;
       return user ? String(user.id) : null;
     },
@@ -54,7 +45,7 @@ export function createReleases(api: Client, project: string, page: string): Pick
   return {
     async ensureRelease({ tag, commit, title, description }) {
       const url = `${page}/-/releases/${encodeURIComponent(tag)}`;
-      const found: unknown = await orNull(api.ProjectReleases.show(project, tag));
+      const found: unknown = await orNull(() => api.ProjectReleases.show(project, tag));
       if (found !== null) {
         const release = read(schema.releaseSchema, found, `release ${tag}`);
         if (release.name !== title || release.description !== description) {
@@ -71,7 +62,7 @@ export function createReleases(api: Client, project: string, page: string): Pick
         // 409: somebody (or a repeated call) was faster. 422: they have only made the tag yet.
         const { status } = error as { status?: number };
         if (status !== 409 && status !== 422) throw error;
-        if ((await orNull<unknown>(api.ProjectReleases.show(project, tag))) !== null) return { url };
+        if ((await orNull<unknown>(() => api.ProjectReleases.show(project, tag))) !== null) return { url };
         await create().catch((again: unknown) => {
           if ((again as { status?: number }).status !== 409) throw again;
         });

@@ -1,8 +1,9 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { orNull } from './absent.ts';
 import { createHooks } from './gitlab-hooks.ts';
-import { createNotes, isAbsent } from './gitlab-notes.ts';
+import { createNotes } from './gitlab-notes.ts';
 import { createPeople, createReleases } from './gitlab-people.ts';
 import { createRequester } from './gitlab-requester.ts';
 import * as schema from './gitlab-schema.ts';
@@ -24,16 +25,6 @@ export interface GitlabOptions extends Network {
 }
 
 const defaultArtifactLimit = 1024 * 1024;
-
-/** Null instead of an answer 404. */
-async function orNull<T>(call: Promise<T>): Promise<T | null> {
-  try {
-    return await call;
-  } catch (error) {
-    if (isAbsent(error)) return null;
-    throw error;
-  }
-}
 
 /** Whether GitLab's state machine of statuses said no. */
 function cannotTransition(error: unknown): boolean {
@@ -71,7 +62,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
   );
 
   async function getChange(id: number): Promise<Change | null> {
-    const found: unknown = await orNull(api.MergeRequests.show(project, id));
+    const found: unknown = await orNull(() => api.MergeRequests.show(project, id));
     return found === null ? null : toChange(read(schema.mergeRequestSchema, found, `!${id}`));
   }
 
@@ -150,13 +141,13 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       return [...seen.values()].map((c) => ({ name: c.author_name, email: c.author_email }));
     },
     async readFile(path, ref) {
-      const found: unknown = await orNull(api.RepositoryFiles.show(project, path, ref));
+      const found: unknown = await orNull(() => api.RepositoryFiles.show(project, path, ref));
       if (found === null) return null;
       return Buffer.from(read(schema.fileSchema, found, path).content, 'base64').toString('utf8');
     },
     async member(userId) {
       if (!/^\d+$/.test(userId)) return null;
-      const found: unknown = await orNull(
+      const found: unknown = await orNull(() =>
         api.ProjectMembers.show(project, Number(userId), { includeInherited: true }),
       );
       if (found === null) return null;
@@ -208,7 +199,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       );
     },
     async getPipeline(id) {
-      const found: unknown = await orNull(api.Pipelines.show(project, Number(id)));
+      const found: unknown = await orNull(() => api.Pipelines.show(project, Number(id)));
       return found === null ? null : toPipeline(read(schema.pipelineSchema, found, `pipeline ${id}`));
     },
     async cancelPipeline(id) {
@@ -236,7 +227,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     },
     async artifact(job, path, limit = defaultArtifactLimit) {
       const artifactPath = path.split('/').map(encodeURIComponent).join('/');
-      const found: unknown = await orNull(
+      const found: unknown = await orNull(() =>
         api.JobArtifacts.downloadArchive(project, {
           jobId: Number(job),
           artifactPath,

@@ -44,7 +44,8 @@ async function settle(w: BotWorld, change: number): Promise<string> {
     const [one] = await converge(w, change);
     await w.sandbox.settled();
     const queued = w.tasks.length > before;
-    if (!queued && one?.standing !== 'evaluating') return one?.standing ?? 'ignored';
+    const isMoving = one?.standing === 'evaluating' || one?.standing === 'waiting';
+    if (!queued && !isMoving) return one?.standing ?? 'ignored';
   }
   throw new Error('does not settle');
 }

@@ -36,7 +36,8 @@ async function settle(change: number): Promise<string | undefined> {
     const before = world.tasks.length;
     standing = (await converge(change))[0]?.standing;
     await world.sandbox.settled();
-    if (world.tasks.length === before && standing !== 'evaluating') break;
+    const isMoving = standing === 'evaluating' || standing === 'waiting';
+    if (world.tasks.length === before && !isMoving) break;
   }
   return standing;
 }

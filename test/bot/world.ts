@@ -140,17 +140,17 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     return job;
   }
 
-  async function register(project: Project, pipeline: Pipeline): Promise<void> {
+  async function register(project: Project, pipeline: Pipeline): Promise<Pipeline['status']> {
     const { work, claim, outcome, data } = self();
     addJob(project, pipeline, 'train: [fashion]', outcome);
-    if (outcome !== 'success') return;
-    const job = addJob(project, pipeline, 'register: [fashion]', 'success');
+    if (outcome !== 'success') return outcome;
+    const job = addJob(project, pipeline, 'register: [fashion]', 'running');
     const repository = project.repository;
     const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data }).catch(() => null);
+    job.finishedAt = new Date().toISOString();
     if (honest === null) {
       job.status = 'failed';
-      pipeline.status = 'failed';
-      return;
+      return 'failed';
     }
     const zip = new ZipFile();
     zip.addBuffer(Buffer.from(JSON.stringify(claim ? claim(honest) : honest)), claimPath('fashion'));
@@ -158,13 +158,18 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     await mkdir(job.folder, { recursive: true });
     await pipe(zip.outputStream, createWriteStream(join(job.folder, 'artifacts.zip')));
     job.hasArtifacts = true;
+    job.status = 'success';
+    return 'success';
   }
 
-  async function evaluate(project: Project, pipeline: Pipeline): Promise<void> {
+  async function evaluate(project: Project, pipeline: Pipeline): Promise<'success'> {
     const { trusted, quality } = self();
-    addJob(project, pipeline, 'evaluate', 'success');
+    const job = addJob(project, pipeline, 'evaluate', 'running');
     const { repository } = project;
     await answerQuestion({ trusted, quality, repository, sha: pipeline.sha, inputs: pipeline.inputs });
+    job.status = 'success';
+    job.finishedAt = new Date().toISOString();
+    return 'success';
   }
 
   return {
@@ -181,7 +186,8 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
         sha: request.sha,
         tag: false,
         source: request.source,
-        status: isEvaluation ? 'success' : self().outcome,
+        // Over only when its jobs are: somebody may look in between.
+        status: 'running',
         userId: request.userId,
         mergeRequestIid: request.mergeRequestIid,
         inputs: request.inputs,
@@ -189,13 +195,15 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
         yamlErrors: [],
         createdAt: at,
         startedAt: at,
-        finishedAt: at,
+        finishedAt: null,
         jobIds: [],
         stages: ['test'],
         name: null,
       };
       project.pipelines.set(pipeline.id, pipeline);
-      await (isEvaluation ? evaluate : register)(project, pipeline);
+      const ended = await (isEvaluation ? evaluate : register)(project, pipeline);
+      pipeline.status = ended;
+      pipeline.finishedAt = ended === 'running' ? null : new Date().toISOString();
       announce(world, { kind: 'pipeline', project, pipeline });
       return { kind: 'created', pipeline };
     },
