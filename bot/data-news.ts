@@ -1,5 +1,6 @@
 import { isMap, isScalar, isSeq, parseDocument } from 'yaml';
 import {
+  codeSpan,
   type DataNews,
   dataNewsSchema,
   digestJson,
@@ -116,6 +117,8 @@ export async function proposeNews(context: BotContext, datasets: readonly string
 function describe(news: DataNews): string {
   return [
     `The sources of ${news.dataset} have something newer than what ${projectFile} pins. The pipeline of this change collects, checks and trains with it; closing it says no to just this state of the sources.`,
-    ...news.changes.map((change) => `- \`${change.from.slice(0, 80)}\` → \`${change.to.slice(0, 80)}\``),
+    ...news.changes.map(
+      (change) => `- ${codeSpan(change.from.slice(0, 80))} → ${codeSpan(change.to.slice(0, 80))}`,
+    ),
   ].join('\n\n');
 }

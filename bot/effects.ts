@@ -3,6 +3,7 @@ import {
   candidateKey,
   chartsOf,
   claimKey,
+  cleanLine,
   type DataDecision,
   type Decision,
   dataDecisionKey,
@@ -110,7 +111,7 @@ export function createEffects(
       await forge.ensureComment(change, key, renderMarkdown(fitting, pictures));
     },
     lineThreads: (change, problems) => forge.ensureLineThreads(change, problems),
-    status: (sha, status) => forge.setStatus(sha, status),
+    status: (sha, status) => forge.setStatus(sha, { ...status, description: cleanLine(status.description) }),
     async recordCandidate(candidate, claim) {
       // Whoever finds the candidate finds the claim, so that comes first.
       await trusted.writeRecord(claimKey(candidate), claim, { ifAbsent: true });

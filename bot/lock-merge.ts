@@ -7,6 +7,7 @@ import {
   renderLock,
   withEntry,
 } from '../src/index.ts';
+import { inMessage } from './commands/subject.ts';
 import { lockAt } from './read.ts';
 import type { Merged, Sources } from './types.ts';
 
@@ -62,7 +63,7 @@ export async function mergeWithLock(
       parent: head,
       other: tip,
       files: wasThere ? { [lockFile]: renderLock(lock) } : {},
-      message: `Merge ${target} into ${branch}\n\ncdl.lock by whole entries.\n`,
+      message: `Merge ${inMessage(target)} into ${inMessage(branch)}\n\ncdl.lock by whole entries.\n`,
       author,
     });
     if (done !== 'moved') return done;

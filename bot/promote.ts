@@ -3,6 +3,7 @@ import {
   createEntry,
   type Decision,
   type Digest,
+  escapeInline,
   type LiveState,
   type Lock,
   type LockEntry,
@@ -99,7 +100,7 @@ async function revert(
     lock: renderLock(withEntry(where.lock, model, environment, entry)),
     title: `revert(lock): ${model} in ${environment} back to ${back}`,
     description: [
-      `The deployment of candidate ${short} was taken back: ${wanted.reason}`,
+      `The deployment of candidate ${short} was taken back: ${escapeInline(wanted.reason)}`,
       `${wanted.to ? `Version ${wanted.to.version} serves again.` : 'Nothing serves.'} Merging this makes the lock say so.`,
     ].join('\n\n'),
   });

@@ -31,8 +31,9 @@ export { listVersions, type Version } from './model/registry.ts';
 export { filesFromSource, type PackageSource, packageProblems } from './model/source-files.ts';
 export { drawChart } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';
-export { codeSpan, escapeInline } from './report/escape.ts';
+export { codeSpan, escapeInline, escapeLine } from './report/escape.ts';
 export { renderMarkdown } from './report/markdown.ts';
+export { cleanLine } from './report/text.ts';
 export { createZone, openStore, type StoreCredentials, type Zone } from './store/index.ts';
 export type {
   DataShape,

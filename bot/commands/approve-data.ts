@@ -1,4 +1,4 @@
-import { policyDigest, shortDigest } from '../../src/index.ts';
+import { escapeInline, policyDigest, shortDigest } from '../../src/index.ts';
 import { approveDataLine, dataDecisionOf } from '../data-approval.ts';
 import { changeName } from '../plan.ts';
 import type { DataFacts } from '../types.ts';
@@ -20,13 +20,13 @@ function lines(all: readonly DataFacts[]): string {
     .map((one) =>
       one.refused === null
         ? `\`\`\`\n${approveDataLine(one)}\n\`\`\``
-        : `${nameOf(one)} cannot be approved: ${one.refused}.`,
+        : `${nameOf(one)} cannot be approved: ${escapeInline(one.refused)}.`,
     )
     .join('\n');
 }
 
 function nameOf({ evidence }: DataFacts): string {
-  return `Version \`${shortDigest(evidence.version)}\` of the data set ${evidence.dataset}`;
+  return `Version \`${shortDigest(evidence.version)}\` of the data set ${escapeInline(evidence.dataset)}`;
 }
 
 /** Approves a data version with what the report said of its amount, quality and labels. */
@@ -67,7 +67,7 @@ export const approveData: Command<Pick<Tools, 'member' | 'roleOf' | 'conflictOf'
     const made = await refuseMakers(call, tools, rules, permission);
     if (made) return made;
     if (hit.refused !== null) {
-      return { emoji: 'no_entry', text: `${nameOf(hit)} cannot be approved: ${hit.refused}.` };
+      return { emoji: 'no_entry', text: `${nameOf(hit)} cannot be approved: ${escapeInline(hit.refused)}.` };
     }
     await tools.approveData(
       dataDecisionOf(hit, {
@@ -87,7 +87,7 @@ export const approveData: Command<Pick<Tools, 'member' | 'roleOf' | 'conflictOf'
           : 'Candidates that were trained on it can be approved now.';
     return {
       emoji: 'thumbsup',
-      text: `${nameOf(hit)} is approved as \`${shortDigest(hit.review)}\`, by \`${person.username}\` (${role}). ${hit.summary} ${next}`,
+      text: `${nameOf(hit)} is approved as \`${shortDigest(hit.review)}\`, by \`${person.username}\` (${role}). ${escapeInline(hit.summary)} ${next}`,
       converge: true,
     };
   },

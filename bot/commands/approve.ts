@@ -1,4 +1,4 @@
-import { shortDigest } from '../../src/index.ts';
+import { escapeInline, shortDigest } from '../../src/index.ts';
 import { approveDataLine, isDataOpen } from '../data-approval.ts';
 import type { Facts } from '../types.ts';
 import { approveLine } from './line.ts';
@@ -37,7 +37,9 @@ function unknownDigest(call: Call, prefix: string, all: Reviewable[]): Answer {
 function whyNothing(call: Call): string {
   if (call.change.state !== 'open') return 'This change is not open any more.';
   if (call.models.length === 0) return 'This change has no model of `cdl.yaml` to approve.';
-  const states = call.models.map(({ facts, plan }) => `${facts.model}: ${plan.status.description}`);
+  const states = call.models.map(
+    ({ facts, plan }) => `${facts.model}: ${escapeInline(plan.status.description)}`,
+  );
   return `There is nothing to approve yet (${states.join('; ')}). The report will end with the line to copy.`;
 }
 
@@ -90,11 +92,11 @@ export const approve: Command<
     }
     if (facts.data && !isDataOpen(facts)) {
       const { refused, evidence } = facts.data;
-      const what = `version \`${shortDigest(evidence.version)}\` of the data set ${evidence.dataset}`;
+      const what = `version \`${shortDigest(evidence.version)}\` of the data set ${escapeInline(evidence.dataset)}`;
       return {
         emoji: 'no_entry',
         text: refused
-          ? `It was trained on ${what}, which cannot be approved: ${refused}.`
+          ? `It was trained on ${what}, which cannot be approved: ${escapeInline(refused)}.`
           : `It was trained on ${what}, which has to be approved first, by somebody with the role **data**:\n\n\`\`\`\n${approveDataLine(facts.data)}\n\`\`\``,
       };
     }

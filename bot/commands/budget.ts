@@ -1,3 +1,4 @@
+import { escapeInline } from '../../src/index.ts';
 import { describeOverrun } from '../budget.ts';
 import type { Answer, Call } from './types.ts';
 
@@ -9,6 +10,6 @@ export function refuseOverBudget(call: Call): Answer | null {
   const when = over.frees ? ` There is room again at ${over.frees}.` : '';
   return {
     emoji: 'no_entry',
-    text: `Not now: ${describeOverrun(over)}.${when} The limit is \`budgets.${over.scope}.${over.unit}\` in \`cdl.yaml\` of ${facts.defaultBranch}; a change that raises it, merged first, makes room at once.`,
+    text: `Not now: ${describeOverrun(over)}.${when} The limit is \`budgets.${over.scope}.${over.unit}\` in \`cdl.yaml\` of ${escapeInline(facts.defaultBranch)}; a change that raises it, merged first, makes room at once.`,
   };
 }

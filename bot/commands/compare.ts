@@ -1,4 +1,5 @@
 import type { AccuracyDifference, Evaluation, Measure } from '../../src/index.ts';
+import { escapeInline } from '../../src/index.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
@@ -63,7 +64,7 @@ export const compare: Command<Pick<Tools, 'evaluationOf'>> = {
     if (!own) {
       return {
         emoji: 'confused',
-        text: `**${facts.model}** of this change is not evaluated yet (${plan.status.description}), so there is nothing to compare.`,
+        text: `**${facts.model}** of this change is not evaluated yet (${escapeInline(plan.status.description)}), so there is nothing to compare.`,
       };
     }
     const found = await tools.evaluationOf(facts, version);

@@ -1,4 +1,4 @@
-import { nearest } from '../../src/index.ts';
+import { escapeInline, nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -23,7 +23,7 @@ export const deploy: Command<
       const guess = environment === '' ? null : nearest(environment, environments);
       return {
         emoji: 'confused',
-        text: `${environment === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(environment)} on ${defaultBranch}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
+        text: `${environment === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(environment)} on ${escapeInline(defaultBranch)}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
       };
     }
     const permission = await permit(call, tools, ['devops', 'maintainer']);
@@ -32,7 +32,7 @@ export const deploy: Command<
     if (!locked) {
       return {
         emoji: 'confused',
-        text: `\`cdl.lock\` of ${defaultBranch} has no entry of **${model}** for ${quoted(environment)} yet: merge an approved change first.`,
+        text: `\`cdl.lock\` of ${escapeInline(defaultBranch)} has no entry of **${model}** for ${quoted(environment)} yet: merge an approved change first.`,
       };
     }
     const { version } = locked.entry.info;
@@ -57,7 +57,7 @@ export const deploy: Command<
         if (!locked.isCurrent) {
           return {
             emoji: 'confused',
-            text: `Version ${version} was made from other code or configuration than ${defaultBranch} has now, and deploying checks that. \`/rollback\` brings back what fits, a new change what is new.`,
+            text: `Version ${version} was made from other code or configuration than ${escapeInline(defaultBranch)} has now, and deploying checks that. \`/rollback\` brings back what fits, a new change what is new.`,
           };
         }
         const { url } = await tools.startDeployment(call.comment.id, model, environment);

@@ -1,3 +1,4 @@
+import { escapeInline } from '../../src/index.ts';
 import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
 import { notOpen, subjectOf } from './subject.ts';
@@ -37,7 +38,7 @@ export const evaluate: Command<Pick<Tools, 'member' | 'askAgain'>> = {
         if (await tools.askAgain(facts)) {
           return {
             emoji: 'thumbsup',
-            text: `Asked again: a new evaluation of **${model}** starts on ${facts.defaultBranch}. The report follows.`,
+            text: `Asked again: a new evaluation of **${model}** starts on ${escapeInline(facts.defaultBranch)}. The report follows.`,
             converge: true,
           };
         }
@@ -49,7 +50,7 @@ export const evaluate: Command<Pick<Tools, 'member' | 'askAgain'>> = {
       default:
         return {
           emoji: 'confused',
-          text: `There is nothing to evaluate of **${model}** yet (${plan.status.description}). It starts by itself when the pipeline has registered a candidate.`,
+          text: `There is nothing to evaluate of **${model}** yet (${escapeInline(plan.status.description)}). It starts by itself when the pipeline has registered a candidate.`,
         };
     }
   },

@@ -1,4 +1,4 @@
-import { type Evaluation, type Gate, measureOf, nearest } from '../../src/index.ts';
+import { type Evaluation, escapeInline, escapeLine, type Gate, measureOf, nearest } from '../../src/index.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command } from './types.ts';
 
@@ -43,7 +43,10 @@ export const explain: Command = {
     const { facts } = subject;
     const gates = facts.rules?.model.gates ?? [];
     if (gates.length === 0) {
-      return { emoji: 'eyes', text: `${facts.defaultBranch} defines no gate for **${facts.model}**.` };
+      return {
+        emoji: 'eyes',
+        text: `${escapeLine(facts.defaultBranch)} defines no gate for **${facts.model}**.`,
+      };
     }
     const asked = call.args.join(' ').toLowerCase();
     const index = /^\d{1,3}$/.test(asked) ? Number(asked) - 1 : -1;
@@ -61,7 +64,7 @@ export const explain: Command = {
     const parts = hits.map(({ gate, at }) => {
       const line = evaluation?.gates[at];
       return [
-        `**Gate ${at + 1}** of ${facts.defaultBranch}: ${rule(gate)}`,
+        `**Gate ${at + 1}** of ${escapeInline(facts.defaultBranch)}: ${rule(gate)}`,
         ...(evaluation
           ? [numbers(gate, evaluation).join('\n')]
           : ['It has not been applied to this change yet.']),

@@ -1,4 +1,12 @@
-import { type Person, type Project, type Role, selfApproval } from '../../src/index.ts';
+import {
+  escapeInline,
+  escapeLine,
+  type Person,
+  type Project,
+  type Role,
+  selfApproval,
+} from '../../src/index.ts';
+import { quoted } from './subject.ts';
 import type { Answer, Call, Tools } from './types.ts';
 
 /** A person who may do something, with the role that says so; or the answer for somebody who may not. */
@@ -42,7 +50,9 @@ export async function permitRoles(
   const rules = rulesOf(call);
   const branch = call.models[0]?.facts.defaultBranch ?? 'the default branch';
   if (!rules) {
-    return refuse(`${branch} has no roles for the models of this change yet, so nobody can decide about it.`);
+    return refuse(
+      `${escapeLine(branch)} has no roles for the models of this change yet, so nobody can decide about it.`,
+    );
   }
   const wanted = [...new Set(rolesOf(rules))];
   const found = await tools.roleOf(rules, wanted, call.comment.author.id);
@@ -53,11 +63,11 @@ export async function permitRoles(
   const people =
     wanted
       .flatMap((role) => rules.roles[role])
-      .map((name) => `\`${name}\``)
+      .map(quoted)
       .join(', ') || 'nobody yet';
   const where = wanted.map((role) => `\`roles.${role}\``).join(' or ');
   return refuse(
-    `\`${member.person.username}\` does not have the role ${names}. ${branch} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.`,
+    `${quoted(member.person.username)} does not have the role ${names}. ${escapeInline(branch)} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.`,
   );
 }
 

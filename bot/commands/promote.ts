@@ -1,4 +1,4 @@
-import { nearest } from '../../src/index.ts';
+import { escapeInline, nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -24,7 +24,7 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
       const guess = nearest(name, environments);
       return {
         emoji: 'confused',
-        text: `${name === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(name)} on ${facts.defaultBranch}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
+        text: `${name === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(name)} on ${escapeInline(facts.defaultBranch)}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
       };
     }
     if (from === to) {
@@ -44,14 +44,14 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
     if (!locked) {
       return {
         emoji: 'confused',
-        text: `\`cdl.lock\` of ${facts.defaultBranch} has no entry of **${model}** for ${quoted(from)} yet.`,
+        text: `\`cdl.lock\` of ${escapeInline(facts.defaultBranch)} has no entry of **${model}** for ${quoted(from)} yet.`,
       };
     }
     const { entry, isCurrent } = locked;
     if (!isCurrent) {
       return {
         emoji: 'confused',
-        text: `Version ${entry.info.version} was made from other code or configuration than ${facts.defaultBranch} has now, and deploying checks that. Bring the current code to ${quoted(from)} first.`,
+        text: `Version ${entry.info.version} was made from other code or configuration than ${escapeInline(facts.defaultBranch)} has now, and deploying checks that. Bring the current code to ${quoted(from)} first.`,
       };
     }
     const there = await tools.lockedAt(facts, to);
@@ -64,7 +64,7 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
       title: `promote(${model}): version ${entry.info.version} to ${to}`,
       description: [
         `Proposes version ${entry.info.version} of ${model}, which ${from} has, for ${to}. It is evaluated against what is live in ${to} and needs an approval of its own.`,
-        `Asked for by ${permission.person.username} in !${call.change.id}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
       ].join('\n\n'),
       person: permission.person,
     });

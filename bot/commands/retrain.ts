@@ -1,4 +1,4 @@
-import { parseProject, projectFile } from '../../src/index.ts';
+import { escapeInline, escapeLine, parseProject, projectFile } from '../../src/index.ts';
 import { setSeed } from '../edit.ts';
 import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
@@ -26,7 +26,7 @@ export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose
     const text = await tools.defaultProject();
     const config = text === null ? undefined : parseProject(text).models[model];
     if (text === null || !config) {
-      return { emoji: 'confused', text: `${defaultBranch} does not know **${model}** yet.` };
+      return { emoji: 'confused', text: `${escapeLine(defaultBranch)} does not know **${model}** yet.` };
     }
     const seed = config.seed + 1;
     const made = await tools.propose({
@@ -34,8 +34,8 @@ export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose
       files: { [projectFile]: setSeed(text, model, seed) },
       title: `train(${model}): seed ${seed}`,
       description: [
-        `Trains ${model} of ${defaultBranch} anew with seed ${seed} instead of ${config.seed}.`,
-        `Asked for by ${permission.person.username} in !${call.change.id}.`,
+        `Trains ${model} of ${escapeInline(defaultBranch)} anew with seed ${seed} instead of ${config.seed}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
       ].join('\n\n'),
       person: permission.person,
     });

@@ -1,4 +1,4 @@
-import { nearest } from '../../src/index.ts';
+import { escapeInline, nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -21,7 +21,7 @@ export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'l
       const guess = nearest(environment, environments);
       return {
         emoji: 'confused',
-        text: `**${model}** has no environment ${quoted(environment)} on ${facts.defaultBranch}.${guess ? ` Did you mean \`${guess}\`?` : ''}`,
+        text: `**${model}** has no environment ${quoted(environment)} on ${escapeInline(facts.defaultBranch)}.${guess ? ` Did you mean \`${guess}\`?` : ''}`,
       };
     }
     const permission = await permit(call, tools, ['devops', 'maintainer']);
@@ -53,7 +53,7 @@ export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'l
       title: `rollback(${model}): version ${target.version} in ${environment}`,
       description: [
         `Puts back version ${target.version} of ${model} in ${environment}, which was promoted there before. Merging this deploys it again; it needs no new approval.`,
-        `Asked for by ${permission.person.username} in !${call.change.id}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
       ].join('\n\n'),
       person: permission.person,
     });

@@ -1,3 +1,4 @@
+import { escapeInline } from '../../src/index.ts';
 import { approveLine } from './line.ts';
 import type { Command } from './types.ts';
 
@@ -17,7 +18,7 @@ export const status: Command = {
     }
     const lines = call.models.map(({ facts, plan }) => {
       const version = facts.claim.kind === 'verified' ? ` version ${facts.claim.claim.version}` : '';
-      return `- **${facts.model}**${version}: ${plan.status.state}, ${plan.status.description}`;
+      return `- **${facts.model}**${version}: ${plan.status.state}, ${escapeInline(plan.status.description)}`;
     });
     const open = call.models.filter(
       ({ plan, facts }) =>

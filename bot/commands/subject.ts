@@ -1,13 +1,25 @@
-import { nearest } from '../../src/index.ts';
+import { codeSpan, nearest } from '../../src/index.ts';
 import type { Answer, Call } from './types.ts';
 
 /** One model of the change. */
 export type Subject = Call['models'][number];
 
-/** Text of a person inside a code span: one line, without what would end the span, and short. */
+/** Text of a person inside a code span, also in a cell of a table: one line, without what would end either, and short. */
 export function quoted(text: string): string {
-  const line = [...text.replace(/[\s\p{Cc}]+/gu, ' ').replaceAll('`', 'ʼ')].slice(0, 200).join('');
-  return `\`${line || ' '}\``;
+  return codeSpan([...text].slice(0, 200).join(''));
+}
+
+/**
+ * A word for the message of a commit, where nothing can be escaped and forges look for people, issues and what closes them:
+ * what is no plain word is left out.
+ */
+export function inMessage(word: string): string {
+  return /^[\w.,/=+-]{1,100}$/.test(word) ? word : '…';
+}
+
+/** As {@link quoted}, for a line inside a block of code. */
+export function inBlock(text: string): string {
+  return quoted(text).slice(1, -1);
 }
 
 const confused = (text: string): Answer => ({ emoji: 'confused', text });

@@ -2,7 +2,7 @@ import { nearest, projectFile, UserError } from '../../src/index.ts';
 import { setHyperparameters } from '../edit.ts';
 import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
-import { movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
+import { inBlock, inMessage, movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
 import type { Command, Committed, Tools } from './types.ts';
 
 /** Changes hyperparameters by a commit to cdl.yaml of the change's branch, which trains anew. */
@@ -36,7 +36,7 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
           .join(', ') || 'none';
       return {
         emoji: 'confused',
-        text: `${what}${meant} It has: ${list}. For example:\n\n\`\`\`\n/train ${known[0] ?? 'epochs'}=${String(config.hyperparameters[known[0] ?? ''] ?? 5)}\n\`\`\``,
+        text: `${what}${meant} It has: ${list}. For example:\n\n\`\`\`\n/train ${known[0] ?? 'epochs'}=${inBlock(String(config.hyperparameters[known[0] ?? ''] ?? 5))}\n\`\`\``,
       };
     }
     const searched = pairs.find(([, key]) => config.tune && Object.hasOwn(config.tune.space, key!));
@@ -61,7 +61,7 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
         call.change,
         projectFile,
         (text) => trial.apply(text),
-        `train(${model}): ${list.join(' ')}`,
+        `train(${model}): ${list.map(inMessage).join(' ')}`,
         permission.person,
       );
     } catch (error) {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { UserError } from '../core/error.ts';
 import type { Identity } from './github-client.ts';
 import { checkRunsSchema, read, statusSchema } from './github-schema.ts';
+import { cut } from './marker.ts';
 import type { Person, Status } from './types.ts';
 
 /** Longest description of a commit status, and most annotations in one request (docs.github.com, REST). */
@@ -32,7 +33,7 @@ async function setCommitStatus(
   status: Status,
 ): Promise<void> {
   const { repos } = identity.octokit.rest;
-  const description = status.description.slice(0, longestDescription);
+  const description = cut(status.description, longestDescription);
   const state = commitStates[status.state];
   // Newest first; ours is among the first hundred unless a commit has been told a hundred things since.
   const found = await repos.listCommitStatusesForRef({ ...where, ref: sha, per_page: 100 });
@@ -49,6 +50,10 @@ async function setCommitStatus(
     ...(status.url ? { target_url: status.url } : {}),
   });
 }
+
+/** The summary is markdown, which would show pictures and links of whoever named a job: inside code it is text. */
+const inCode = (text: string): string =>
+  `\`${text.replaceAll('`', 'ʼ').replace(/\s+/g, ' ').trim() || '–'}\``;
 
 async function setCheckRun(
   identity: Identity,
@@ -71,7 +76,7 @@ async function setCheckRun(
     .at(-1);
   const wanted = checkStates[status.state];
   const conclusion = 'conclusion' in wanted ? wanted.conclusion : null;
-  const title = status.description.slice(0, 255);
+  const title = cut(status.description, 255);
   const problems = status.problems ?? [];
   const isSame =
     last?.status === wanted.status && last.conclusion === conclusion && last.output.title === title;
@@ -83,7 +88,7 @@ async function setCheckRun(
     ...(status.url ? { details_url: status.url } : {}),
     output: {
       title,
-      summary: status.description,
+      summary: inCode(status.description),
       ...(problems.length > 0
         ? {
             annotations: problems.slice(0, mostAnnotations).map(({ path, line, message }) => ({

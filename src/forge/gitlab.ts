@@ -10,7 +10,7 @@ import * as schema from './gitlab-schema.ts';
 import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
 import { createLineThreads } from './gitlab-threads.ts';
 import { readBody } from './http.ts';
-import { hasMarker, withMarker } from './marker.ts';
+import { cut, hasMarker, withMarker } from './marker.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
 
@@ -156,7 +156,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       return { person: toPerson(member), level: member.access_level };
     },
     async setStatus(sha, status) {
-      const description = status.description.slice(0, 255);
+      const description = cut(status.description, 255);
       const me = await self();
       const found: unknown = await api.Commits.allStatuses(project, sha, { name: status.name });
       const mine = read(z.array(schema.statusSchema), found, `statuses of ${sha}`).filter(

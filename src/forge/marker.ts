@@ -5,6 +5,11 @@ export const longestBody = 1_000_000;
 
 const escapePattern = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
+/** The beginning of a text, of at most so many characters as forges count them (UTF-16), never half of one. */
+export function cut(text: string, longest: number): string {
+  return text.slice(0, longest).replace(/[\ud800-\udbff]$/, '');
+}
+
 /** Topics become part of an HTML comment: only letters, digits and `:._/-`, nothing that could end it. */
 function safeKey(key: string): string {
   return key.replace(/[^A-Za-z0-9:._/]/g, (char) => (char === '-' ? '-' : '_')).replaceAll('--', '-_');
@@ -14,7 +19,7 @@ function safeKey(key: string): string {
 export function withMarker(key: string, markdown: string, longest = longestBody): string {
   const room = longest - 500;
   const text =
-    markdown.length > room ? `${markdown.slice(0, room)}\n\n… shortened: the report is too long.` : markdown;
+    markdown.length > room ? `${cut(markdown, room)}\n\n… shortened: the report is too long.` : markdown;
   return `${text.trimEnd()}\n\n<!-- cdl:${safeKey(key)} ${shortDigest(digestBytes(text))} -->`;
 }
 

@@ -4,17 +4,23 @@ import { cleanLine } from './text.ts';
 const gap = '&#8203;';
 
 /**
- * Breaks what a forge turns into a reference after parsing: `@name #1 !2 ~label %3 $4 &5 ^alert`, `GH-1`, links. Those
+ * Breaks what a forge turns into a reference after parsing: `@name #1 !2 ~label %3 $4 &5 ^alert`, `GH-1`, links, `:emoji:`. Those
  * filters run on the parsed text, where a backslash or an entity is already gone, so only something in between helps.
  * GitLab docs, user/markdown.md "GitLab-specific references".
  */
 const referenceStart =
-  /@|[#!~%$&^](?=[\p{L}\p{N}"'{_])|\[(?=\w+:|\[)|\bG[HL]-(?=\d)|:(?=\/\/)|\bwww(?=\.)/giu;
+  /@|[#!~%$&^](?=[\p{L}\p{N}"'{_])|\[(?=\w+:|\[)|\bG[HL]-(?=\d)|:(?=\/\/|[a-z+-][\w+-]*(?::|$))|\bwww(?=\.)/giu;
+
+/** Keys of an issue tracker that the forge may be linked with (Jira): capital letters only. */
+const issueKey = /\b[A-Z][A-Z0-9_]+-(?=\d)/g;
 
 /** Marks references in raw text with a private-use character, to be replaced after escaping. */
 const mark = '\ue000';
 function markReferences(text: string): string {
-  return text.replaceAll(mark, '').replace(referenceStart, (start) => start + mark);
+  return text
+    .replaceAll(mark, '')
+    .replace(referenceStart, (start) => start + mark)
+    .replace(issueKey, (start) => start + mark);
 }
 
 const entities: Record<string, string> = {

@@ -7,13 +7,17 @@ const entities: Readonly<Record<string, string>> = {
   '"': '&quot;',
 };
 
+/** Characters that draw nothing or turn the direction in which people read. */
+const directions = /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
 /** Characters XML 1.0 allows nowhere become U+FFFD; special ones become entities. */
 function xml(text: string): string {
   return (
     text
       // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what XML 1.0 (§2.2) forbids.
       .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|[\ud800-\udfff]/gu, '\ufffd')
-      .replace(/[\t\n\r]/g, ' ')
+      .replace(/[\t\n\r\u0085\u2028\u2029]/g, ' ')
+      .replace(directions, '')
       .replace(/[&<>"]/g, (one) => entities[one]!)
   );
 }

@@ -1,3 +1,5 @@
+import { cleanLine } from './text.ts';
+
 /** One sample: a name, what it is about, a number. */
 export interface Sample {
   /** Without the prefix `cdl_`; what cannot stand in a name becomes `_`. */
@@ -15,7 +17,12 @@ export function renderOpenMetrics(samples: readonly Sample[]): string {
     .filter((sample) => Number.isFinite(sample.value))
     .map(({ name, labels, value }) => {
       const inside = Object.entries(labels)
-        .map(([key, text]) => `${key}="${text.replace(/[\\"\n]/g, '_').replace(/\s+/g, '_')}"`)
+        .map(
+          ([key, text]) =>
+            `${key}="${cleanLine(text)
+              .replace(/[\\"{}]/g, '_')
+              .replace(/\s+/g, '_')}"`,
+        )
         .join(',');
       return `cdl_${name.replace(/[^a-zA-Z0-9_]/g, '_')}{${inside}} ${value}`;
     });

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { isDigest, shortDigest } from '../core/digest.ts';
 import type { Block, Report, Verdict } from '../core/report.ts';
 import { chartsOf } from '../report/chart-key.ts';
+import { escapeInline } from '../report/escape.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { renderOpenMetrics } from '../report/openmetrics.ts';
 import { modelOf, modelParameter } from './subject.ts';
@@ -106,7 +107,7 @@ export const report: Step<typeof params> = {
           const { drawChart } = await import('../report/chart.ts');
           await ctx.handover.writeFile(name, await drawChart(chart));
         }
-        pictures.set(key, `![${chart.title}](${name})`);
+        pictures.set(key, `![${escapeInline(chart.title)}](${name})`);
       }
     }
     await ctx.handover.writeFile('report.md', renderMarkdown(whole, pictures));

@@ -9,6 +9,7 @@ import { readChange, readDecisions } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import type { Facts } from '../../bot/types.ts';
 import { type Database, openDatabase, parseLock, shortDigest } from '../../src/index.ts';
+import { expectHarmless } from '../report/harmless.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
 let folder: string;
@@ -321,7 +322,8 @@ describe('when production moves', () => {
         version: 1,
         since: new Date().toISOString(),
         commit: head,
-        reason: '12 % of the requests failed',
+        // What a server answered is somebody's text, and GitLab acts on the description of a change as it does on a comment.
+        reason: '12 % of the requests failed\n/merge\nCloses #1 @all ![x](https://evil.example/x.png)',
       },
     });
     for (let i = 0; i < 2; i++) await convergeBranch(world.context);
@@ -331,6 +333,9 @@ describe('when production moves', () => {
       `cdl/revert-fashion-production-${shortDigest(approved!.candidate)}`,
     ]);
     expect(await lockAtHead(world, open[0]!.id)).toBeUndefined();
+    const { description } = world.project.mergeRequests.get(open[0]!.id)!;
+    expectHarmless(description);
+    expect(description).toContain('12 % of the requests failed');
     await converge(world, change);
     expect(world.comments(change)[0]).toContain('12 % of the requests failed');
   });

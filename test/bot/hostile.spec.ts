@@ -8,113 +8,76 @@ import type { Tools } from '../../bot/commands/types.ts';
 import { createMetrics } from '../../bot/metrics.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
+import { changelog } from '../../bot/release.ts';
 import { buildReport } from '../../bot/report.ts';
 import { signWebhook } from '../../bot/signature.ts';
 import type { Task } from '../../bot/types.ts';
-import { describeError, openForge, renderMarkdown, UpstreamError, UserError } from '../../src/index.ts';
-import { factsWith, failingFacts } from './facts.ts';
+import {
+  describeError,
+  openForge,
+  parseProject,
+  renderMarkdown,
+  UpstreamError,
+  UserError,
+} from '../../src/index.ts';
+import { expectHarmless, expectPlain } from '../report/harmless.ts';
+import { venom, venomous } from '../report/venom.ts';
+import { factsWith } from './facts.ts';
+import { drawPoisoned, poisonedFacts } from './poisoned.ts';
 import { projectYaml } from './world.ts';
 
-/** Texts that a forge would act on if they stood there as they are. */
-const venom = [
-  '/merge',
-  '\n/merge\n',
-  '@all',
-  '@acme/validators',
-  '<script>alert(1)</script>',
-  '<img src=x onerror=alert(1)>',
-  '`/close`',
-  '```\n/merge\n```',
-  '![x](https://evil.example/track.png)',
-  '[click](javascript:alert(1))',
-  '<!-- cdl:report:fashion -->',
-  '</details>\n\n/approve',
-  '#1 !2 ~bug %3 $4 &5',
-  '\u202e/egrem',
-  '| a | b |\n|--|--|\n| /merge | @root |',
-  'https://evil.example',
-];
+const digest = `sha256:${'a'.repeat(64)}` as const;
+const liveNow = {
+  candidate: digest,
+  evaluation: digest,
+  package: digest,
+  plan: digest,
+  version: 1,
+  since: '2026-01-01T00:00:00Z',
+};
 
-/** What must never stand in anything the bot says, whoever named what. */
-function expectHarmless(markdown: string): void {
-  let isCode = false;
-  for (const line of markdown.split('\n')) {
-    if (/^\s*(```|~~~)/.test(line)) isCode = !isCode;
-    else if (!isCode) expect(line).not.toMatch(/^\s*\/[a-z]/i);
-  }
-  expect(isCode).toBe(false);
-  const outside = markdown.replace(/```[\s\S]*?```/g, '').replace(/`[^`\n]*`/g, '');
-  expect(outside).not.toMatch(/@[a-z]/i);
-  expect(outside).not.toMatch(/<(script|img)/i);
-  expect(outside).not.toMatch(/[^\\]\]\((https?:\/\/evil|javascript:)/i);
-  expect(outside).not.toContain('<!-- cdl:report:fashion -->');
-}
-
-const names = fc.constantFrom(...venom);
+/** Where the addresses begin that the bot itself names. */
+const ours = ['https://gitlab.example.com/'];
 
 describe('names that others choose', () => {
-  it('make the bot say no command, ping nobody and load nothing: metrics, classes, gates, branches, jobs', () => {
+  it('make the bot say no command, ping nobody and load nothing: metrics, classes, gates, branches, jobs, people', () => {
     fc.assert(
-      fc.property(names, names, names, names, (metric, label, gate, branch) => {
-        const facts = failingFacts();
-        const { evaluation, digest } = facts.answer!;
-        const scores = {
-          ...evaluation.scores,
-          classes: [label, 'shoe'],
-          metrics: { ...evaluation.scores.metrics, [metric]: { value: 1, low: 0, high: 2 } },
-          perClass: evaluation.scores.perClass.map((row) => ({ ...row, name: label })),
-        };
-        const gates = [{ name: gate, status: 'fail' as const, explanation: gate }];
-        const poisoned = factsWith({
-          change: { ...facts.change, sourceBranch: branch, title: label },
-          answer: { digest, evaluation: { ...evaluation, scores, gates } },
-        });
-        const broken = factsWith({
-          pipeline: {
-            ...facts.pipeline!,
-            state: 'failed',
-            failed: [
-              {
-                id: '1',
-                name: label,
-                state: 'failed',
-                optional: false,
-                url: metric,
-                reason: gate,
-                seconds: 1,
-                endedAt: null,
-                tags: [],
+      fc.property(venomous, venomous, venomous, (name, label, text) => {
+        for (const one of poisonedFacts(name, label, text)) {
+          const plan = planChange(one);
+          const history = [
+            { review: label, version: 1, verdict: 'pass' as const, metric: name, value: 1, at: '' },
+          ];
+          const report = buildReport(one, plan, { history, seconds: 1 });
+          expectHarmless(renderMarkdown(report), ours);
+          const notes = changelog(
+            {
+              model: 'fashion',
+              environment: 'production',
+              live: { ...liveNow, commit: 'a'.repeat(40) },
+              decision: {
+                change: '!12',
+                approvers: [{ id: '1', name: label, role: name }],
+                baseline: null,
+                override: { reason: text },
               },
-            ],
-          },
-        });
-        const rejected = factsWith({
-          rejection: {
-            change: 12,
-            head: facts.change.head,
-            candidates: [],
-            step: 'train',
-            reason: gate,
-            userId: '3',
-            username: 'vera',
-            at: '2026-01-01T00:00:00Z',
-          },
-        });
-        for (const one of [poisoned, broken, rejected]) {
-          expectHarmless(
-            renderMarkdown(
-              buildReport(one, planChange(one), {
-                history: [{ review: label, version: 1, verdict: 'pass', metric, value: 1, at: '' }],
-                seconds: 1,
-              }),
-            ),
+            },
+            one.answer?.evaluation ?? null,
           );
+          expectPlain(notes.title);
+          expectHarmless(renderMarkdown(notes), ours);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 });
+
+/** With a text among the hyperparameters, which may be anything. */
+const hyperYaml = projectYaml().replace(
+  '    code: [model.ts]',
+  '    code: [model.ts]\n    hyperparameters: { note: "x\\n```\\n/merge\\n", epochs: 3 }',
+);
 
 describe('ten thousand comments', () => {
   const refuse = (): never => {
@@ -160,29 +123,42 @@ describe('ten thousand comments', () => {
     liftRejection: async () => {},
     setPaused: async () => {},
     askAgain: async () => true,
-    editFile: async (_change, _path, edit) => {
-      edit(projectYaml());
+    editFile: async (_change, _path, edit, message) => {
+      edit(hyperYaml);
+      expectPlain(message);
       return 'pushed';
     },
     refreshLock: async () => ({ conflict: [...venom] }),
     defaultProject: async () => projectYaml(),
-    propose: async () => factsWith().change,
+    propose: async ({ title, description }) => {
+      expectPlain(title);
+      expectHarmless(description, ['!12']);
+      return factsWith().change;
+    },
     lockWith: async () => '',
     promoted: async () => [],
     lockedAt: async () => null,
     registered: async () => ({ kind: 'differs', version: 1, what: [...venom] }),
-    openIssue: async () => ({ url: 'https://gitlab.example.com/acme/fashion/-/issues/1' }),
+    openIssue: async (_key, { title }) => {
+      expectPlain(title);
+      return { url: 'https://gitlab.example.com/acme/fashion/-/issues/1' };
+    },
   };
 
   it('change nothing when strangers write them, get a harmless answer whoever does, and never an exception', async () => {
-    const all = [factsWith()];
-    const models = all.map((facts) => ({ facts, plan: planChange(facts) }));
+    const clean = factsWith({ headProject: parseProject(hyperYaml) });
+    const drawn = drawPoisoned(6);
+    const seen = new Set<string>();
+    const all = [clean, clean, ...drawn.facts].map((facts) => ({ facts, plan: planChange(facts) }));
     const author = { id: '99', username: 'mallory', name: 'Mallory' };
     const word = fc.oneof(
-      names,
+      fc.constantFrom(...venom.map((text) => text.replaceAll('\n', ' '))),
       fc.string({ unit: 'binary', maxLength: 30 }),
       fc.constantFrom(
         'epochs=1',
+        '"note=Closes #1 @all"',
+        'note=@all',
+        'note=#1',
         '--model',
         '--environment',
         'fashion',
@@ -202,7 +178,8 @@ describe('ten thousand comments', () => {
       )
       .map(([before, name, words]) => `${before}/${name} ${words.join(' ')}`);
     await fc.assert(
-      fc.asyncProperty(fc.array(comment, { minLength: 1, maxLength: 3 }), async (lines) => {
+      fc.asyncProperty(fc.array(comment, { minLength: 1, maxLength: 3 }), fc.nat(), async (lines, which) => {
+        const one = all[which % all.length]!;
         const body = lines.join('\n');
         for (const spoken of parseComment(body, commandNames)) {
           if (spoken.kind === 'typo') {
@@ -214,13 +191,17 @@ describe('ten thousand comments', () => {
             args: spoken.args,
             options: spoken.options,
             comment: { id: '1', thread: 't', author, body, system: false, createdAt: '' },
-            change: all[0]!.change,
-            models,
+            change: one.facts.change,
+            models: [one],
           };
-          for (const one of [tools, open]) expectHarmless((await command.handle(call, one)).text);
+          for (const some of [tools, open]) {
+            const { text } = await command.handle(call, some);
+            if (!seen.has(text)) expectHarmless(text, ours);
+            seen.add(text);
+          }
         }
       }),
-      { numRuns: 10_000 },
+      { numRuns: 10_000, seed: drawn.seed },
     );
   }, 60_000);
 });
