@@ -9,9 +9,38 @@ export function dataHeadline({ refused }: DataFacts): { verdict: Verdict; summar
     : { verdict: 'pass', summary: 'Every gate passed; waiting for approval of its data.' };
 }
 
-/** The data version and what is to be done about it; nothing where nobody asks for an approval of it. */
+/** Reasons shown one by one; the others are summed up. */
+const shownReasons = 8;
+
+/** What was set aside of the data and why, in words that no change can choose; nothing when nothing was. */
+function quarantineBlocks({ quarantined }: Pick<DataFacts, 'quarantined'>): Block[] {
+  if (quarantined.length === 0) return [];
+  const rest = quarantined.slice(shownReasons).reduce((sum, [, count]) => sum + count, 0);
+  const rows = quarantined.slice(0, shownReasons).map(([reason, count]) => [reason, String(count)]);
+  if (rest > 0) rows.push([`${quarantined.length - shownReasons} other reasons`, String(rest)]);
+  return [{ kind: 'table', head: ['set aside because', 'items'], align: ['left', 'right'], rows }];
+}
+
+/**
+ * The data version, what was set aside of it, and what is to be done about it; nothing where nobody asks for an approval of it
+ * and nothing was set aside.
+ */
 export function dataBlocks({ data, rules, change }: Facts): Block[] {
-  if (!data || data.required === 0) return [];
+  if (!data || (data.required === 0 && data.quarantined.length === 0)) return [];
+  if (data.required === 0) {
+    const { version, dataset } = data.evidence;
+    return [
+      { kind: 'heading', text: 'Data' },
+      {
+        kind: 'facts',
+        facts: [
+          ['data version', `${shortDigest(version)} of ${dataset}`],
+          ['amount and quality', data.summary],
+        ],
+      },
+      ...quarantineBlocks(data),
+    ];
+  }
   const { evidence, approvals, required, refused } = data;
   const { labels } = evidence;
   const people = rules!.project.roles.data.join(', ') || 'nobody: roles.data in cdl.yaml is empty';
@@ -41,6 +70,7 @@ export function dataBlocks({ data, rules, change }: Facts): Block[] {
         ]),
       ],
     },
+    ...quarantineBlocks(data),
   ];
   if (change.state === 'open' && refused === null && approvals.length < required) {
     blocks.push({

@@ -7,6 +7,7 @@ import type { Zone } from '../store/types.ts';
 import { type DatasetMeta, datasetMetaSchema } from './dataset.ts';
 import { agreementOfVotes, readLabelSet } from './label-set.ts';
 import { agreementProblem } from './labelled-version.ts';
+import { knownReasons } from './quarantine-words.ts';
 import { validateDataset } from './validate.ts';
 
 /** The evidence about a data version with what people read of it, and why it cannot be approved (null when it can). */
@@ -15,6 +16,8 @@ export interface DataStanding {
   /** One sentence about amount and quality. */
   summary: string;
   refused: string | null;
+  /** Items set aside by reason, see {@link knownReasons}. */
+  quarantined: [string, number][];
 }
 
 /**
@@ -73,6 +76,7 @@ export async function judgeVersion(
     evidence: { dataset, version, verdict: 'fail', findings: [], labels: null },
     summary: 'Nothing is known of it.',
     refused,
+    quarantined: [],
   });
   if (manifest.kind !== 'dataset') return unknown(`it is a ${manifest.kind}, not a data version`);
   if (!parsed.success) return unknown('its manifest does not say what a data version says');
@@ -86,6 +90,7 @@ export async function judgeVersion(
   return {
     evidence: { dataset, version, verdict, findings, labels: judged.labels },
     summary,
+    quarantined: knownReasons(meta.quarantined, config.rules),
     refused: verdict === 'fail' ? `it breaks rules of cdl.yaml: ${summary.replace(/\.$/, '')}` : refused,
   };
 }

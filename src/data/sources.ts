@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../core/error.ts';
 import type { SourceConfig } from '../core/project.ts';
+import { defaultLimits } from '../core/project-read.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import { hashOfFile } from './hash.ts';
 
@@ -183,7 +184,18 @@ async function download(
     timer = setTimeout(() => stop.abort(), stall);
   };
   try {
+    const most = (source.limits ?? defaultLimits).file;
     const { body, total } = await openSource(source, name, options, signal);
+    const tooLarge = (found: string) =>
+      new UserError(
+        'data-invalid',
+        `${name} has ${found} bytes, more than the ${most} of limits.file; nothing of it was kept`,
+        'check that it is the file that is meant, and raise limits.file of its source in cdl.yaml',
+      );
+    if (total !== null && total > most) {
+      body.destroy();
+      throw tooLarge(String(total));
+    }
     const hash = createHash('sha256');
     let bytes = 0;
     const meter = new Transform({
@@ -191,6 +203,8 @@ async function download(
         alive();
         hash.update(chunk);
         bytes += chunk.length;
+        // Counted, too: a server need not say how much comes, or say it truly.
+        if (bytes > most) return done(tooLarge(`at least ${bytes}`));
         options.onProgress?.({ what: name, bytes, total });
         done(null, chunk);
       },

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../core/error.ts';
 import type { Report } from '../core/report.ts';
+import { ownerName } from '../exec/owner.ts';
 import type { Handover } from './types.ts';
 
 const outputsSchema = z.record(z.string(), z.string());
@@ -36,8 +37,10 @@ async function readJson(path: string, schema: z.ZodType): Promise<unknown> {
 
 async function save(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, content);
-  await rename(`${path}.new`, path);
+  // Two commands in one folder must not rename each other's half-written file.
+  const own = `${path}.${ownerName()}.new`;
+  await writeFile(own, content);
+  await rename(own, path);
 }
 
 /** The folder (`.cdl/`) through which the jobs of a pipeline hand on what they made, as CI artifacts. */

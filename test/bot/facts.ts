@@ -164,6 +164,7 @@ export function factsWithData(required: number, more: Partial<NonNullable<Facts[
     review: evidenceDigest(evidence),
     summary: '2000 items in 2 classes meet all rules.',
     refused: null,
+    quarantined: [],
     required,
     approvals: [],
     ...more,

