@@ -54,7 +54,7 @@ export function labelServerContract(name: string, start: () => Promise<LabelServ
 
     beforeAll(async () => {
       server = await start();
-    }, 120_000);
+    }, 400_000);
     afterAll(() => server?.dispose());
 
     const open = () => openLabelStudio(server);

@@ -8,9 +8,10 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openLabelStudio } from '../../src/data/label-studio.ts';
 import { startLabelStudio } from '../../src/sandbox/label-studio.ts';
+import { labelFlowContract } from '../contract/label-flow.ts';
 import { type LabelServerUnderTest, labelServerContract, scratchFolder } from '../contract/label-server.ts';
 
-labelServerContract('the stand-in of Label Studio', async () => {
+const startStandIn = async (): Promise<LabelServerUnderTest> => {
   const server = await startLabelStudio({
     tokens: new Map([
       ['one', 1],
@@ -24,7 +25,10 @@ labelServerContract('the stand-in of Label Studio', async () => {
     people: [person('one'), person('two')],
     dispose: server.close,
   };
-});
+};
+
+labelServerContract('the stand-in of Label Studio', startStandIn);
+labelFlowContract('the stand-in of Label Studio', startStandIn);
 
 const python = process.env.CDL_LABEL_STUDIO;
 
@@ -99,14 +103,24 @@ async function startReal(): Promise<LabelServerUnderTest> {
 }
 
 if (python) {
+  // It takes most of a minute to start: one for all.
+  let real: Promise<LabelServerUnderTest> | null = null;
+  const startShared = async () => {
+    real ??= startReal();
+    return { ...(await real), dispose: async () => {} };
+  };
+  afterAll(async () => (await real)?.dispose());
+
+  labelServerContract('the real Label Studio server', startShared);
+  labelFlowContract('the real Label Studio server', startShared);
+
   labelServerContract('the real Label Studio server', startReal);
 
   describe('the real Label Studio server', () => {
     let server: LabelServerUnderTest;
     beforeAll(async () => {
-      server = await startReal();
-    }, 120_000);
-    afterAll(() => server?.dispose());
+      server = await startShared();
+    }, 400_000);
 
     it('takes a personal access token, which is exchanged for access tokens', async () => {
       const answer = await fetch(`${server.url}/api/token/`, {
@@ -140,7 +154,7 @@ if (python) {
     });
   });
 } else {
-  describe.skip('the real Label Studio server (skipped: CDL_LABEL_STUDIO is not set; test/services/label-studio.sh prints it)', () => {
+  describe.skip('the real Label Studio server (CDL_LABEL_STUDIO is not set; test/services/label-studio.sh prints it)', () => {
     it('is tried by the contract of the stand-in', () => undefined);
   });
 }
