@@ -66,12 +66,7 @@ export function labelFlowContract(name: string, start: () => Promise<LabelServer
     };
     const tasks = async () => {
       const open = openLabelStudio(server);
-      const project = await open.ensureProject(
-        'Words of the flow',
-        'text',
-        ['food', 'sport'],
-        false,
-      );
+      const project = await open.ensureProject('Words of the flow', 'text', ['food', 'sport'], false);
       return tasksOf(open.listTasks(project));
     };
     const report = async () => (await scratch.context()).handover.readReport('label', 'texts');
