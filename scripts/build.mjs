@@ -14,6 +14,7 @@ const entries = {
   'steps/transform-child': 'src/steps/transform-child.ts',
   'steps/train-child': 'src/steps/train-child.ts',
   'data/custom-child': 'src/data/custom-child.ts',
+  'data/folder-worker': 'src/data/folder/worker.ts',
   'model/child': 'src/model/child.ts',
   'serve/main': 'src/serve/main.ts',
   'serve/gateway-main': 'src/serve/gateway-main.ts',

@@ -5,7 +5,7 @@ import { UserError } from './error.ts';
 /** A digest as zod sees it. */
 export const digestSchema = z.custom<Digest>(isDigest, 'not a digest (sha256: and 64 hexadecimal digits)');
 
-/** What artifacts there are. Each is made by the step of a like name. */
+/** What artifacts there are. Each is made by the step of a like name, a folder version by `cdl data add`. */
 export const artifactKinds = [
   'dataset',
   'transform',
@@ -14,6 +14,7 @@ export const artifactKinds = [
   'package',
   'evaluation',
   'delta',
+  'folder',
 ] as const;
 
 /** One of {@link artifactKinds}. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import {
+  chmod,
   type FileHandle,
   link,
   mkdir,
@@ -20,7 +21,7 @@ import { UpstreamError, UserError } from '../core/error.ts';
 import { withFolderLock } from '../exec/folder-lock.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import { checkKey, checkRange, compareKeys } from './key.ts';
-import type { Entry, ObjectStore, PutResult, Range } from './types.ts';
+import type { Entry, FileObjectStore, PutResult, Range } from './types.ts';
 
 /** Up to this many bytes an etag is the content's hash; beyond it, what the file system knows, so that `stat` stays cheap. */
 const hashedSize = 64 * 1024;
@@ -34,7 +35,7 @@ const hashedSize = 64 * 1024;
  * object's file is never changed after it got its name, so readers need no lock. On a file system that ignores case, keys
  * differing only in case are one key. Throws UserError store-denied, UpstreamError.
  */
-export async function openFileStore(folder: string): Promise<ObjectStore> {
+export async function openFileStore(folder: string): Promise<FileObjectStore> {
   const root = resolve(folder);
   const url = pathToFileURL(root).href;
   const guarded = <T>(action: () => Promise<T>): Promise<T> => guard(url, action);
@@ -50,6 +51,9 @@ export async function openFileStore(folder: string): Promise<ObjectStore> {
     link: async () => null,
     delete: (key) => guarded(() => store.delete(key)),
     put: (key, body, options) => guarded(() => store.put(key, body, options ?? {})),
+    pathOf: (key) => store.pathOf(key),
+    temporary: () => store.temporary(),
+    adopt: (path, key) => guarded(() => store.adopt(path, key)),
   };
 }
 
@@ -80,7 +84,7 @@ class FileStore {
   }
 
   async open(key: string, range?: Range): Promise<{ entry: Entry; body: Readable } | null> {
-    const handle = await openIfThere(this.#path(key));
+    const handle = await openIfThere(this.pathOf(key));
     if (!handle) return null;
     let streaming = false;
     try {
@@ -101,7 +105,7 @@ class FileStore {
   }
 
   async stat(key: string): Promise<Entry | null> {
-    return statAt(key, this.#path(key));
+    return statAt(key, this.pathOf(key));
   }
 
   async *list(prefix: string, guarded: <T>(action: () => Promise<T>) => Promise<T>): AsyncGenerator<Entry> {
@@ -129,7 +133,7 @@ class FileStore {
     const now = new Date();
     return this.#exclusively(key, async () => {
       try {
-        await utimes(this.#path(key), now, now);
+        await utimes(this.pathOf(key), now, now);
         return true;
       } catch (error) {
         return ignoreAbsent(error) ?? false;
@@ -138,7 +142,7 @@ class FileStore {
   }
 
   async delete(key: string): Promise<void> {
-    const path = this.#path(key);
+    const path = this.pathOf(key);
     await this.#exclusively(key, () => unlink(path).catch(ignoreAbsent));
   }
 
@@ -147,7 +151,7 @@ class FileStore {
     body: Readable | Uint8Array | string,
     options: { ifAbsent?: true; ifMatch?: string },
   ): Promise<PutResult> {
-    const path = this.#path(key);
+    const path = this.pathOf(key);
     if (options.ifAbsent && (await stat(path).catch(ignoreAbsent))) {
       if (body instanceof Readable) body.destroy();
       return 'exists';
@@ -173,6 +177,24 @@ class FileStore {
     }
   }
 
+  temporary(): string {
+    return join(this.#tmp, ownerName());
+  }
+
+  async adopt(path: string, key: string): Promise<PutResult> {
+    const target = this.pathOf(key);
+    await chmod(path, 0o444);
+    try {
+      const done = await this.#linkNew(path, target);
+      if (done === 'stored' || (await stat(path)).size === (await stat(target)).size) return done;
+      // What a power cut or a full disk left of it.
+      await rename(path, target);
+      return 'stored';
+    } finally {
+      await rm(path, { force: true });
+    }
+  }
+
   /** link(2) fails when the name is taken, whoever else tries at the same time. */
   async #linkNew(temporary: string, path: string): Promise<PutResult> {
     await mkdir(dirname(path), { recursive: true });
@@ -190,7 +212,7 @@ class FileStore {
     return withFolderLock(join(this.#locks, createHash('sha256').update(key).digest('hex')), action);
   }
 
-  #path(key: string): string {
+  pathOf(key: string): string {
     checkKey(key);
     const parts = key.split('/');
     const last = parts.pop() ?? '';

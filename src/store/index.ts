@@ -1,8 +1,17 @@
 import { UserError } from '../core/error.ts';
-import type { ObjectStore } from './types.ts';
+import type { LocalZone, ObjectStore } from './types.ts';
 
-export type { Entry, ObjectStore, PutResult, Zone } from './types.ts';
-export { createZone } from './zone.ts';
+export type { Entry, LocalZone, ObjectStore, PutResult, Range, Zone } from './types.ts';
+export { artifactKey, blobKey, createZone } from './zone.ts';
+
+/** Opens (and makes, when absent) the work zone of a store in a folder of this machine. Throws as {@link openStore}. */
+export async function openLocalZone(folder: string): Promise<LocalZone> {
+  const [{ openFileStore }, { createLocalZone }] = await Promise.all([
+    import('./file.ts'),
+    import('./zone.ts'),
+  ]);
+  return createLocalZone(await openFileStore(folder));
+}
 
 /** What an `s3:` store wants to know of its caller. `ca` is a PEM certificate to trust besides the usual ones. */
 export interface StoreCredentials {

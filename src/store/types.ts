@@ -53,6 +53,17 @@ export interface ObjectStore {
   ): Promise<PutResult>;
 }
 
+/** A store whose objects are files on this machine. */
+export interface FileObjectStore extends ObjectStore {
+  /** The file that holds an object, or would. Nobody may write to it. */
+  pathOf(key: string): string;
+  /** A path for a new file that may be adopted; what a killed process left there is removed when the store is opened. */
+  temporary(): string;
+  /** Makes a file at a {@link temporary} path an object (read-only from then on), unless one of the same size is there. Not synced
+   * to the disk: what a power cut damages shows in its size or digest, and is stored again. */
+  adopt(path: string, key: string): Promise<PutResult>;
+}
+
 /**
  * One zone (`work/` or `trusted/`) as steps and bot see it: content-addressed blobs and manifests, and small named JSON
  * records. Every read of content is verified against its digest; a mismatch is UserError artifact-corrupt, an absent
@@ -67,6 +78,8 @@ export interface Zone {
   putFile(path: string): Promise<{ digest: Digest; size: number }>;
   /** A stream that fails at its end when the bytes do not match. Do not act on its content before it ended. */
   openBlob(digest: Digest): Promise<Readable>;
+  /** A part of a blob, which is not verified: the caller knows the digest of what it asks for. */
+  openBlobPart(digest: Digest, range: Range): Promise<Readable>;
   /** The whole blob, verified. */
   readBlob(digest: Digest): Promise<Buffer>;
   /** Writes a blob to `path` (atomic: temporary file, verified, renamed). */
@@ -76,6 +89,8 @@ export interface Zone {
   linkBlob(digest: Digest, options: { seconds: number; type: string }): Promise<string | null>;
   putArtifact(artifact: Artifact): Promise<Digest>;
   getArtifact(digest: Digest): Promise<Artifact>;
+  /** Whether the manifest is there and so young that nothing it names is about to be collected as garbage. */
+  isFresh(digest: Digest): Promise<boolean>;
   /** Whether the manifest and all its files are there (sizes compared, bytes not read). */
   hasArtifact(digest: Digest): Promise<boolean>;
   /** Writes all files of an artifact below a folder, a few at once. */
@@ -91,4 +106,15 @@ export interface Zone {
   ): Promise<PutResult>;
   /** Records whose key starts with `prefix`, in the order of their keys with `.json` appended. */
   listRecords(prefix: string): AsyncIterable<Entry>;
+}
+
+/** A zone whose store is a folder on this machine, for what reads and writes files without going through streams. */
+export interface LocalZone extends Zone {
+  readonly store: FileObjectStore;
+  /** The file of a blob, there or not. It is not verified, and nobody may write to it. */
+  blobPath(digest: Digest): string;
+  /** See {@link FileObjectStore.temporary}. */
+  temporary(): string;
+  /** Makes a file at a {@link temporary} path a blob, without reading it: the caller has hashed it. The file is gone then. */
+  adopt(path: string, digest: Digest): Promise<void>;
 }

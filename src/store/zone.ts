@@ -11,7 +11,23 @@ import { ownerName } from '../exec/owner.ts';
 import { openBlobCache } from './cache.ts';
 import { checkKey } from './key.ts';
 import { hashFile, saveStream, verified } from './stream.ts';
-import type { Entry, ObjectStore, Zone } from './types.ts';
+import type { Entry, FileObjectStore, LocalZone, ObjectStore, Zone } from './types.ts';
+
+/** The key of a blob in its zone's store. */
+export function blobKey(zone: Zone['name'], digest: Digest): string {
+  return `${zone}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
+}
+
+/** The key of a manifest in its zone's store. */
+export function artifactKey(zone: Zone['name'], digest: Digest): string {
+  return `${zone}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
+}
+
+/**
+ * An object that is relied on again is made young when it is older than this, in milliseconds. Garbage is collected only
+ * when it is at least twice as old, so that whoever refers to an object has as long again to say so.
+ */
+export const refreshAfter = 24 * 60 * 60 * 1000;
 
 /** How many files of one artifact travel at once. */
 const atOnce = 8;
@@ -24,8 +40,8 @@ const atOnce = 8;
  */
 export function createZone(name: Zone['name'], store: ObjectStore, options: { cache?: string } = {}): Zone {
   const cache = options.cache === undefined ? null : openBlobCache(options.cache);
-  const blobKey = (digest: Digest) => `${name}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
-  const artifactKey = (digest: Digest) => `${name}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
+  const blobAt = (digest: Digest) => blobKey(name, digest);
+  const artifactAt = (digest: Digest) => artifactKey(name, digest);
   const records = `${name}/records/`;
   const recordKey = (key: string) => {
     checkKey(key);
@@ -36,17 +52,23 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     return (await store.stat(key))?.size === size;
   }
 
+  /** Whether an object is there to be relied on: an old one is made young. */
+  async function keep(entry: Entry | null, size: number): Promise<boolean> {
+    if (entry?.size !== size) return false;
+    return isYoung(entry) || (await store.touch(entry.key));
+  }
+
   /** Stores what is not there yet; an object of the wrong size is a damaged one and is replaced. */
   async function putContent(key: string, size: number, body: () => Readable | Uint8Array | string) {
     const there = await store.stat(key);
-    if (there?.size === size) return;
+    if (await keep(there, size)) return;
     await store.put(key, body(), there ? {} : { ifAbsent: true });
   }
 
   async function openRemote(digest: Digest): Promise<Readable> {
-    const body = await store.get(blobKey(digest));
+    const body = await store.get(blobAt(digest));
     if (!body) throw missing(digest, 'blob');
-    return verified(body, digest, `${store.url} ${blobKey(digest)}`);
+    return verified(body, digest, `${store.url} ${blobAt(digest)}`);
   }
 
   function missing(digest: Digest, what: string): UserError {
@@ -70,14 +92,14 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
       }
       const digest = digestBytes(body);
       const size = Buffer.byteLength(body);
-      await putContent(blobKey(digest), size, () => body);
+      await putContent(blobAt(digest), size, () => body);
       return { digest, size };
     },
 
     async putFile(path) {
       const { digest, size } = await hashFile(path);
       // Checked again while it is sent: a file that changes meanwhile must not end up under the old digest.
-      await putContent(blobKey(digest), size, () => verified(createReadStream(path), digest, path));
+      await putContent(blobAt(digest), size, () => verified(createReadStream(path), digest, path));
       return { digest, size };
     },
 
@@ -85,6 +107,12 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
       if (!cache) return openRemote(digest);
       const path = await cache.fetch(digest, () => openRemote(digest));
       return verified(createReadStream(path), digest, path);
+    },
+
+    async openBlobPart(digest, range) {
+      const body = await store.get(blobAt(digest), range);
+      if (!body) throw missing(digest, 'blob');
+      return body;
     },
 
     async readBlob(digest) {
@@ -105,28 +133,33 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     linkBlob: (digest, options) => store.link(blobKey(digest), options),
 
     async hasBlob(digest) {
-      return (await store.stat(blobKey(digest))) !== null;
+      return (await store.stat(blobAt(digest))) !== null;
     },
 
     async putArtifact(artifact) {
       const digest = artifactDigest(artifact);
       const body = encodeArtifact(artifact);
-      await putContent(artifactKey(digest), Buffer.byteLength(body), () => body);
+      await putContent(artifactAt(digest), Buffer.byteLength(body), () => body);
       return digest;
     },
 
     async getArtifact(digest) {
-      const body = await store.get(artifactKey(digest));
+      const body = await store.get(artifactAt(digest));
       if (!body) throw missing(digest, 'artifact');
       return decodeArtifact(await text(body), digest);
     },
 
+    async isFresh(digest) {
+      const entry = await store.stat(artifactAt(digest));
+      return entry !== null && isYoung(entry);
+    },
+
     async hasArtifact(digest) {
-      if (!(await store.stat(artifactKey(digest)))) return false;
+      if (!(await store.stat(artifactAt(digest)))) return false;
       const { files } = await zone.getArtifact(digest);
       let complete = true;
       await eachOf(files, async (file) => {
-        complete &&= await has(blobKey(file.digest), file.size);
+        complete &&= await has(blobAt(file.digest), file.size);
       });
       return complete;
     },
@@ -141,8 +174,8 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     async copyArtifact(from, digest) {
       const artifact = await from.getArtifact(digest);
       await eachOf(artifact.files, async (file) => {
-        const key = blobKey(file.digest);
-        if (await has(key, file.size)) return;
+        const key = blobAt(file.digest);
+        if (await keep(await store.stat(key), file.size)) return;
         const body = await from.openBlob(file.digest);
         await putContent(key, file.size, () => body);
       });
@@ -178,6 +211,21 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     },
   };
   return zone;
+}
+
+const isYoung = (entry: Entry): boolean => Date.now() - entry.modified < refreshAfter;
+
+/** The work zone of a store in a folder of this machine. */
+export function createLocalZone(store: FileObjectStore): LocalZone {
+  return {
+    ...createZone('work', store),
+    store,
+    blobPath: (digest) => store.pathOf(blobKey('work', digest)),
+    temporary: () => store.temporary(),
+    async adopt(path, digest) {
+      await store.adopt(path, blobKey('work', digest));
+    },
+  };
 }
 
 /** Runs `action` for every item, a few at once; the first failure stops the rest from starting. */

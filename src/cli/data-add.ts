@@ -1,0 +1,93 @@
+import { appendFile, readFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
+import { type Digest, shortDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { addFolder } from '../data/folder/add.ts';
+import { readPointers, setPointer } from '../data/folder/pointers.ts';
+import { openFilePool } from '../data/folder/pool.ts';
+import { isBefore, moveRef, readRef, writeNote } from '../data/folder/refs.ts';
+import { hasVersion } from '../data/folder/transfer.ts';
+import { run } from '../exec/run.ts';
+import { type Desk, resolveVersion } from './data-desk.ts';
+import { bytesText, count } from './data-text.ts';
+import type { CommandInput } from './types.ts';
+
+/** `cdl data add PATH…`: a version of each path, its ref moved forward, the commit's pointer set. */
+export async function addPaths(input: CommandInput, desk: Desk, paths: readonly string[]): Promise<number> {
+  if (paths.length === 0) throw new UserError('usage', 'cdl data add takes the folders or files to add');
+  const { ref, message, from } = input.options as { ref?: string; message?: string; from?: string[] };
+  if (ref !== undefined && paths.length > 1) throw new UserError('usage', '--ref goes with one path');
+  const names = paths.map((path) => desk.nameOf(path));
+  const sources: Digest[] = [];
+  for (const one of from ?? []) sources.push(await resolveVersion(desk, one));
+  const pool = openFilePool();
+  const rows = [];
+  try {
+    for (const name of names) {
+      const previous = await previousOf(desk, name, ref ?? name);
+      const done = await addFolder({
+        path: join(desk.root, name),
+        name,
+        zone: desk.local,
+        statCache: desk.statCache(name),
+        previous,
+        sources,
+        code: null,
+        pool,
+        signal: input.console.signal,
+      });
+      if (done.changed) {
+        await writeNote(desk.local, done.version, {
+          who: await whoami(desk.root),
+          at: new Date().toISOString(),
+          message: message ?? '',
+        });
+        // The ref says which of two versions made at once was first; the loser is told before the commit's pointer moves.
+        await moveRef(desk.local, ref ?? name, done.version, { force: false, known: [desk.local] });
+        await ignoreInGit(desk.root, name);
+      }
+      await setPointer(desk.root, name, done.version);
+      rows.push({ path: name, ...done });
+    }
+  } finally {
+    await pool.close();
+  }
+  const text = rows.map((row) => {
+    const size = `${count(row.count, 'file')}, ${bytesText(row.bytes)}`;
+    const what = row.changed ? `${count(row.read, 'file')} read` : 'as before';
+    return `${row.path}  ${shortDigest(row.version)}  ${size}, ${what}`;
+  });
+  input.console.print(text.join('\n'), { versions: rows });
+  return 0;
+}
+
+/**
+ * The version that a new one comes after: what this commit has, or where the ref is, when that has come further from there
+ * (another add of the same folder, made meanwhile).
+ */
+async function previousOf(desk: Desk, name: string, ref: string): Promise<Digest | null> {
+  const pointed = readPointers(desk.root).get(name) ?? null;
+  const at = (await readRef(desk.local, ref))?.version ?? null;
+  if (pointed === null || at === null || at === pointed) return pointed ?? at;
+  if (!(await hasVersion(desk.local, at))) return pointed;
+  return (await isBefore([desk.local], pointed, at)) ? at : pointed;
+}
+
+async function whoami(root: string): Promise<string> {
+  const told = await run('git', ['config', 'user.name'], { cwd: root }).catch(() => null);
+  const name = told?.code === 0 ? told.stdout.toString().trim() : '';
+  return name || userInfo().username;
+}
+
+/** What is versioned here must not be committed there. */
+async function ignoreInGit(root: string, name: string): Promise<void> {
+  const result = await run('git', ['check-ignore', '-q', '--no-index', name], { cwd: root }).catch(
+    () => null,
+  );
+  if (result?.code !== 1) return;
+  const path = join(root, '.gitignore');
+  const text = await readFile(path, 'utf8').catch(() => '');
+  const line = `/${name.replace(/[\\*?[\] ]/g, '\\$&')}\n`;
+  await appendFile(path, text === '' || text.endsWith('\n') ? line : `\n${line}`);
+}

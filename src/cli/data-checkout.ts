@@ -1,0 +1,81 @@
+import { join, resolve } from 'node:path';
+import { type Digest, shortDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { checkoutVersion } from '../data/folder/checkout.ts';
+import { exportListing } from '../data/folder/export.ts';
+import { readPointers, setPointer } from '../data/folder/pointers.ts';
+import { openFilePool } from '../data/folder/pool.ts';
+import { openListing } from '../data/folder/reader.ts';
+import { fetchArtifact } from '../data/folder/transfer.ts';
+import { folderVersion } from '../data/folder/version.ts';
+import { type Desk, resolveRef, resolveVersion } from './data-desk.ts';
+import { count } from './data-text.ts';
+import type { CommandInput } from './types.ts';
+
+/**
+ * `cdl data checkout [VERSION…]`: folders as they are in these versions, without any as this commit has them; with `--to`,
+ * one version anywhere else.
+ */
+export async function checkout(input: CommandInput, desk: Desk, what: readonly string[]): Promise<number> {
+  const { to, force, ref } = input.options as { to?: string; force?: boolean; ref?: string };
+  const all = what.length > 0 || ref !== undefined ? what : [...readPointers(desk.root).keys()];
+  const wanted = ref === undefined ? [] : [await resolveRef(desk, ref)];
+  for (const name of all) wanted.push(await resolveVersion(desk, name));
+  if (to !== undefined && wanted.length !== 1) throw new UserError('usage', '--to goes with one version');
+  const pool = openFilePool();
+  const rows = [];
+  try {
+    for (const digest of wanted) {
+      rows.push(await one(input, desk, digest, { to, force: force === true }, pool));
+    }
+  } finally {
+    await pool.close();
+  }
+  const text = rows.map(
+    (row) =>
+      `${row.path}  ${shortDigest(row.version)}  ${count(row.written, 'file')} written, ${row.kept} there already, ${row.removed} removed`,
+  );
+  input.console.print(text.join('\n') || 'this commit has no versions: cdl data add <path>', {
+    versions: rows,
+  });
+  return 0;
+}
+
+async function one(
+  input: CommandInput,
+  desk: Desk,
+  digest: Digest,
+  options: { to: string | undefined; force: boolean },
+  pool: ReturnType<typeof openFilePool>,
+) {
+  if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest);
+  const listing = await openListing(desk.reader, digest);
+  const version = folderVersion(digest, listing.artifact);
+  const { signal } = input.console;
+  if (options.to !== undefined || !version) {
+    if (options.to === undefined) {
+      throw new UserError(
+        'usage',
+        `${listing.artifact.name} is a ${listing.artifact.kind}, which has no folder of its own`,
+        `say where: cdl data checkout ${shortDigest(digest)} --to <folder>`,
+      );
+    }
+    const path = resolve(input.cwd, options.to);
+    const written = await exportListing({ listing, zone: desk.local, path, pool, signal });
+    return { path: options.to, version: digest, written, kept: 0, removed: 0 };
+  }
+  const { name } = version;
+  const path = join(desk.root, desk.nameOf(join(desk.root, name)));
+  const done = await checkoutVersion({
+    version,
+    zone: desk.local,
+    path,
+    statCache: desk.statCache(name),
+    force: options.force,
+    pool,
+    signal,
+    progress: (share) => input.console.progress(name, share),
+  });
+  await setPointer(desk.root, name, digest);
+  return { path: name, version: digest, ...done };
+}

@@ -1,0 +1,91 @@
+import { statSync } from 'node:fs';
+import type { Digest } from '../../core/digest.ts';
+import { UserError } from '../../core/error.ts';
+import type { LocalZone } from '../../store/types.ts';
+import type { TreeEntry } from './entry.ts';
+import { type Seen, StatCache } from './stat-cache.ts';
+import { type FolderVersion, folderVersion, LocalIndex } from './version.ts';
+
+/** A version to start from, and what is known of each of its entries on disk, in the order of their paths. */
+export interface Base {
+  version: FolderVersion;
+  /** The next entry as it was last seen; one that was never seen is `racy`. */
+  next(): Seen | null;
+  entry(seen: Seen): TreeEntry;
+  index: LocalIndex;
+  /** The part of the stat cache that goes with a part of the index, where it may be copied as it is. */
+  seenPart(part: number): Buffer | null;
+  close(): void;
+}
+
+/** A folder version whose objects are all in this machine's store; null when it is none, or some are not. */
+export async function localVersion(zone: LocalZone, digest: Digest): Promise<FolderVersion | null> {
+  let version: FolderVersion | null;
+  try {
+    version = folderVersion(digest, await zone.getArtifact(digest));
+  } catch (error) {
+    if (error instanceof UserError && error.code === 'artifact-missing') return null;
+    throw error;
+  }
+  return version && isWhole(zone, version) ? version : null;
+}
+
+/** Whether every object of a version is in this machine's store, in its full size. */
+function isWhole(zone: LocalZone, version: FolderVersion): boolean {
+  const there = (digest: Digest, size: number) =>
+    statSync(zone.blobPath(digest), { throwIfNoEntry: false })?.size === size;
+  return (
+    version.parts.every(({ digest, size }) => there(digest, size)) &&
+    [...version.blobs].every(([sha256, { size }]) => there(`sha256:${sha256}`, size))
+  );
+}
+
+/** Starts from what the stat cache at a path is of, else from `previous`, else from nothing. */
+export async function openBase(
+  zone: LocalZone,
+  statCache: string,
+  previous: Digest | null,
+): Promise<Base | null> {
+  const cache = StatCache.open(statCache);
+  if (cache) {
+    const version = await localVersion(zone, `sha256:${cache.version}`);
+    if (version) return fromCache(zone, version, cache);
+    cache.close();
+  }
+  const version = previous === null ? null : await localVersion(zone, previous);
+  return version && fromIndex(zone, version);
+}
+
+function fromCache(zone: LocalZone, version: FolderVersion, cache: StatCache): Base {
+  const index = new LocalIndex(zone, version);
+  return {
+    version,
+    index,
+    next: () => cache.next(),
+    entry: (seen) => index.part(seen.part).entries[seen.index]!,
+    seenPart: (part) => cache.part(part).bytes,
+    close: () => cache.close(),
+  };
+}
+
+/** Without a stat cache: where things are stored is known, but every file has to be read. */
+export function fromIndex(zone: LocalZone, version: FolderVersion): Base {
+  const index = new LocalIndex(zone, version);
+  const unseen = { size: -1, mtime: -1, ctime: -1, ino: -1, racy: true };
+  const all = (function* (): Generator<Seen> {
+    for (let part = 0; part < version.parts.length; part++) {
+      for (const [at, entry] of index.part(part).entries.entries()) {
+        const exec = entry.kind === 'file' && entry.exec;
+        yield { ...unseen, path: entry.path, kind: entry.kind, exec, part, index: at };
+      }
+    }
+  })();
+  return {
+    version,
+    index,
+    next: () => all.next().value ?? null,
+    entry: (seen) => index.part(seen.part).entries[seen.index]!,
+    seenPart: () => null,
+    close: () => {},
+  };
+}

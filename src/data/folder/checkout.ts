@@ -1,0 +1,134 @@
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { UserError } from '../../core/error.ts';
+import { isOwnerGone, ownerName } from '../../exec/owner.ts';
+import type { LocalZone } from '../../store/types.ts';
+import { openBase } from './base.ts';
+import { planCheckout } from './checkout-plan.ts';
+import type { TreeEntry } from './entry.ts';
+import { Output } from './output.ts';
+import type { FilePool } from './pool.ts';
+import { SeenPart, StatCacheWriter } from './stat-cache.ts';
+import { type FolderVersion, LocalIndex } from './version.ts';
+import { type FileStat, temporaryPrefix } from './walk.ts';
+
+/** What `checkoutVersion` needs. The objects of the version are in the zone already. */
+export interface CheckoutInput {
+  version: FolderVersion;
+  zone: LocalZone;
+  /** The folder, or the file, that becomes the version. */
+  path: string;
+  statCache: string;
+  /** Whether changes that no version holds may be lost. */
+  force: boolean;
+  pool: FilePool;
+  signal: AbortSignal;
+  progress?: (share: number) => void;
+}
+
+/**
+ * Makes a folder hold a version. What is there already stays, what is no longer in it goes, what no version ever held is left
+ * alone. Each file gets its name when it is whole and verified; a folder that is not there yet gets its own at the end.
+ * Throws UserError data-invalid before anything is changed when local changes would be lost.
+ */
+export async function checkoutVersion(
+  input: CheckoutInput,
+): Promise<{ written: number; kept: number; removed: number }> {
+  const { version, zone, path } = input;
+  const { single } = version.meta;
+  const index = new LocalIndex(zone, version);
+  const root = single ? dirname(path) : path;
+  for (const folder of new Set([dirname(path), root])) sweep(folder);
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  const fresh = !single && !there;
+  if (there && !single && !there.isDirectory()) {
+    throw new UserError(
+      'data-invalid',
+      `${path} is not a folder`,
+      'move it away, or check out somewhere else',
+    );
+  }
+  const owner = ownerName();
+  const at = fresh ? join(dirname(path), `${temporaryPrefix}${owner}`) : root;
+  mkdirSync(at, { recursive: true });
+  let kept = new Map<string, FileStat>();
+  let removed: string[] = [];
+  if (!fresh) {
+    const base = await openBase(zone, input.statCache, null);
+    try {
+      const only = single ? basename(path) : null;
+      ({ kept, removed } = planCheckout(root, only, base, all(index), input.force));
+    } finally {
+      base?.close();
+    }
+    remove(root, removed);
+  }
+  const seen = new StatCacheWriter(input.statCache);
+  try {
+    const out = new Output({ zone, pool: input.pool, root: at, owner, fresh });
+    for (let part = 0; part < version.parts.length; part++) {
+      input.signal.throwIfAborted();
+      const { entries } = index.part(part);
+      const stats = await out.write(entries, kept);
+      const list = new SeenPart();
+      for (const [at, entry] of entries.entries()) {
+        const exec = entry.kind === 'file' && entry.exec;
+        list.add(entry.path, { kind: entry.kind, exec, ...stats[at]! }, false);
+      }
+      seen.add(version.parts[part]!.digest.slice(7), entries.length, list.bytes());
+      input.progress?.((part + 1) / version.parts.length);
+    }
+    if (fresh) renameSync(at, path);
+    seen.outwait(out.latest);
+    seen.commit(version.digest.slice(7));
+  } catch (error) {
+    seen.discard();
+    if (fresh) rmSync(at, { recursive: true, force: true });
+    throw error;
+  }
+  const gone = removed.length;
+  return { written: version.meta.count - kept.size, kept: kept.size, removed: gone };
+}
+
+function* all(index: LocalIndex): Generator<TreeEntry> {
+  for (let part = 0; part < index.version.parts.length; part++) yield* index.part(part).entries;
+}
+
+/** Removes what killed processes left beside a folder. */
+function sweep(folder: string): void {
+  let names: string[] = [];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    if (!name.startsWith(temporaryPrefix)) continue;
+    const path = join(folder, name);
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    const isGone = found && isOwnerGone(name.slice(temporaryPrefix.length), found.mtimeMs);
+    if (isGone) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+function remove(root: string, paths: readonly string[]): void {
+  for (const path of paths) {
+    const full = join(root, path);
+    if (lstatSync(full, { throwIfNoEntry: false })?.isDirectory()) removeEmpty(full);
+    else unlinkSync(full);
+    for (let above = dirname(path); above !== '.'; above = dirname(above)) {
+      if (!removeEmpty(join(root, above))) break;
+    }
+  }
+}
+
+function removeEmpty(folder: string): boolean {
+  try {
+    rmdirSync(folder);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOENT') return false;
+    throw error;
+  }
+}

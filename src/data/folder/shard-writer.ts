@@ -1,0 +1,62 @@
+import { createHash, type Hash } from 'node:crypto';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import type { LocalZone } from '../../store/types.ts';
+import type { BlobSlot } from './part.ts';
+
+/** A shard is closed before it would grow beyond this many bytes. */
+export const shardBytes = 64 << 20;
+
+/**
+ * Writes members into plain tar files, one after the other. An open one is a temporary file that the next opening of the store
+ * removes when this process was killed.
+ */
+export class ShardWriter {
+  readonly #zone: LocalZone;
+  readonly #limit: number;
+  #open: { slot: BlobSlot; path: string; file: number; hash: Hash; size: number } | null = null;
+  /** The shards that are whole: size in bytes by sha256. */
+  readonly whole = new Map<string, number>();
+
+  constructor(zone: LocalZone, limit: number = shardBytes) {
+    this.#zone = zone;
+    this.#limit = limit;
+  }
+
+  /** Adds whole members; `at` is where they begin. The slot gets its address when its shard is closed. */
+  async append(members: Uint8Array): Promise<{ slot: BlobSlot; at: number }> {
+    if (this.#open && this.#open.size + members.length > this.#limit) await this.close();
+    if (!this.#open) {
+      const path = this.#zone.temporary();
+      this.#open = {
+        slot: { sha256: null },
+        path,
+        file: openSync(path, 'wx'),
+        hash: createHash('sha256'),
+        size: 0,
+      };
+    }
+    const at = this.#open.size;
+    this.#write(members);
+    return { slot: this.#open.slot, at };
+  }
+
+  #write(bytes: Uint8Array): void {
+    const open = this.#open!;
+    open.hash.update(bytes);
+    for (let done = 0; done < bytes.length; ) done += writeSync(open.file, bytes, done);
+    open.size += bytes.length;
+  }
+
+  /** Ends the shard that is open (two empty blocks, as tar has it) and stores it. */
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#write(Buffer.alloc(1024));
+    const { slot, path, file, hash, size } = this.#open;
+    this.#open = null;
+    closeSync(file);
+    const sha256 = hash.digest('hex');
+    await this.#zone.adopt(path, `sha256:${sha256}`);
+    slot.sha256 = sha256;
+    this.whole.set(sha256, size);
+  }
+}

@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { type Artifact, digestSchema } from '../../core/artifact.ts';
+import type { Digest } from '../../core/digest.ts';
+import { UserError } from '../../core/error.ts';
+import type { LocalZone } from '../../store/types.ts';
+import { type Part, parsePart, parsePartHead } from './part.ts';
+
+const hex = z.string().regex(/^[0-9a-f]{64}$/);
+
+/** The `meta` of a folder version. */
+export const folderMetaSchema = z.strictObject({
+  v: z.literal(1),
+  /** sha256 over what its entries are: the same for the same files, however they are packed and whatever came before. */
+  content: hex,
+  count: z.int().nonnegative(),
+  /** Of all files together. */
+  bytes: z.int().nonnegative(),
+  /** Whether it is one file, not a folder. */
+  single: z.boolean(),
+  /** The version before; also one of the parents. */
+  previous: digestSchema.nullable(),
+  /** The code that made it, where that was said. */
+  code: digestSchema.nullable(),
+  /** Of each part of the index: its first path, and what is in it. */
+  parts: z.array(
+    z.strictObject({
+      start: z.string(),
+      count: z.int().positive(),
+      bytes: z.int().nonnegative(),
+      content: hex,
+    }),
+  ),
+});
+
+/** See {@link folderMetaSchema}. */
+export type FolderMeta = z.infer<typeof folderMetaSchema>;
+
+/** A version of a folder: its manifest with the objects by what they are. */
+export interface FolderVersion {
+  digest: Digest;
+  name: string;
+  meta: FolderMeta;
+  parents: Digest[];
+  /** Parts of the index, in order. */
+  parts: { digest: Digest; size: number }[];
+  /** Shards and large files by sha256 (hexadecimal). */
+  blobs: Map<string, BlobInfo>;
+}
+
+/** An object of a version; its size in bytes. */
+export interface BlobInfo {
+  size: number;
+  isShard: boolean;
+}
+
+/** The name of an object within a version. */
+export const blobName = (sha256: string, isShard: boolean): string =>
+  isShard ? `shards/${sha256}.tar` : `files/${sha256}`;
+
+/** The name of a part of the index within a version. */
+export const partName = (index: number): string => `index/${String(index).padStart(5, '0')}.jsonl`;
+
+/** Takes a manifest apart; null when it is no folder version. Throws UserError artifact-corrupt. */
+export function folderVersion(digest: Digest, artifact: Artifact): FolderVersion | null {
+  if (artifact.kind !== 'folder') return null;
+  const parsed = folderMetaSchema.safeParse(artifact.meta);
+  const bad = (what: string) => new UserError('artifact-corrupt', `${digest}: ${what}`);
+  if (!parsed.success) throw bad(z.prettifyError(parsed.error));
+  const meta = parsed.data;
+  const parts: FolderVersion['parts'] = [];
+  const blobs = new Map<string, BlobInfo>();
+  for (const file of artifact.files) {
+    if (!file.path.startsWith('index/')) {
+      blobs.set(file.digest.slice(7), { size: file.size, isShard: file.path.startsWith('shards/') });
+    } else if (file.path === partName(parts.length)) parts.push({ digest: file.digest, size: file.size });
+    else throw bad(`${file.path} is out of order`);
+  }
+  if (parts.length !== meta.parts.length) throw bad('parts of the index are missing');
+  return { digest, name: artifact.name, meta, parents: artifact.parents, parts, blobs };
+}
+
+/** The index of a version on this machine; the parts used last stay in memory. */
+export class LocalIndex {
+  readonly #zone: LocalZone;
+  readonly #parts = new Map<number, Part>();
+
+  constructor(
+    zone: LocalZone,
+    readonly version: FolderVersion,
+  ) {
+    this.#zone = zone;
+  }
+
+  #bytes(index: number): Buffer {
+    return readFileSync(this.#zone.blobPath(this.version.parts[index]!.digest));
+  }
+
+  /** A part with its entries. */
+  part(index: number): Part {
+    const known = this.#parts.get(index);
+    if (known) return known;
+    const part = parsePart(this.#bytes(index), `${this.version.digest} ${partName(index)}`);
+    if (this.#parts.size === 2) this.#parts.delete(this.#parts.keys().next().value!);
+    this.#parts.set(index, part);
+    return part;
+  }
+
+  /** What objects a part uses. */
+  head(index: number): ReturnType<typeof parsePartHead> {
+    return parsePartHead(this.#bytes(index), `${this.version.digest} ${partName(index)}`);
+  }
+}
