@@ -130,7 +130,7 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
       }
     },
 
-    linkBlob: (digest, options) => store.link(blobKey(digest), options),
+    linkBlob: (digest, options) => store.link(blobAt(digest), options),
 
     async hasBlob(digest) {
       return (await store.stat(blobAt(digest))) !== null;
