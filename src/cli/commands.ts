@@ -55,7 +55,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'data',
-    summary: 'Versions of folders and data sets: add, compare, share, check out',
+    summary: 'Versions of folders and data sets: add, compare, share, restore',
     arguments: ['<action>', '[what...]'],
     options: [
       { flags: '-m, --message <text>', description: 'add: what this version is for' },
