@@ -221,6 +221,32 @@ describe('the rules no schema can say', () => {
     );
   });
 
+  it.each([
+    ['tensor', 'clean: [trim]', /datasets\.d\.clean .*only raw items are cleaned/],
+    ['tensor', 'rules: { characters: { min: 1 } }', /characters is about raw items/],
+    ['image', 'clean: [lowercase]', /lowercase is for texts, not item: image/],
+    ['image', 'rules: { duplicates: { max_near: 0.1 } }', /say split\.group_near/],
+    ['text', 'clean: [{ run: { code: [a.ts] } }]', /either a module or a command/],
+    ['text', 'clean: [shine]', /clean/],
+  ])('of items of kind %s: %s', (item, line, message) => {
+    const format = item === 'tensor' ? 'idx, images: [i], labels: [l]' : `${item}-folder`;
+    const text = `version: 1
+project: p
+requirements: { problem: x, owner: y }
+datasets:
+  d:
+    item: ${item}
+    ${item === 'tensor' ? 'shape: [2]' : ''}
+    classes: [a, b]
+    sources: [{ file: [f], sha256: ${'a'.repeat(64)}, read: { format: ${format} } }]
+    split: { key: k, test: 0.2 }
+    ${line}
+models: { m: { data: d, code: [model.ts] } }
+`;
+    expect(() => parseProject(text)).toThrow(message);
+    expect(parseProject(text.replace(line, '')).datasets.d!.clean).toBeUndefined();
+  });
+
   it('refuses a glob that excludes', () => {
     expect(broken('code: ["models/lenet/**"]', 'code: ["!models/lenet/**"]')).toThrow(/no exclusion/);
   });

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import { readRawItems } from '../../src/data/shards.ts';
 import { packageRoot } from '../../src/exec/root.ts';
+import { renderMarkdown } from '../../src/report/markdown.ts';
 import { clean } from '../../src/steps/clean.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
@@ -25,7 +26,7 @@ async function dirtyFiles(
 ): Promise<Record<string, string | Buffer>> {
   const files = await textFiles();
   const zip = await zipOf([
-    ...texts(),
+    ...texts().map(({ path, text }, index) => ({ path, text: index % 3 === 0 ? `${text}  \n` : text })),
     // Equal to the first text once they are clean; what decides its side is what it becomes.
     { path: 'texts/food/again.txt', text: `  ${texts()[0]!.text.toUpperCase()}\n\n` },
     ...Array.from({ length: 12 }, (_, index) => ({
@@ -53,7 +54,10 @@ async function dirtyFiles(
     ...files,
     'cdl.yaml': config,
     'data/texts.zip': zip,
-    'checks/words.ts': `import { bad } from './bad.ts';\nexport const check = ({ text }) => (bad.test(text) ? 'a rude word' : null);\n`,
+    'checks/words.ts': `import { bad } from './bad.ts';
+const told = Object.keys(process.env).filter((name) => name.startsWith('CDL_') || name.startsWith('CI'));
+export const check = ({ text }) => (told.length > 0 ? told : bad.test(text) ? 'a rude word' : null);
+`,
     'checks/bad.ts': 'export const bad = /damned/;\n',
     ...more.files,
   };
@@ -107,7 +111,8 @@ describe('the step clean', () => {
     );
   });
 
-  it('tells people what it changed and why it set things aside, with examples', () => {
+  it('tells people what it changed and why it set things aside, with examples', async () => {
+    await expect(renderMarkdown(outcome.report, new Map())).toMatchFileSnapshot('../golden/report/clean.md');
     expect(outcome.report).toMatchObject({ verdict: 'warn', key: 'clean:texts' });
     const said = JSON.stringify(outcome.report.blocks);
     expect(said).toContain('["fewer than 5 characters"');
@@ -312,5 +317,61 @@ for await (const line of createInterface({ input: process.stdin })) {
     // The first job, run again, finds the whole.
     const late = await job('store-kill', ['clean'], 0, 2).ended;
     expect(late.out).toContain(whole);
+  });
+});
+
+describe('pictures', () => {
+  it('that do not decode, or are too small, are set aside, and those that can be shown are', async () => {
+    const { default: sharp } = await import('sharp');
+    const picture = (side: number, red: number) =>
+      sharp({ create: { width: side, height: side, channels: 3, background: { r: red, g: 9, b: 9 } } })
+        .png()
+        .toBuffer();
+    const { buffer } = await import('node:stream/consumers');
+    const { ZipFile } = await import('yazl');
+    const zip = new ZipFile();
+    for (let index = 0; index < 40; index++) {
+      const whole = await picture(index < 30 ? 32 : 8, index * 5);
+      const bytes = index < 6 ? whole.subarray(0, whole.length - 30) : whole;
+      zip.addBuffer(bytes, `p/${index % 2 ? 'odd' : 'even'}/${index}.png`, { mtime: new Date(0) });
+    }
+    zip.end();
+    const archive = await buffer(zip.outputStream as unknown as AsyncIterable<Uint8Array>);
+    const pictures = await openScratch({
+      'cdl.yaml': `version: 1
+project: pictures
+requirements: { problem: odd or even, owner: tests }
+datasets:
+  pictures:
+    item: image
+    classes: [even, odd]
+    sources:
+      - file: [data/p.zip]
+        sha256: ${createHash('sha256').update(archive).digest('hex')}
+        read: { format: image-folder, folder: p }
+    split: { key: pictures-1, test: 0.2 }
+    rules: { image: { width: { min: 16 } }, max_invalid: 0.9 }
+models:
+  m: { data: pictures, code: [model.ts] }
+`,
+      'model.ts': '',
+      'data/p.zip': archive,
+    });
+    try {
+      const ctx = await pictures.context();
+      await runStep(ingest, ctx, train);
+      const { report, outputs } = await runStep(clean, ctx, train);
+      const { meta } = await (await ctx.zone('work')).getArtifact(outputs.dataset as Digest);
+      expect(Object.keys(meta.quarantined as object).sort()).toEqual([
+        'does not decode as a picture',
+        'width below 16 pixels',
+      ]);
+      const charts = report.blocks.flatMap((block) => (block.kind === 'chart' ? [block.chart] : []));
+      const sheet = charts.find((chart) => chart.kind === 'sheet');
+      expect(sheet?.rows.find((row) => row.name === 'width below 16 pixels')?.pictures).toHaveLength(4);
+      expect(await runStep(validate, ctx, train)).toMatchObject({ outputs: { dataset: outputs.dataset } });
+    } finally {
+      await pictures.remove();
+    }
   });
 });
