@@ -54,6 +54,24 @@ type Said = z.infer<typeof saidSchema>;
 
 const isRefusal = ({ emoji }: Answer): boolean => emoji === 'no_entry' || emoji === 'confused';
 
+/** Forges count time in seconds, or note the last change a little after the first. */
+const atOnce = 1000;
+
+/**
+ * Whether a comment is not what its author wrote at first. Whoever administers a project (GitLab) or may write to it (GitHub)
+ * can edit the comments of others, who would be taken by a word they never said.
+ */
+const isEdited = ({ createdAt, updatedAt }: Comment): boolean =>
+  Date.parse(updatedAt) - Date.parse(createdAt) > atOnce;
+
+/** The answer to an edited comment. */
+const edited: Said = {
+  emoji: 'confused',
+  text: 'This comment was changed before I read it, and others can change a comment too: I do nothing it says. Please write it again as a new one.',
+  refusal: true,
+  converge: false,
+};
+
 /** Carries out what somebody said. */
 async function carryOut(
   context: BotContext,
@@ -90,7 +108,7 @@ async function carryOut(
 
 /**
  * Acts on a comment once: the commands in it, one reaction and one answer in its thread. Comments of the bot itself and of
- * the forge are left alone. May fail or be killed and run again at any point: what was carried out is not carried out on a
+ * the forge are left alone, and one that was edited before it was read is only answered. May fail or be killed and run again at any point: what was carried out is not carried out on a
  * later state of the change again, only said. Throws UpstreamError (try again later) and UserError.
  */
 export async function handleComment(
@@ -111,7 +129,9 @@ export async function handleComment(
     const before = await state.cursor(name);
     const said = before
       ? saidSchema.parse(JSON.parse(before))
-      : await carryOut(context, changeId, comment, spoken, isolated);
+      : isEdited(comment)
+        ? edited
+        : await carryOut(context, changeId, comment, spoken, isolated);
     if (!before) await state.setCursor(name, JSON.stringify(said));
     if (said.converge) await effects.enqueue({ kind: 'change', change: changeId });
     await forge.react(changeId, commentId, said.emoji);

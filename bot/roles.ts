@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import {
   accessLevels,
   type Change,
@@ -44,9 +45,16 @@ export function isSamePerson(author: { name: string; email: string }, person: Pe
   );
 }
 
-/** Resolves people by id: a name can change hands, a number cannot. */
-export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
-  const { forge, mirror } = sources;
+/** Name of the note about which account a name of the rules means. */
+const holdersCursor = 'roles/holders';
+const holdersSchema = z.array(z.tuple([z.string(), z.string()]));
+
+/**
+ * Resolves people by id: a name can change hands, a number cannot. A name in the rules means the account that had it when it
+ * was first asked about, whatever that one is called now, until the rules leave the name out.
+ */
+export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>): Roles {
+  const { forge, mirror, state } = sources;
   const known = new Map<string, Promise<unknown>>();
   function once<T>(key: string, ask: () => Promise<T>): Promise<T> {
     const asked = known.get(key) as Promise<T> | undefined;
@@ -70,8 +78,33 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
       return [];
     });
 
+  /** Ids by the names that the rules have, as noted so far; `listed` tells which names they still have. */
+  async function readHolders(listed: (name: string) => boolean): Promise<Map<string, string>> {
+    const noted = holdersSchema.parse(JSON.parse((await state.cursor(holdersCursor)) || '[]'));
+    const kept = noted.filter(([name]) => listed(name));
+    if (kept.length < noted.length) await state.setCursor(holdersCursor, JSON.stringify(kept));
+    return new Map(kept);
+  }
+
+  /** Whether a name of the rules means this person. */
+  async function isNamed(project: Project, name: string, { id, username }: Person): Promise<boolean> {
+    const entries = new Set(Object.values(project.roles).flat());
+    const owned = entries.has('codeowners') ? new Set(await owners()) : null;
+    const listed = (one: string) => entries.has(one) || owned?.has(`@${one}`) === true;
+    const holders = await readHolders(listed);
+    const holder = holders.get(name);
+    if (holder !== undefined) return holder === id;
+    if (name !== username) return false;
+    await state.setCursor(holdersCursor, JSON.stringify([...holders, [name, id]]));
+    return true;
+  }
+
   /** Whether an owner of CODEOWNERS is this member: `@name`, `@group/path` or `@@maintainer`. */
-  async function isOwner(owner: string, found: { person: Person; level: number }): Promise<boolean> {
+  async function isOwner(
+    project: Project,
+    owner: string,
+    found: { person: Person; level: number },
+  ): Promise<boolean> {
     const level = /^@@([a-z]+?)s?$/.exec(owner)?.[1];
     if (level !== undefined) {
       const needed = Object.hasOwn(accessLevels, level)
@@ -81,12 +114,16 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
     }
     if (!owner.startsWith('@')) return false;
     const name = owner.slice(1);
-    return name === found.person.username || (await inGroup(name, found.person.id));
+    return (await isNamed(project, name, found.person)) || (await inGroup(name, found.person.id));
   }
 
-  async function isMeant(entry: string, found: { person: Person; level: number }): Promise<boolean> {
+  async function isMeant(
+    project: Project,
+    entry: string,
+    found: { person: Person; level: number },
+  ): Promise<boolean> {
     if (entry === 'codeowners') {
-      for (const owner of await owners()) if (await isOwner(owner, found)) return true;
+      for (const owner of await owners()) if (await isOwner(project, owner, found)) return true;
       return false;
     }
     const level = /^access:(\w+)$/.exec(entry)?.[1];
@@ -96,7 +133,7 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
       );
     }
     if (entry.startsWith('@')) return inGroup(entry.slice(1), found.person.id);
-    return entry === found.person.username;
+    return isNamed(project, entry, found.person);
   }
 
   return {
@@ -106,7 +143,7 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror'>): Roles {
       if (!found) return null;
       for (const role of roles) {
         for (const entry of project.roles[role]) {
-          if (await isMeant(entry, found)) return { person: found.person, role };
+          if (await isMeant(project, entry, found)) return { person: found.person, role };
         }
       }
       return null;

@@ -65,9 +65,13 @@ export async function permitRoles(
       .flatMap((role) => rules.roles[role])
       .map(quoted)
       .join(', ') || 'nobody yet';
+  const isNamesake = wanted.some((role) => rules.roles[role].includes(member.person.username));
+  const other = isNamesake
+    ? ' That name belonged to another account when it was first asked about; to give the role to this one, take the name out there and put it back, each merged.'
+    : '';
   const where = wanted.map((role) => `\`roles.${role}\``).join(' or ');
   return refuse(
-    `${quoted(member.person.username)} does not have the role ${names}. ${escapeInline(branch)} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.`,
+    `${quoted(member.person.username)} does not have the role ${names}. ${escapeInline(branch)} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.${other}`,
   );
 }
 

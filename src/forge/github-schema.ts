@@ -71,6 +71,7 @@ export const commentSchema = z.object({
   body: z.string().default(''),
   user: userSchema.nullable(),
   created_at: z.string(),
+  updated_at: z.string(),
   html_url: z.string(),
   issue_url: z.string(),
 });
@@ -266,5 +267,6 @@ export function toComment(comment: z.infer<typeof commentSchema>): Comment {
     body: comment.body,
     system: false,
     createdAt: comment.created_at,
+    updatedAt: comment.updated_at,
   };
 }

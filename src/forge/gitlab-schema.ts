@@ -63,6 +63,7 @@ export const noteSchema = z.object({
   body: z.string(),
   system: z.boolean().default(false),
   created_at: z.string(),
+  updated_at: z.string(),
   author: personSchema,
   resolved: z.boolean().optional(),
 });
@@ -220,5 +221,6 @@ export function toComment(note: z.infer<typeof noteSchema>, thread: string): Com
     body: note.body,
     system: note.system,
     createdAt: note.created_at,
+    updatedAt: note.updated_at,
   };
 }

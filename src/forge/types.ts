@@ -34,6 +34,8 @@ export interface Comment {
   system: boolean;
   /** ISO 8601. */
   createdAt: string;
+  /** When it was last edited, ISO 8601; that it was written when it never was. GitLab counts a reaction as well. */
+  updatedAt: string;
 }
 
 /** A pipeline's state, whatever the forge calls it. */

@@ -29,7 +29,7 @@ export function presentUser(world: World, user: User | null | undefined) {
     username: user.username,
     public_email: '',
     name: user.name,
-    state: 'active',
+    state: user.blocked === true ? 'blocked' : 'active',
     locked: false,
     avatar_url: null,
     web_url: `${world.url}/${user.username}`,

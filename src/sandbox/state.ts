@@ -9,6 +9,8 @@ export interface User {
   username: string;
   name: string;
   bot: boolean;
+  /** Shut out by an administrator; still listed as a member. */
+  blocked?: boolean;
 }
 
 /** A personal or project access token; `projectId` limits it to one project. `token` is the secret itself. */

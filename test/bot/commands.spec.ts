@@ -127,7 +127,7 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
     if (spoken.kind === 'typo') continue;
     const command = commands.find((one) => one.name === spoken.name)!;
     const author = people[who] ?? { id: '99', username: who, name: who };
-    const comment = { id: '1', thread: 't', author, body, system: false, createdAt: '' };
+    const comment = { id: '1', thread: 't', author, body, system: false, createdAt: '', updatedAt: '' };
     const models = all.map((facts) => ({ facts, plan: planChange(facts) }));
     const change = (all[0] ?? factsWith()).change;
     answers.push(

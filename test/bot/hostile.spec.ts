@@ -190,7 +190,7 @@ describe('ten thousand comments', () => {
           const call = {
             args: spoken.args,
             options: spoken.options,
-            comment: { id: '1', thread: 't', author, body, system: false, createdAt: '' },
+            comment: { id: '1', thread: 't', author, body, system: false, createdAt: '', updatedAt: '' },
             change: one.facts.change,
             models: [one],
           };
