@@ -83,6 +83,18 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./data.ts')).data,
   },
   {
+    name: 'gc',
+    summary: 'Say or remove what in the store nothing reaches any more',
+    arguments: [],
+    options: [
+      { flags: '--delete', description: 'remove it; without this, only say what would go' },
+      { flags: '--grace <days>', description: 'leave alone what is younger than this', default: '14' },
+      { flags: '--local', description: 'the store of this machine instead of CDL_WORK_STORE' },
+    ],
+    examples: ['cdl gc', 'cdl gc --delete --grace 30', 'cdl gc --local --json'],
+    load: async () => (await import('./gc.ts')).gc,
+  },
+  {
     name: 'labels',
     summary: 'Sync labels from Label Studio; show them, history, agreement',
     arguments: ['<action>', '[item]'],
