@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -16,6 +16,7 @@ import { cacheFolder, openZone } from '../steps/context.ts';
 import { readCandidate, readEvaluation } from '../steps/trusted.ts';
 import type { ModelCode } from '../train/types.ts';
 import { approveAndMerge, deployed, proposeChange } from './demo-chapters.ts';
+import { labelArticles } from './demo-labels.ts';
 import { modelOf, type Workplace } from './demo-work.ts';
 import type { Rig } from './rig.ts';
 import type { Story } from './story.ts';
@@ -144,6 +145,14 @@ export async function tellNews(story: Story, rig: Rig, place: Workplace): Promis
     await approveAndMerge(story, rig, change.mr.iid, change);
     const endpoint = await deployed(story, rig);
     await classify(story, rig, endpoint, withheld);
+    const labels = join(folder, 'labels');
+    await mkdir(labels);
+    const some = {
+      texts: withheld.texts.slice(0, 50),
+      y: withheld.y.slice(0, 50),
+      classes: withheld.classes,
+    };
+    await labelArticles(story, { folder: labels, path: rig.botEnvironment.PATH ?? '' }, some);
     return endpoint;
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -27,7 +27,7 @@ it.skipIf(why !== null)(
     );
     expect(milestones.map((one) => one.milestone)).toEqual([
       ...['pushed', 'pipeline', 'registered', 'evaluated', 'reported', 'compared'],
-      ...['approved', 'merged', 'deployed', 'predicted', 'done'],
+      ...['approved', 'merged', 'deployed', 'predicted', 'labelled', 'done'],
     ]);
     const of = (name: string) => milestones.find((one) => one.milestone === name)!;
     const compared = of('compared');
@@ -39,6 +39,10 @@ it.skipIf(why !== null)(
       right: compared.network,
       own_text: 'sport',
     });
+    // One article has two opinions at the end; the slip was corrected, so one more has a label than before.
+    const labelled = of('labelled');
+    expect(labelled.labelled).toBe(Number(labelled.items) - 1);
+    expect(labelled.labelled_before).toBe(Number(labelled.items) - 2);
     expect(of('done')).toMatchObject({ undocumented_requests: 0 });
   },
 );
