@@ -6,15 +6,11 @@ import type { CodeFile } from '../core/candidate.ts';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { lockFile } from '../core/lock.ts';
+import { openObjects } from './git-objects.ts';
+import { openRefs, type RefReader } from './git-refs.ts';
+import { createTrees, type TreeFile } from './git-trees.ts';
 import { gitProxies, withCertificates } from './network.ts';
 import type { GitAccess } from './types.ts';
-
-/** One file of a commit. `mode` is git's (100644, 100755, 120000 link, 160000 submodule), `oid` its object name. */
-export interface TreeFile {
-  path: string;
-  mode: string;
-  oid: string;
-}
 
 /** A commit to make: `files` are paths with their whole new text, `parent` the only commit it may follow. */
 export interface FastForward {
@@ -56,13 +52,6 @@ export interface Mirror {
   /** Makes a branch at a commit when there is none of that name yet. */
   ensureBranch(branch: string, commit: string): Promise<void>;
 }
-
-/** How many commits' file lists are kept in memory. */
-const mostTrees = 200;
-
-/** Small files that are kept in memory (cdl.yaml and cdl.lock are read for every look at a change). */
-const mostBlobs = 1000;
-const largestKept = 64 * 1024;
 
 /** File in the mirror's folder with the certificates that git trusts, when there are more than the usual ones. */
 const certificates = 'certificates.pem';
@@ -131,11 +120,10 @@ export async function openMirror(options: {
       ...(input === undefined ? {} : { input: () => input }),
     }).env({ ...environment, ...extra });
 
-  // Commits and blobs never change: what was read once need not be asked of git again.
+  const trees = createTrees(openObjects(folder, environment));
+  const { has, blob: readBlob } = trees;
+  // Files never change: what was hashed once need not be read again.
   const digests = new Map<string, Digest>();
-  const known = new Set<string>();
-  const trees = new Map<string, TreeFile[]>();
-  const blobs = new Map<string, Buffer>();
   let turn: Promise<unknown> = Promise.resolve();
   // Two fetches at once would fight for the same ref locks.
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -156,17 +144,6 @@ export async function openMirror(options: {
     }
   }
 
-  async function has(commit: string): Promise<boolean> {
-    if (known.has(commit)) return true;
-    try {
-      await git().raw('cat-file', '-e', `${commit}^{commit}`);
-    } catch {
-      return false;
-    }
-    known.add(commit);
-    return true;
-  }
-
   function requireName(commit: string): void {
     if (/^[0-9a-f]{40,64}$/.test(commit)) return;
     throw new UserError('file-missing', `${JSON.stringify(commit)} is not the name of a commit`);
@@ -182,7 +159,16 @@ export async function openMirror(options: {
     if (!(await has(commit))) throw new UserError('file-missing', `the repository has no commit ${commit}`);
   }
 
+  let refs: Promise<RefReader | null> | null = null;
   async function remoteHead(branch: string): Promise<string | null> {
+    refs ??= openRefs(access);
+    try {
+      const reader = await refs;
+      if (reader) return await reader.head(branch);
+    } catch {
+      // What goes wrong git says in its own words, which people know.
+      refs = null;
+    }
     try {
       const text = await git(await credentials()).raw('ls-remote', access.url, `refs/heads/${branch}`);
       return text.split(/\s/)[0] || null;
@@ -192,33 +178,14 @@ export async function openMirror(options: {
   }
 
   async function readTree(commit: string): Promise<TreeFile[]> {
-    const read = trees.get(commit);
-    if (read) return read;
     requireName(commit);
-    const list = () => git().raw('ls-tree', '-r', '-z', '--full-tree', commit);
-    // Nearly always the commit is there already; looking first would be one process more.
-    const text = await list().catch(async () => {
-      await ensureCommit(commit);
-      return list();
-    });
-    known.add(commit);
-    const files = text.split('\0').flatMap((line) => {
-      const match = /^(\d{6}) \w+ ([0-9a-f]+)\t(.+)$/s.exec(line);
-      return match ? [{ mode: match[1]!, oid: match[2]!, path: match[3]! }] : [];
-    });
-    if (trees.size >= mostTrees) trees.delete(trees.keys().next().value!);
-    trees.set(commit, files);
-    return files;
-  }
-
-  async function readBlob(oid: string): Promise<Buffer> {
-    const read = blobs.get(oid);
-    if (read) return read;
-    const bytes = (await git().binaryCatFile(['blob', oid])) as Buffer;
-    if (bytes.length > largestKept) return bytes;
-    if (blobs.size >= mostBlobs) blobs.delete(blobs.keys().next().value!);
-    blobs.set(oid, bytes);
-    return bytes;
+    // Nearly always the commit is there already.
+    const there = await trees.files(commit);
+    if (there) return there;
+    await ensureCommit(commit);
+    const files = await trees.files(commit);
+    if (files) return files;
+    throw new UpstreamError('git', `the mirror has no commit ${commit}`, { retryable: true });
   }
 
   async function readFile(commit: string, path: string): Promise<string | null> {
