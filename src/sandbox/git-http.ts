@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import { createGunzip } from 'node:zlib';
 import { gitEnv, resolveRef, zeroSha } from './git.ts';
+import { answerLsRefs, readLsRefs } from './git-refs.ts';
 
 /** One ref a push wants to move; `zeroSha` stands for "not there". */
 export interface RefCommand {
@@ -72,13 +74,22 @@ function bodyOf(request: IncomingMessage): NodeJS.ReadableStream {
   return request.headers['content-encoding'] === 'gzip' ? request.pipe(createGunzip()) : request;
 }
 
+/** Questions are short; what is longer is a fetch. */
+const longestQuestion = 4096;
+
 /** Answers `POST …/git-upload-pack`. */
-export function uploadPack(
+export async function uploadPack(
   repository: string,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   noCache(response, 'application/x-git-upload-pack-result');
+  const isShort = Number(request.headers['content-length'] ?? longestQuestion) < longestQuestion;
+  const isV2 = String(request.headers['git-protocol'] ?? '').includes('version=2');
+  const whole = isShort && isV2 ? await buffer(bodyOf(request)) : null;
+  const question = whole && readLsRefs(whole);
+  const answer = question && (await answerLsRefs(repository, question));
+  if (answer !== null) return void response.end(answer);
   const child = spawn(
     'git',
     [
@@ -93,7 +104,8 @@ export function uploadPack(
     { env: packEnv(request), stdio: ['pipe', 'pipe', 'ignore'] },
   );
   child.stdin.on('error', () => {});
-  bodyOf(request).pipe(child.stdin);
+  if (whole) child.stdin.end(whole);
+  else bodyOf(request).pipe(child.stdin);
   child.stdout.pipe(response);
   response.on('close', () => child.kill());
   return new Promise((resolve, reject) => {

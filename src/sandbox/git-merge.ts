@@ -11,15 +11,18 @@ import {
   withTemporaryFolder,
   zeroSha,
 } from './git.ts';
+import { remembered } from './git-memory.ts';
 
 /** The tree of merging two commits (`git merge-tree --write-tree`, git ≥ 2.38); null when they conflict. */
 export async function mergedTree(repository: string, ours: string, theirs: string): Promise<string | null> {
-  const result = await run('git', ['merge-tree', '--write-tree', '--no-messages', ours, theirs], {
-    cwd: repository,
-    env: gitEnv(),
+  const merged = await remembered(repository, 'merge-tree', [ours, theirs], async () => {
+    const result = await run('git', ['merge-tree', '--write-tree', '--no-messages', ours, theirs], {
+      cwd: repository,
+      env: gitEnv(),
+    });
+    return { tree: result.code === 0 ? result.stdout.toString('utf8').trim() : null };
   });
-  if (result.code === 0) return result.stdout.toString('utf8').trim();
-  return null;
+  return merged?.tree ?? null;
 }
 
 /** A merge commit of `source` into `target`; null when they conflict. */

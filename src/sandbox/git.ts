@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../exec/run.ts';
+import { remembered } from './git-memory.ts';
 
 /** The object name git uses for "nothing" in pushes and hooks. */
 export const zeroSha = '0'.repeat(40);
@@ -93,6 +94,10 @@ export async function resolveCommit(repository: string, revision: string): Promi
   if (revision === '' || revision.startsWith('-')) return null;
   const branch = await looseBranch(repository, `refs/heads/${revision}`);
   if (branch !== null) return branch;
+  return remembered(repository, 'commit', [revision], () => askCommit(repository, revision));
+}
+
+async function askCommit(repository: string, revision: string): Promise<string | null> {
   // No branch or tag is called like a commit (GitLab refuses such names).
   const isId = /^[0-9a-f]{40}$/.test(revision);
   for (const name of isId ? [revision] : [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
@@ -176,8 +181,7 @@ export async function log(repository: string, args: readonly string[]): Promise<
 export async function readCommit(repository: string, revision: string): Promise<Commit | null> {
   const id = await resolveCommit(repository, revision);
   if (id === null) return null;
-  const [commit] = await log(repository, ['-1', id]);
-  return commit ?? null;
+  return remembered(repository, 'log', [id], async () => (await log(repository, ['-1', id]))[0] ?? null);
 }
 
 /** A blob's id, mode and bytes at a path of a commit; null when there is no file. */
@@ -194,21 +198,32 @@ export async function readBlob(
 
 /** The best common ancestor; null for unrelated histories. */
 export async function mergeBase(repository: string, a: string, b: string): Promise<string | null> {
-  const result = await run('git', ['merge-base', a, b], { cwd: repository, env: gitEnv() });
-  return result.code === 0 ? result.stdout.toString('utf8').trim() : null;
+  return remembered(repository, 'merge-base', [a, b], async () => {
+    const result = await run('git', ['merge-base', a, b], { cwd: repository, env: gitEnv() });
+    return result.code === 0 ? result.stdout.toString('utf8').trim() : null;
+  });
 }
 
 /** Whether `ancestor` is reachable from `commit`. */
 export async function isAncestor(repository: string, ancestor: string, commit: string): Promise<boolean> {
-  const result = await run('git', ['merge-base', '--is-ancestor', ancestor, commit], {
-    cwd: repository,
-    env: gitEnv(),
+  const known = await remembered(repository, 'is-ancestor', [ancestor, commit], async () => {
+    const { code } = await run('git', ['merge-base', '--is-ancestor', ancestor, commit], {
+      cwd: repository,
+      env: gitEnv(),
+    });
+    // Any other code: one of them is not there (yet).
+    return code === 0 || code === 1 ? { yes: code === 0 } : null;
   });
-  return result.code === 0;
+  return known?.yes ?? false;
 }
 
 /** What changed between two trees, file by file, with rename detection. */
 export async function diff(repository: string, from: string, to: string): Promise<FileDiff[]> {
+  const files = await remembered(repository, 'diff', [from, to], () => askDiff(repository, from, to));
+  return files ?? [];
+}
+
+async function askDiff(repository: string, from: string, to: string): Promise<FileDiff[]> {
   const text = await gitText(repository, ['diff', '-M', '--full-index', '--no-color', from, to]);
   const raw = await gitText(repository, ['diff', '-M', '--raw', '-z', '--no-abbrev', from, to]);
   const bodies = text === '' ? [] : text.split(/^(?=diff --git )/m);
