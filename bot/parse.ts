@@ -13,7 +13,11 @@ const mostCommands = 10;
 function plainLines(body: string): string[] {
   const lines: string[] = [];
   let fence: string | null = null;
-  const visible = body.slice(0, 100_000).replace(/<!--[\s\S]*?(-->|$)/g, '');
+  // NUL is no character of a text (and PostgreSQL keeps none).
+  const visible = body
+    .slice(0, 100_000)
+    .replaceAll('\0', '')
+    .replace(/<!--[\s\S]*?(-->|$)/g, '');
   for (const line of visible.split(/\r\n|\r|\n/)) {
     const mark = /^ {0,3}(`{3,}|~{3,})/.exec(line)?.[1] ?? null;
     if (fence !== null) {
