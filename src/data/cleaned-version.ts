@@ -12,6 +12,7 @@ import { excerpt } from './mask.ts';
 import { thumbnail } from './picture.ts';
 import type { RawItem } from './raw-item.ts';
 import { writeShards } from './shards.ts';
+import { createSpool, mergeSpools } from './spool.ts';
 
 /** Different reasons that are counted one by one; a custom function could say another one of every item. */
 const mostReasons = 30;
@@ -76,26 +77,31 @@ export async function buildCleaned(zone: Zone, input: CleanedInput, folder: stri
 
   const perClass = before.classes.map(() => 0);
   const found = { count: 0, copies: 0 };
+  const asides = createAsides(before, input.sensitive);
+  const spool = await createSpool(join(folder, 'aside'));
   const kept = async function* (): AsyncGenerator<RawItem> {
     for await (const one of mergeShards(folders)) {
-      if (one.kind === 'copy') found.copies += 1;
-      if (one.kind !== 'kept') continue;
-      found.count += 1;
-      if (one.item.label !== null) perClass[one.item.label]! += 1;
-      yield one.item;
+      if (one.kind === 'kept') {
+        found.count += 1;
+        if (one.item.label !== null) perClass[one.item.label]! += 1;
+        yield one.item;
+      } else if (one.kind !== 'aside') {
+        found.copies += 1;
+      } else {
+        await asides.add(one);
+        const { bytes, offset: _offset, size: _size, ...line } = one.item;
+        await spool.add(line, bytes);
+      }
     }
   };
   const names = await writeShards(kept(), output, before.classes);
-
-  const asides = createAsides(before, input.sensitive);
-  const aside = async function* (): AsyncGenerator<RawItem> {
-    for await (const one of mergeShards(folders)) {
-      if (one.kind !== 'aside') continue;
-      await asides.add(one);
-      yield one.item;
-    }
-  };
-  const quarantined = await writeShards(aside(), join(output, 'quarantine'), before.classes);
+  await spool.close();
+  // In the order of ids, too, and by itself, since both kinds of shards cannot be written at once.
+  const quarantined = await writeShards(
+    mergeSpools([join(folder, 'aside')]),
+    join(output, 'quarantine'),
+    before.classes,
+  );
   const reasons = asides.reasons();
   const total = reasons.reduce((sum, [, count]) => sum + count, 0);
 

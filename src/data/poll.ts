@@ -4,8 +4,9 @@ import { resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { PinChange } from '../core/data-news.ts';
-import { UpstreamError } from '../core/error.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import type { SourceConfig } from '../core/project.ts';
+import { defaultLimits } from '../core/project-read.ts';
 
 /** What a server said of a URL when it was last read: with it an unchanged file costs one request without a body. */
 const memorySchema = z.record(
@@ -86,16 +87,23 @@ async function pollFile(
   if (from === undefined) return [];
   const to =
     config.file !== undefined
-      ? await hashOf(createReadStream(resolve(options.root, name)), options.signal)
-      : await hashOfUrl(name, memory, polled, options);
+      ? await hashOf(createReadStream(resolve(options.root, name)), most(config), options.signal)
+      : await hashOfUrl(name, most(config), memory, polled, options);
   if (to === from) return [];
   return [{ source, file: single ? null : file, kind: 'sha256', from, to }];
 }
 
-async function hashOf(body: Readable, signal: AbortSignal): Promise<string> {
+/** Bytes of one file of a source at most. */
+const most = (config: SourceConfig) => (config.limits ?? defaultLimits).file;
+
+/** Throws UserError data-invalid, and reads no further, when more than `limit` bytes come. */
+async function hashOf(body: Readable, limit: number, signal: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
+  let bytes = 0;
   for await (const chunk of body) {
     signal.throwIfAborted();
+    bytes += (chunk as Buffer).length;
+    if (bytes > limit) throw new UserError('data-invalid', `has more than ${limit} bytes (limits.file)`);
     hash.update(chunk as Buffer);
   }
   return hash.digest('hex');
@@ -106,6 +114,7 @@ const patience = 60_000;
 
 async function hashOfUrl(
   url: string,
+  limit: number,
   memory: PollMemory,
   polled: Polled,
   options: PollOptions,
@@ -131,7 +140,7 @@ async function hashOfUrl(
     });
   }
   const body = Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]);
-  const sha256 = await hashOf(body, options.signal);
+  const sha256 = await hashOf(body, limit, options.signal);
   const { headers: said } = response;
   polled.memory[url] = { etag: said.get('etag'), modified: said.get('last-modified'), sha256 };
   return sha256;
@@ -170,6 +179,7 @@ async function pollPackage(
     throw new UpstreamError('npm', `${tarball} answered ${body.status}`, { retryable: body.status >= 500 });
   const to = await hashOf(
     Readable.fromWeb(body.body as Parameters<typeof Readable.fromWeb>[0]),
+    most(config),
     options.signal,
   );
   return [

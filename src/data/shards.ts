@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,6 +9,7 @@ import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { Zone } from '../store/types.ts';
 import type { RawItem } from './raw-item.ts';
+import { type FileWriter, openPieces, openWriter } from './stream-files.ts';
 
 /** A shard is closed when it has grown to this many bytes. */
 const shardBytes = 64 << 20;
@@ -42,11 +42,11 @@ export async function writeShards(
 ): Promise<string[]> {
   const { Header } = await import('tar');
   const names = ['index.jsonl'];
-  const index = createWriteStream(join(folder, 'index.jsonl'));
-  let shard: { name: string; stream: ReturnType<typeof createWriteStream>; at: number } | null = null;
+  const index = openWriter(join(folder, 'index.jsonl'));
+  let shard: { name: string; file: FileWriter; at: number } | null = null;
   const put = async (bytes: Uint8Array) => {
     shard!.at += bytes.length;
-    if (!shard!.stream.write(bytes)) await once(shard!.stream, 'drain');
+    await shard!.file.write(bytes);
   };
   const member = async (path: string, bytes: Uint8Array) => {
     const header = Buffer.alloc(block);
@@ -68,27 +68,25 @@ export async function writeShards(
   const close = async () => {
     if (!shard) return;
     await put(Buffer.alloc(2 * block));
-    shard.stream.end();
-    await once(shard.stream, 'close');
+    await shard.file.close();
     shard = null;
   };
   for await (const { id, bytes, extension, label, attributes } of items) {
     if (!shard) {
       const name: string = `shard-${String(names.length - 1).padStart(5, '0')}.tar`;
       names.push(name);
-      shard = { name, stream: createWriteStream(join(folder, name)), at: 0 };
+      shard = { name, file: openWriter(join(folder, name)), at: 0 };
     }
     const key = id.slice(7, 39);
     const offset = await member(`${key}.${extension}`, bytes);
     const told = { label, class: label === null ? null : classes[label]!, attributes };
     await member(`${key}.json`, Buffer.from(canonicalJson(told)));
     const line = { key, id, shard: shard.name, offset, size: bytes.length, extension, label };
-    index.write(`${canonicalJson(line)}\n`);
+    await index.write(`${canonicalJson(line)}\n`);
     if (shard.at >= shardBytes) await close();
   }
   await close();
-  index.end();
-  await once(index, 'close');
+  await index.close();
   return names.sort();
 }
 
@@ -101,7 +99,11 @@ export async function* readRawItems(
   wanted: (id: Digest) => boolean = () => true,
 ): AsyncGenerator<RawItem> {
   const bad = (what: string) => new UserError('artifact-corrupt', `${folder}: ${what}`);
-  let current = null as { name: string; file: Awaited<ReturnType<typeof open>> } | null;
+  let current = null as {
+    name: string;
+    file: Awaited<ReturnType<typeof open>>;
+    piece: ReturnType<typeof openPieces>;
+  } | null;
   try {
     for await (const text of createInterface({ input: createReadStream(join(folder, 'index.jsonl')) })) {
       const parsed = indexLine.safeParse(JSON.parse(text));
@@ -110,17 +112,16 @@ export async function* readRawItems(
       if (!wanted(id)) continue;
       if (current?.name !== shard) {
         await current?.file.close();
-        current = { name: shard, file: await open(join(folder, shard), 'r') };
+        const file = await open(join(folder, shard), 'r');
+        current = { name: shard, file, piece: openPieces(file) };
       }
-      const body = Buffer.alloc(padded(size) + block);
-      await current.file.read(body, 0, body.length, offset);
+      const body = await current.piece(padded(size) + block, offset);
+      if (body.length < padded(size) + block) throw bad(`${shard} is cut short`);
       const bytes = body.subarray(0, size);
       if (`sha256:${createHash('sha256').update(bytes).digest('hex')}` !== id)
         throw bad(`${id} has other bytes`);
-      const told = Buffer.alloc(
-        Number.parseInt(body.toString('latin1', padded(size) + 124, padded(size) + 135), 8) || 0,
-      );
-      await current.file.read(told, 0, told.length, offset + body.length);
+      const length = Number.parseInt(body.toString('latin1', padded(size) + 124, padded(size) + 135), 8) || 0;
+      const told = await current.piece(length, offset + body.length);
       const { attributes } = memberSchema.parse(JSON.parse(told.toString('utf8')));
       yield { id, bytes, extension, label, attributes };
     }

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { applyNews } from '../../bot/data-news.ts';
 import { dataNewsSchema } from '../../src/core/data-news.ts';
 import type { SourceConfig } from '../../src/core/project.ts';
+import { defaultLimits } from '../../src/core/project-read.ts';
 import { parseMemory, pollSources } from '../../src/data/poll.ts';
 import { tinyConfig } from '../steps/project.ts';
 
@@ -83,6 +84,19 @@ describe('polling sources', () => {
     ]);
     expect(found.changes).toEqual([]);
     expect(found.seen).toEqual([{ name: `${url}/gone`, state: 'unreachable', detail: 'answered 404' }]);
+  });
+
+  it('reads no more of a source than limits.file', async () => {
+    answers['/x'] = { body: 'y'.repeat(5000) };
+    const source = {
+      https: [`${url}/x`],
+      sha256: sha256('x'),
+      read: { ...read, images: ['a'], labels: ['b'] },
+    };
+    const found = await poll([{ ...source, limits: { ...defaultLimits, file: 1000 } }]);
+    expect(found.changes).toEqual([]);
+    expect(found.seen[0]!.detail).toBe('has more than 1000 bytes (limits.file)');
+    expect((await poll([source])).changes).toHaveLength(1);
   });
 });
 
