@@ -29,6 +29,9 @@ const presentJob = (state: FakeState, job: FakeState['jobs'][number]): object =>
   name: job.name,
   status: job.status,
   conclusion: job.conclusion,
+  ...(job.startedAt && { started_at: job.startedAt }),
+  ...(job.completedAt && { completed_at: job.completedAt }),
+  ...(job.labels && { labels: job.labels }),
   html_url: `${state.web}/${state.owner}/${state.name}/actions/runs/${job.run}/job/${job.id}`,
 });
 

@@ -73,6 +73,9 @@ export interface FakeJob {
   name: string;
   status: string;
   conclusion: string | null;
+  startedAt?: string;
+  completedAt?: string;
+  labels?: string[];
 }
 
 export interface FakeArtifact {
