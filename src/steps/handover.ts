@@ -1,9 +1,9 @@
-import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../core/error.ts';
 import type { Report } from '../core/report.ts';
-import { ownerName } from '../exec/owner.ts';
+import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import type { Handover } from './types.ts';
 
 const outputsSchema = z.record(z.string(), z.string());
@@ -38,6 +38,14 @@ async function readJson(path: string, schema: z.ZodType): Promise<unknown> {
 async function save(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   // Two commands in one folder must not rename each other's half-written file.
+  const before = `${basename(path)}.`;
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(before) || !name.endsWith('.new')) continue;
+    const left = join(dirname(path), name);
+    const found = await stat(left).catch(() => null);
+    // What a command that was killed has left would otherwise travel with every job's artifacts.
+    if (found && isOwnerGone(name.slice(before.length, -4), found.mtimeMs)) await rm(left, { force: true });
+  }
   const own = `${path}.${ownerName()}.new`;
   await writeFile(own, content);
   await rename(own, path);

@@ -8,6 +8,7 @@ import { candidateKey } from '../../src/core/claim.ts';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { liveKey } from '../../src/core/live.ts';
 import type { Report } from '../../src/core/report.ts';
+import { ownerName } from '../../src/exec/owner.ts';
 import { childEnvironment, openZone, readTrustedKeys } from '../../src/steps/context.ts';
 import { openHandover } from '../../src/steps/handover.ts';
 import { nothingLive, readCandidate, readEvaluation, readLive } from '../../src/steps/trusted.ts';
@@ -44,7 +45,17 @@ describe('what a step hands on', () => {
     expect(await handover.readReport('train', 'm')).toBeNull();
     expect(await handover.list()).toEqual([]);
     await handover.write('train', 'm', {});
+    // One that was killed left this; one that is at work has that.
+    const file = (owner: string) => join(folder, 'none', `m.train.outputs.json.${owner}.new`);
+    const gone = ownerName().split('-').with(1, '999999999').join('-');
+    const here = ownerName();
+    for (const owner of [gone, here]) await writeFile(file(owner), '{');
     await handover.write('train', 'm', { again: 'yes' });
+    expect((await readdir(join(folder, 'none'))).filter((name) => name.endsWith('.new'))).toHaveLength(1);
+    await rm(file(here));
+    const written = Array.from({ length: 20 }, (_, at) => handover.write('train', 'm', { at: String(at) }));
+    await Promise.all(written);
+    expect(await handover.read('train', 'm')).toHaveProperty('at');
     expect(await readdir(join(folder, 'none'))).toEqual(['m.train.outputs.json']);
   });
 
