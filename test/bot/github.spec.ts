@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ZipFile } from 'yazl';
 import { type RunningBot, startBot } from '../../bot/main.ts';
 import { readDecisions } from '../../bot/read.ts';
+import { createBotState } from '../../bot/state.ts';
 import {
   claimPath,
   createZone,
@@ -162,14 +163,15 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
     return (await answer.json()) as T;
   };
 
-  async function propose(branch: string, text: string): Promise<number> {
+  async function propose(branch: string, text: string, yaml = projectYaml(), owner = ''): Promise<number> {
     await git(source, 'checkout', '-q', '-b', branch, 'main');
     await writeFile(join(source, 'model.ts'), text);
+    if (yaml !== projectYaml()) await writeFile(join(source, 'cdl.yaml'), yaml);
     await git(source, '-c', 'user.name=Ada', '-c', 'user.email=ada@example.com', 'commit', '-qam', 'better');
     const basic = Buffer.from(`x:${people.ada.token}`).toString('base64');
     const url = `${fake.state.web}/acme/fashion.git`;
     await git(source, '-c', `http.extraHeader=Authorization: Basic ${basic}`, 'push', '-q', url, branch);
-    const wanted = { title: 'Better', head: branch, base: 'main' };
+    const wanted = { title: 'Better', head: `${owner}${branch}`, base: 'main' };
     return (await api<{ number: number }>(people.ada, 'POST', 'pulls', wanted)).number;
   }
 
@@ -235,6 +237,101 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
         approvers: [{ id: String(people.vera.id), name: 'vera', role: 'validator' }],
       },
     ]);
+  });
+
+  const one = (id: number) => fake.state.comments.find((comment) => comment.id === id)!;
+  const reactionsTo = (id: number) => one(id).reactions.map((reaction) => reaction.content);
+  const approveLine = async (change: number): Promise<string> => {
+    await vi.waitFor(() => expect(check(change)).toMatch(/^queued: waiting for approval/), soon);
+    return /\/(?:cdl )?approve [0-9a-f]{12}/.exec(comments(change)[0]!)![0];
+  };
+  /** Somebody who may write edits a comment, as GitHub lets them. */
+  const edit = (id: number, body: string, change: number) => {
+    const comment = one(id);
+    const now = Date.now();
+    Object.assign(comment, { body, createdAt: new Date(now - 5000).toISOString() });
+    comment.updatedAt = new Date(now).toISOString();
+    fake.emit('issue_comment', {
+      action: 'edited',
+      issue: { number: change, pull_request: {} },
+      comment: { id, user: { id: comment.author.id } },
+    });
+  };
+
+  it('answers what is unknown or forbidden once, with reactions of their own, and edited comments not at all', async () => {
+    const change = await propose('exp/talk', 'talk\n');
+    const line = await approveLine(change);
+    let answers = 1;
+    for (const [body, reaction] of [
+      ['/cdl unknown', 'confused'],
+      [line, '-1'],
+    ] as const) {
+      const first = await say(people.eve, change, body);
+      await vi.waitFor(() => expect(reactionsTo(first.id)).toEqual([reaction]), soon);
+      await vi.waitFor(() => expect(comments(change)).toHaveLength(answers + 1), soon);
+      answers++;
+      edit(first.id, `${body} `, change);
+      const again = await say(people.eve, change, body);
+      await vi.waitFor(() => expect(reactionsTo(again.id)).toEqual([reaction]), soon);
+    }
+    const talk = await say(people.vera, change, 'nice');
+    const state = createBotState(database, 'acme/fashion');
+    await vi.waitFor(async () => expect(await state.isHandled(String(talk.id))).toBe(true), soon);
+    const asked = await say(people.eve, change, '/status');
+    await vi.waitFor(() => expect(reactionsTo(asked.id)).toEqual(['eyes']), soon);
+    answers++;
+    await vi.waitFor(() => expect(comments(change)).toHaveLength(answers), soon);
+    edit(talk.id, line, change);
+    // Of one that nobody told the bot of, it cannot know who wrote what stands there now.
+    const unheard = { ...one(talk.id), id: fake.state.nextId(), body: 'nice', reactions: [] };
+    fake.state.comments.push(unheard);
+    edit(unheard.id, line, change);
+    for (let round = 0; round < 2; round++) await bot.reconcile();
+    await vi.waitFor(() => expect(reactionsTo(unheard.id)).toEqual(['confused']), soon);
+    await vi.waitFor(() => expect(comments(change).at(-1)).toContain('write it again as a new one'), soon);
+    await fake.settled();
+    expect(comments(change)).toHaveLength(answers + 1);
+    expect(reactionsTo(talk.id)).toEqual([]);
+    expect(check(change)).toMatch(/^queued: waiting for approval \(0 of 1/);
+  });
+
+  it('takes an approval back from who is no collaborator any more, and gives none to who takes their name', async () => {
+    const change = await propose('exp/names', 'names\n');
+    const line = await approveLine(change);
+    await say(people.vera, change, line);
+    await vi.waitFor(() => expect(check(change)).toBe('success: approved'), soon);
+    fake.state.roles.delete(people.vera.id);
+    await bot.reconcile();
+    await vi.waitFor(() => expect(check(change)).toMatch(/^queued: waiting for approval \(0 of 1/), soon);
+    people.vera.login = 'veronica';
+    people.eve.login = 'vera';
+    const refused = await say(people.eve, change, line);
+    await vi.waitFor(() => expect(reactionsTo(refused.id)).toEqual(['-1']), soon);
+    expect(check(change)).toMatch(/^queued: waiting for approval \(0 of 1/);
+    fake.state.roles.set(people.vera.id, 'write');
+    await bot.reconcile();
+    await vi.waitFor(() => expect(check(change)).toBe('success: approved'), soon);
+    people.eve.login = 'eve';
+    people.vera.login = 'vera';
+  });
+
+  it('judges a change that brings its own rules by those of main, and nothing at all of a fork', async () => {
+    const lax = projectYaml().replace('validator: [vera, walt, ada]', 'validator: [ada]');
+    const change = await propose('exp/lax', 'lax\n', lax);
+    const line = await approveLine(change);
+    expect(comments(change)[0]).toContain('alters roles or approval rules. It is judged by those of main');
+    const refused = await say(people.ada, change, line);
+    await vi.waitFor(() => expect(reactionsTo(refused.id)).toEqual(['-1']), soon);
+
+    const runs = () => fake.state.runs.filter((run) => run.event === 'workflow_dispatch').length;
+    const before = runs();
+    const fork = await propose('exp/fork', 'fork\n', lax, 'mallory:');
+    await vi.waitFor(() => expect(comments(fork)[0]).toContain('The branch is in a fork'), soon);
+    const tried = await say(people.ada, fork, '/approve 3f9a2c41b7d6');
+    await vi.waitFor(() => expect(reactionsTo(tried.id)).toEqual(['confused']), soon);
+    await fake.settled();
+    expect(runs()).toBe(before);
+    expect(check(fork)).toBeNull();
   });
 
   it('says at the lines of cdl.yaml what is wrong with it', async () => {

@@ -32,7 +32,7 @@ export function presentComment(state: FakeState, comment: FakeComment): object {
     body: comment.body,
     user: simpleUser(comment.author),
     created_at: comment.createdAt,
-    updated_at: comment.createdAt,
+    updated_at: comment.updatedAt,
     html_url: `${page}/pull/${comment.issue}#issuecomment-${comment.id}`,
     issue_url: `${state.web}/api/v3/repos/${state.owner}/${state.name}/issues/${comment.issue}`,
   };
@@ -60,6 +60,7 @@ export function addComment(
     author,
     body,
     createdAt: state.now(),
+    updatedAt: state.now(),
     reactions: [],
   };
   state.comments.push(comment);
@@ -92,7 +93,12 @@ export const changeRoutes: Record<string, Handler> = {
   },
   'POST /repos/{owner}/{repo}/pulls': async (call) => {
     const { state, body, actor } = call;
-    const [source, target] = [String(body.head), String(body.base)];
+    // `owner:branch` is a branch of that owner's fork, of which only the name is another here.
+    const [source, fork, target] = [
+      String(body.head).replace(/^.*:/, ''),
+      String(body.head).includes(':'),
+      String(body.base),
+    ];
     if (state.pulls.some((one) => one.state === 'open' && one.source === source && one.target === target)) {
       return invalid(`A pull request already exists for ${state.owner}:${source}.`);
     }
@@ -111,7 +117,7 @@ export const changeRoutes: Record<string, Handler> = {
       target,
       head,
       base,
-      fork: false,
+      fork,
       state: 'open',
       mergedAt: null,
       mergeCommit: null,
@@ -181,6 +187,7 @@ export const changeRoutes: Record<string, Handler> = {
     if (comment.author !== actor) return { status: 403, body: { message: 'Forbidden' } };
     if (String(body.body).length > longestComment) return invalid('Body is too long');
     comment.body = String(body.body);
+    comment.updatedAt = state.now();
     return ok(presentComment(state, comment));
   },
   'DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}': ({ state, values }) => {

@@ -32,6 +32,7 @@ export interface FakeComment {
   author: FakeUser;
   body: string;
   createdAt: string;
+  updatedAt: string;
   reactions: { author: FakeUser; content: string }[];
 }
 
