@@ -20,7 +20,8 @@ const sourceSchema = z
     file: z.array(z.string()).optional().describe('paths on the runner, one a file'),
     sha256: z
       .union([sha256Schema, z.array(sha256Schema)])
-      .describe('of the archive, or of each file in order'),
+      .optional()
+      .describe('of the archive, or of each file in order; without it the first bytes seen are recorded'),
     side: z
       .enum(['train', 'test'])
       .optional()

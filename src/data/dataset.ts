@@ -12,7 +12,7 @@ import { idxHeader, parseIdx } from './idx.ts';
 import type { Items, Quarantined } from './items.ts';
 import { type ItemArray, parseNpy } from './npy.ts';
 import { checkStratified } from './sides.ts';
-import { sourceNames } from './sources.ts';
+import { pinsOf, sourceNames } from './sources.ts';
 import { createSplitter, sideOf } from './split.ts';
 
 /** The `meta` of a dataset artifact. */
@@ -142,9 +142,9 @@ export async function buildDataset(
 
 /** Mirrors of the same bytes are one source: which of them answered must not change the identity of the data. */
 export function describeSource(used: SourceConfig, declared: readonly SourceConfig[]): DatasetMeta['source'] {
-  const pins = (source: SourceConfig) => [source.sha256].flat();
-  const same = [used, ...declared].filter((source) => pins(source).join() === pins(used).join());
-  return { names: [...new Set(same.flatMap(sourceNames))].sort(), sha256: pins(used) };
+  const pins = pinsOf(used) ?? [];
+  const same = declared.filter((source) => pinsOf(source)?.join() === pins.join());
+  return { names: [...new Set([used, ...same].flatMap(sourceNames))].sort(), sha256: pins };
 }
 
 /** The items of a side: those the split gives it, or `all`, where the source is of one side. */

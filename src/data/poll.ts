@@ -83,7 +83,7 @@ async function pollFile(
 ): Promise<PinChange[]> {
   const { source, file, name } = at;
   const single = typeof config.sha256 === 'string';
-  const from = typeof config.sha256 === 'string' ? config.sha256 : config.sha256[file];
+  const from = typeof config.sha256 === 'string' ? config.sha256 : config.sha256?.[file];
   if (from === undefined) return [];
   const to =
     config.file !== undefined

@@ -5,15 +5,19 @@ import { isOwnerGone, ownerName } from './owner.ts';
 
 /**
  * Runs `action` while no other process on this file system holds the lock at `path`. A killed holder is noticed by the
- * next one who wants the lock.
+ * next one who wants the lock. Who waits for it stops when `signal` says so, with its reason.
  *
  * The lock is a folder with one file named after its holder. Taking it is rename(2) of a prepared folder onto `path`,
  * which POSIX allows only onto an empty or absent one; freeing it, or breaking a dead holder's, is unlinking that holder's
  * file by name, which cannot hit a later holder. So no step has a gap in which a kill leaves the lock held or two holders.
  */
-export async function withFolderLock<T>(path: string, action: () => Promise<T>): Promise<T> {
+export async function withFolderLock<T>(
+  path: string,
+  action: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   const owner = ownerName();
-  await take(path, owner);
+  await take(path, owner, signal);
   try {
     return await action();
   } finally {
@@ -22,13 +26,14 @@ export async function withFolderLock<T>(path: string, action: () => Promise<T>):
   }
 }
 
-async function take(path: string, owner: string): Promise<void> {
+async function take(path: string, owner: string, signal?: AbortSignal): Promise<void> {
   const prepared = `${path}.${owner}`;
   await mkdir(dirname(path), { recursive: true });
   await mkdir(prepared);
   try {
     await writeFile(join(prepared, owner), '');
     for (let attempt = 0; ; attempt++) {
+      signal?.throwIfAborted();
       try {
         await rename(prepared, path);
         return;

@@ -3,6 +3,7 @@ import { shortDigest } from '../core/digest.ts';
 import { buildDataset } from '../data/dataset.ts';
 import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
+import { plainUrl } from '../data/source/plain-url.ts';
 import { fetchFirst, sourceNames, sourcesOfSide } from '../data/sources.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
 import type { Step } from './types.ts';
@@ -14,6 +15,10 @@ const params = z.object({
     .default('train')
     .describe('Which side of the split; test is for protected jobs.'),
 });
+
+/** How far a download is, for people: 10⁶ bytes are a megabyte. */
+const megabytes = (bytes: number, total: number | null): string =>
+  `${(bytes / 1e6).toFixed(1)}${total === null ? '' : ` of ${(total / 1e6).toFixed(1)}`} MB`;
 
 /** Collects one side of a data set. The withheld side goes to the trusted zone and never leaves it. */
 export const ingest: Step<typeof params> = {
@@ -49,8 +54,10 @@ export const ingest: Step<typeof params> = {
       cacheFolder: ctx.cacheFolder,
       root: ctx.root,
       ...(npmRegistry && { npmRegistry }),
+      ...(await ctx.sourceAccess()),
       signal: ctx.signal,
-      onProgress: ({ what, bytes, total }) => ctx.progress(`downloading ${what}`, total ? bytes / total : 0),
+      onProgress: ({ what, bytes, total }) =>
+        ctx.progress(`downloading ${plainUrl(what)}, ${megabytes(bytes, total)}`, total ? bytes / total : 0),
     });
     const progress = (done: number, total: number) => ctx.progress(`reading ${dataset}`, done / total);
     const { digest, meta } =

@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { Digest } from '../core/digest.ts';
 import type { Project } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
+import type { SourceAccess } from '../data/source/options.ts';
 import type { SelectedFile } from '../exec/code.ts';
 import type { CiInfo } from '../forge/ci.ts';
 import type { Zone } from '../store/types.ts';
@@ -27,6 +28,8 @@ export interface Ctx {
   targetFolder: string;
   /** Base URL of the npm registry this machine is configured for. */
   npmRegistry(): Promise<string | null>;
+  /** Proxies, certificates and credentials for the sources of data sets. */
+  sourceAccess(): Promise<SourceAccess>;
   /** The label server this job may use; null when it is not told of one. */
   labelServer(): { url: string; token: string } | null;
   /** Which of how many like jobs this one is (`index` from 0); one of one where the work is not shared. */

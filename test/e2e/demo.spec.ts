@@ -12,7 +12,7 @@ const text = await readFile(join(root, 'templates', 'fashion', 'cdl.yaml'), 'utf
 const sources = Object.values(parseProject(text).datasets)[0]!.sources;
 
 const isCached = sources.some(({ sha256 }) =>
-  [sha256].flat().every((digest) => existsSync(join(cacheFolder(process.env), 'sources', digest))),
+  [sha256 ?? []].flat().every((digest) => existsSync(join(cacheFolder(process.env), 'sources', digest))),
 );
 
 /** Whether an address answers at all; asked only when the bytes are not here already. */
