@@ -1,10 +1,9 @@
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { RawItem } from './raw-item.ts';
+import { openWriter } from './stream-files.ts';
 
 /** All items of a source on disk, with some 60 bytes each in memory, so that they can be had in the order of their ids. */
 export interface ItemPool {
@@ -26,11 +25,7 @@ const noLabel = 0xffff;
 /** Opens an empty pool in a folder that goes with it. */
 export function createItemPool(folder: string): ItemPool {
   const path = join(folder, 'pool.bin');
-  const out = createWriteStream(path, { highWaterMark: 1 << 20 });
-  let failure: unknown = null;
-  out.on('error', (error) => {
-    failure = error;
-  });
+  const out = openWriter(path);
   let file: Awaited<ReturnType<typeof open>> | null = null;
   let capacity = 1024;
   let ids = Buffer.alloc(capacity * idBytes);
@@ -45,10 +40,6 @@ export function createItemPool(folder: string): ItemPool {
     starts = copied(starts, new Float64Array(capacity + 1));
     sizes = copied(sizes, new Uint32Array(capacity));
     labels = copied(labels, new Uint16Array(capacity));
-  };
-  const write = async (chunk: Uint8Array) => {
-    if (failure !== null) throw failure;
-    if (!out.write(chunk)) await Promise.race([once(out, 'drain'), once(out, 'close')]);
   };
   const idOf = (index: number) => ids.subarray(index * idBytes, (index + 1) * idBytes);
 
@@ -65,14 +56,12 @@ export function createItemPool(folder: string): ItemPool {
       const told = Buffer.from(canonicalJson({ extension, attributes }), 'utf8');
       const start = starts[count]!;
       starts[++count] = start + bytes.length + told.length;
-      // A copy: the caller's buffer may be a view of one that is used again before it is written.
-      await write(Buffer.concat([bytes, told]));
+      await out.write(bytes);
+      await out.write(told);
     },
 
     async seal() {
-      out.end();
-      if (!out.closed) await once(out, 'close');
-      if (failure !== null) throw failure;
+      await out.close();
       file = await open(path, 'r');
     },
 
@@ -116,7 +105,8 @@ export function createItemPool(folder: string): ItemPool {
     },
 
     async close() {
-      out.destroy();
+      // A pool that was not sealed has failed already, and its folder goes with it.
+      if (!file) await out.close().catch(() => undefined);
       await file?.close();
     },
   };

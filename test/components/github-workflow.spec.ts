@@ -25,28 +25,28 @@ interface Workflow {
   jobs: Record<string, Job>;
 }
 
-let folder: string;
-let text: string;
-let workflow: Workflow;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cdl-workflow-'));
-  const options = { version: '9.8.7', components: '', validators: [], forge: 'github' };
-  await writeExample('fashion', join(folder, 'shop'), options);
-  text = await readFile(join(folder, 'shop/.github/workflows/cdl.yml'), 'utf8');
-  workflow = parse(text) as Workflow;
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+describe.each(['fashion', 'news'])('the starter workflow for GitHub of the example %s', (example) => {
+  let folder: string;
+  let text: string;
+  let workflow: Workflow;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'cdl-workflow-'));
+    const options = { version: '9.8.7', components: '', validators: [], forge: 'github' };
+    await writeExample(example, join(folder, 'shop'), options);
+    text = await readFile(join(folder, 'shop/.github/workflows/cdl.yml'), 'utf8');
+    workflow = parse(text) as Workflow;
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
 
-const jobs = () => Object.entries(workflow.jobs);
-const commandOf = (job: Job) => job.steps.find((one) => one.run?.startsWith('cdl '))!;
+  const jobs = () => Object.entries(workflow.jobs);
+  const commandOf = (job: Job) => job.steps.find((one) => one.run?.startsWith('cdl '))!;
 
-describe('the starter workflow for GitHub', () => {
   it('is filled in, and takes the place of GitLab’s pipeline', async () => {
     expect(text).not.toContain('__');
     expect(text).toContain(':9.8.7');
     await expect(readFile(join(folder, 'shop/.gitlab-ci.yml'))).rejects.toMatchObject({ code: 'ENOENT' });
     const options = { version: '1', components: '', validators: [], forge: 'gitea' };
-    await expect(writeExample('fashion', join(folder, 'x'), options)).rejects.toMatchObject({
+    await expect(writeExample(example, join(folder, 'x'), options)).rejects.toMatchObject({
       code: 'usage',
     });
   });
@@ -58,7 +58,9 @@ describe('the starter workflow for GitHub', () => {
   });
 
   it('runs the steps of the starter pipeline for GitLab, in that order, each by its name and parameters', async () => {
-    const gitlab = await readFile(new URL('../../templates/.gitlab-ci.yml', import.meta.url), 'utf8');
+    const forGitlab = { version: '1', components: 'cdl/ci-components', validators: [] };
+    await writeExample(example, join(folder, 'gitlab'), forGitlab);
+    const gitlab = await readFile(join(folder, 'gitlab/.gitlab-ci.yml'), 'utf8');
     const wanted = [...gitlab.matchAll(/ci-components\/([a-z-]+)@/g)].map((one) => one[1]);
     expect(jobs().map(([, job]) => commandOf(job).run!.split(' ')[1])).toEqual(wanted);
     for (const [name, job] of jobs()) {

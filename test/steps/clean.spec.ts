@@ -200,6 +200,26 @@ describe('the step clean', () => {
     }
   });
 
+  it('shows nothing of items that are sensitive', async () => {
+    const files = await dirtyFiles();
+    const secret = await openScratch({
+      ...files,
+      'cdl.yaml': (files['cdl.yaml'] as string).replace(
+        '    item: text',
+        '    item: text\n    sensitive: true',
+      ),
+    });
+    try {
+      const there = await secret.context();
+      await runStep(ingest, there, train);
+      const { report, outputs } = await runStep(clean, there, train);
+      expect(Number(outputs.quarantined)).toBeGreaterThan(0);
+      expect(JSON.stringify(report)).not.toMatch(/goal|Examples/);
+    } finally {
+      await secret.remove();
+    }
+  });
+
   it('has nothing to do for tensors, and says so', async () => {
     const tensors = await openScratch(tinyFiles());
     try {
