@@ -10,6 +10,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   train: async () => (await import('./train.ts')).benchTrain(),
   bot: async () => (await import('./bot.ts')).benchBot(),
   serve: async () => (await import('./serve.ts')).benchServe(),
+  data: async () => (await import('./data.ts')).benchData(),
   news: async () => (await import('./news.ts')).benchNews(),
 };
 

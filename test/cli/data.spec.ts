@@ -1,0 +1,308 @@
+import { spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
+import { buildRawDataset } from '../../src/data/raw-dataset.ts';
+import { createZone, openStore } from '../../src/store/index.ts';
+import { plant, seen, type Tree } from '../data/folder/folder-place.ts';
+import { runCdl, startCdl } from './run-cdl.ts';
+
+let root: string;
+let work: string;
+let env: NodeJS.ProcessEnv;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'cdl-data-'));
+  work = join(root, 'work');
+  env = { PATH: process.env.PATH ?? '', HOME: root, CDL_CACHE: join(root, 'cache') };
+  mkdirSync(work);
+  for (const args of [
+    ['init', '-q'],
+    ['config', 'user.name', 'Ann'],
+  ])
+    spawnSync('git', args, { cwd: work });
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+const files = (count: number, text = 'file'): Tree =>
+  Object.fromEntries(
+    Array.from({ length: count }, (_, index) => [
+      `d${index % 9}/${index}.txt`,
+      { bytes: `${text} ${index}`, exec: false },
+    ]),
+  );
+
+async function cdl(args: string[], more: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
+  const done = await runCdl(args, { cwd: more.cwd ?? work, env: { ...env, ...more.env } });
+  return { ...done, json: () => JSON.parse(done.stdout) as never };
+}
+
+/** Runs a command that has to succeed, and gives what it printed as JSON. */
+async function ok<T>(args: string[], more: Parameters<typeof cdl>[1] = {}): Promise<T> {
+  const done = await cdl([...args, '--json'], more);
+  expect(done.stderr + (done.code === 0 ? '' : done.stdout)).toBe('');
+  return done.json();
+}
+
+interface Versions {
+  versions: { path: string; version: string; changed: boolean; count: number; read: number }[];
+}
+
+describe('cdl data', () => {
+  it('takes a folder from one desk to another, and tells what changed in between', async () => {
+    const shared = { CDL_WORK_STORE: `file:${join(root, 'shared')}` };
+    plant(join(work, 'photos'), { ...files(20), gone: { bytes: 'old name', exec: false } });
+    const [first] = (await ok<Versions>(['data', 'add', 'photos', '-m', 'first'])).versions;
+    rmSync(join(work, 'photos', 'gone'));
+    writeFileSync(join(work, 'photos', 'come'), 'old name');
+    writeFileSync(join(work, 'photos', 'd1', '1.txt'), 'changed');
+    const [second] = (await ok<Versions>(['data', 'add', 'photos', '-m', 'second'])).versions;
+    expect([first!.changed, second!.changed, second!.read]).toEqual([true, true, 2]);
+    expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).toContain(`${second!.version} photos\n`);
+    expect(readFileSync(join(work, '.gitignore'), 'utf8')).toContain('/photos\n');
+
+    const log = await ok<{ versions: { version: string; who: string; message: string; count: number }[] }>([
+      'data',
+      'log',
+    ]);
+    expect(log.versions.map(({ version, who, message, count }) => [version, who, message, count])).toEqual([
+      [second!.version, 'Ann', 'second', 21],
+      [first!.version, 'Ann', 'first', 21],
+    ]);
+    expect(await ok(['data', 'diff', 'photos'])).toEqual({
+      from: first!.version,
+      to: second!.version,
+      added: [],
+      removed: [],
+      changed: ['d1/1.txt'],
+      renamed: [{ from: 'gone', to: 'come' }],
+    });
+    const short = first!.version.slice(7, 17);
+    expect((await cdl(['data', 'get', short, 'd1/1.txt'])).stdout).toBe('file 1');
+    expect((await cdl(['data', 'ls', 'photos', 'd1'])).stdout).toContain('d1/1.txt');
+
+    expect((await cdl(['data', 'push'])).code).toBe(2);
+    expect(await ok(['data', 'push'], { env: shared })).toMatchObject({
+      pushed: [{ copied: 2, moved: true }],
+    });
+    expect(await ok(['data', 'push'], { env: shared })).toMatchObject({
+      pushed: [{ copied: 0, moved: false }],
+    });
+
+    const other = join(root, 'other');
+    mkdirSync(other);
+    spawnSync('git', ['init', '-q'], { cwd: other });
+    writeFileSync(join(other, 'cdl.data.lock'), readFileSync(join(work, 'cdl.data.lock')));
+    // One file is had without its shard.
+    const got = await cdl(['data', 'get', 'photos', 'd2/2.txt', '-o', 'two'], { cwd: other, env: shared });
+    expect([got.code, readFileSync(join(other, 'two'), 'utf8')]).toEqual([0, 'file 2']);
+    await cdl(['data', 'pull'], { cwd: other, env: shared });
+    expect((await cdl(['data', 'checkout'], { cwd: other })).code).toBe(0);
+    expect(seen(join(other, 'photos'))).toEqual(seen(join(work, 'photos')));
+    expect((await cdl(['data', 'checkout', 'photos~1'], { cwd: other, env: shared })).code).toBe(0);
+    expect(readFileSync(join(other, 'photos', 'gone'), 'utf8')).toBe('old name');
+    expect(readFileSync(join(other, 'cdl.data.lock'), 'utf8')).toContain(first!.version);
+  });
+
+  it('lets a ref go forward only, whoever pushes', async () => {
+    const shared = { CDL_WORK_STORE: `file:${join(root, 'shared')}` };
+    plant(join(work, 'data'), files(3));
+    await ok(['data', 'add', 'data']);
+    await ok(['data', 'push'], { env: shared });
+    const other = join(root, 'other');
+    mkdirSync(other);
+    spawnSync('git', ['init', '-q'], { cwd: other });
+    writeFileSync(join(other, 'cdl.data.lock'), readFileSync(join(work, 'cdl.data.lock')));
+    expect((await cdl(['data', 'checkout'], { cwd: other, env: shared })).code).toBe(0);
+    appendFileSync(join(work, 'data', 'd1', '1.txt'), 'ours');
+    appendFileSync(join(other, 'data', 'd1', '1.txt'), 'theirs');
+    await ok(['data', 'add', 'data']);
+    await ok(['data', 'add', 'data'], { cwd: other });
+    await ok(['data', 'push'], { env: shared });
+    const refused = await cdl(['data', 'push'], { cwd: other, env: shared });
+    expect([refused.code, refused.stderr]).toEqual([5, expect.stringContaining('the ref data')]);
+    expect(refused.stderr).toContain('cdl data diff');
+    const apart = await cdl(['data', 'push', 'data', '--ref', 'data-theirs'], { cwd: other, env: shared });
+    expect(apart.code).toBe(0);
+    expect((await cdl(['data', 'push', '--force'], { cwd: other, env: shared })).code).toBe(0);
+  });
+
+  it('makes one history of adds at the same time', async () => {
+    plant(join(work, 'one'), files(40));
+    plant(join(work, 'two'), files(40, 'other'));
+    const done = await Promise.all(
+      ['one', 'two', 'one', 'two'].map((path) => cdl(['data', 'add', path, '--json'])),
+    );
+    expect(done.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+    const lock = readFileSync(join(work, 'cdl.data.lock'), 'utf8');
+    expect(lock.match(/^sha256:[0-9a-f]{64} (one|two)$/gm)).toHaveLength(2);
+    for (const path of ['one', 'two']) {
+      expect(await ok<Versions>(['data', 'add', path])).toMatchObject({
+        versions: [{ changed: false, read: 0 }],
+      });
+    }
+  });
+
+  it('is as before when it is killed anywhere, and the next run does it all', async () => {
+    plant(join(work, 'data'), files(3000));
+    await ok(['data', 'add', 'data']);
+    const [before] = (await ok<Versions>(['data', 'add', 'data'])).versions;
+    for (let index = 0; index < 3000; index += 2)
+      appendFileSync(join(work, 'data', `d${index % 9}`, `${index}.txt`), '!');
+    const now = seen(join(work, 'data'));
+    // Killed as soon as it has begun to write, each time.
+    const store = join(work, '.cdl', 'store', 'work');
+    for (let turn = 0; turn < 3; turn++) {
+      const { child, ended } = startCdl(['data', 'add', 'data'], { cwd: work, env });
+      while (child.exitCode === null && readdirSync(join(store, 'tmp')).length === 0)
+        await new Promise(setImmediate);
+      child.kill('SIGKILL');
+      await ended;
+      const lock = readFileSync(join(work, 'cdl.data.lock'), 'utf8');
+      if (!lock.includes(before!.version)) break;
+    }
+    const [after] = (await ok<Versions>(['data', 'add', 'data'])).versions;
+    expect(after!.version).not.toBe(before!.version);
+    expect(readdirSync(join(store, 'tmp'))).toEqual([]);
+
+    rmSync(join(work, 'data'), { recursive: true });
+    const { child, ended } = startCdl(['data', 'checkout'], { cwd: work, env });
+    while (child.exitCode === null && !readdirSync(work).some((name) => name.startsWith('.cdl-tmp-'))) {
+      await new Promise(setImmediate);
+    }
+    child.kill('SIGKILL');
+    await ended;
+    expect((await cdl(['data', 'checkout'])).code).toBe(0);
+    expect(seen(join(work, 'data'))).toEqual(now);
+    expect(readdirSync(work).filter((name) => name.startsWith('.cdl-tmp-'))).toEqual([]);
+  });
+
+  it('shows the data sets that steps made, item by item, and nothing of the withheld side', async () => {
+    const zone = createZone('work', await openStore(`file:${join(work, '.cdl', 'store', 'work')}`, null));
+    const trusted = createZone(
+      'trusted',
+      await openStore(`file:${join(work, '.cdl', 'store', 'trusted')}`, null),
+    );
+    const path = join(root, 'lines.jsonl');
+    const texts = ['a cat', 'a dog', 'two dogs', 'a bird', 'three cats', 'one horse', 'no horse', 'a fish'];
+    writeFileSync(
+      path,
+      texts.map((t, index) => `${JSON.stringify({ t, y: index % 2 ? 'odd' : 'even' })}\n`).join(''),
+    );
+    const sha256 = 'a'.repeat(64);
+    const source: SourceConfig = {
+      file: ['lines.jsonl'],
+      sha256,
+      read: { format: 'jsonl', text: 't', label: 'y', attributes: [] },
+    };
+    const config: DatasetConfig = {
+      item: 'text',
+      shape: [],
+      classes: ['even', 'odd'],
+      sources: [source],
+      split: { key: 'k', test: 0.3, validation: 0.1 },
+      rules: { min_items: 1, min_per_class: 1, max_invalid: 0.5 },
+    };
+    const fetched = { source, files: [{ name: 'lines.jsonl', path, sha256 }] };
+    const train = await buildRawDataset('texts', config, fetched, 'train', zone);
+    const test = await buildRawDataset('texts', config, fetched, 'test', trusted);
+    writeFileSync(join(work, '.cdl', 'texts.ingest.outputs.json'), JSON.stringify({ dataset: train.digest }));
+    const listed = await ok<{ version: string; entries: { path: string; label?: string; size: number }[] }>([
+      'data',
+      'ls',
+      'texts',
+    ]);
+    expect(listed.version).toBe(train.digest);
+    const items = listed.entries.filter(({ label }) => label);
+    expect(items).toHaveLength(train.meta.count);
+    expect((await cdl(['data', 'get', 'texts', items[0]!.path])).stdout).toHaveLength(items[0]!.size);
+    expect(await ok(['data', 'log', 'texts'])).toMatchObject({
+      versions: [{ name: 'texts-train', count: train.meta.count }],
+    });
+    expect((await cdl(['data', 'checkout', 'texts', '--to', 'out'])).code).toBe(0);
+    expect(readdirSync(join(work, 'out')).sort()).toEqual(listed.entries.map(({ path }) => path).sort());
+    expect((await cdl(['data', 'checkout', 'texts'])).stderr).toContain('--to');
+    for (const action of [['ls'], ['log'], ['diff', train.digest], ['get']]) {
+      const [name, ...more] = action;
+      const last = name === 'get' ? ['classes.json'] : [];
+      const refused = await cdl(['data', name!, ...more, test.digest, ...last]);
+      expect([refused.code, refused.stdout]).toEqual([3, '']);
+    }
+  });
+
+  it('says what it did not understand', async () => {
+    plant(join(work, 'data'), files(2));
+    await ok(['data', 'add', 'data']);
+    for (const [args, said] of [
+      [['data', 'ad'], 'did you mean add'],
+      [['data', 'add'], 'takes the folders'],
+      [['data', 'add', '..'], 'below'],
+      [['data', 'add', '.cdl'], 'below'],
+      [['data', 'add', 'absent'], 'does not exist'],
+      [['data', 'ls', 'absent'], 'is no version'],
+      [['data', 'diff', 'data'], 'no version before'],
+      [['data', 'get', 'data', 'absent'], 'has no file absent'],
+      [['data', 'checkout', '--ref', 'absent'], 'no ref absent'],
+    ] as const) {
+      const done = await cdl([...args]);
+      expect(done.code, args.join(' ')).toBeGreaterThan(1);
+      expect(done.code, args.join(' ')).toBeLessThan(70);
+      expect(done.stderr).toContain(said);
+    }
+    writeFileSync(join(work, 'cdl.data.lock'), '<<<<<<< ours\n');
+    expect((await cdl(['data', 'checkout'])).stderr).toContain('conflict markers');
+  });
+});
+
+describe('cdl gc', () => {
+  it('removes what was added and given up, keeps what a commit has, and asks before', async () => {
+    plant(join(work, 'data'), files(4));
+    const [kept] = (await ok<Versions>(['data', 'add', 'data'])).versions;
+    spawnSync('git', ['add', '-A'], { cwd: work });
+    spawnSync('git', ['-c', 'user.email=a@b', 'commit', '-qm', 'data'], { cwd: work });
+    plant(join(work, 'scratch'), files(3, 'scratch'));
+    const [lost] = (await ok<Versions>(['data', 'add', 'scratch'])).versions;
+    spawnSync('git', ['checkout', '-q', 'cdl.data.lock'], { cwd: work });
+    const store = join(work, '.cdl', 'store', 'work', 'keys');
+    rmSync(join(store, 'work.d', 'records.d', 'data-refs.d', 'scratch.json'));
+    rmSync(join(work, 'scratch'), { recursive: true });
+    for (const name of readdirSync(join(work, '.cdl', 'data')))
+      rmSync(join(work, '.cdl', 'data', name), { recursive: true });
+    const past = new Date(Date.now() - 30 * 86_400_000);
+    for (const path of readdirSync(store, { recursive: true, encoding: 'utf8' }))
+      utimesSync(join(store, path), past, past);
+
+    const told = await ok<{ manifests: string[]; objects: unknown[] }>(['gc']);
+    expect(told.manifests).toEqual([lost!.version]);
+    expect(told.objects.length).toBeGreaterThan(0);
+    expect(
+      existsSync(
+        join(
+          store,
+          'work.d',
+          'artifacts.d',
+          `${lost!.version.slice(7, 9)}.d`,
+          `${lost!.version.slice(7)}.json`,
+        ),
+      ),
+    ).toBe(true);
+    expect(await ok(['gc', '--delete'])).toMatchObject({ removed: true, manifests: [lost!.version] });
+    expect((await cdl(['data', 'ls', lost!.version])).code).toBe(3);
+    rmSync(join(work, 'data'), { recursive: true });
+    expect((await cdl(['data', 'checkout', kept!.version])).code).toBe(0);
+    expect(seen(join(work, 'data'))).toEqual(files(4));
+    expect((await cdl(['gc', '--grace', '1'])).code).toBe(2);
+  });
+});
