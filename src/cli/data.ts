@@ -1,92 +1,21 @@
-import { createWriteStream } from 'node:fs';
-import { resolve } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { nearest } from '../core/suggest.ts';
-import { addPaths } from './data-add.ts';
-import { checkout } from './data-checkout.ts';
-import { type Desk, openDesk, resolveVersion } from './data-desk.ts';
-import { diff, log } from './data-history.ts';
-import { pull, push } from './data-share.ts';
-import { bytesText } from './data-text.ts';
+import { type Desk, openDesk } from './data-desk.ts';
 import type { CommandInput } from './types.ts';
 
 type Action = (input: CommandInput, desk: Desk, what: readonly string[]) => Promise<number>;
 
-const actions: Readonly<Record<string, Action>> = {
-  add: addPaths,
-  log,
-  diff,
-  checkout,
-  ls,
-  get,
-  push,
-  pull,
+/** Each loads what it needs: adding a folder that did not change should not wait for what the others use. */
+const actions: Readonly<Record<string, () => Promise<Action>>> = {
+  add: async () => (await import('./data-add.ts')).addPaths,
+  log: async () => (await import('./data-history.ts')).log,
+  diff: async () => (await import('./data-history.ts')).diff,
+  checkout: async () => (await import('./data-checkout.ts')).checkout,
+  ls: async () => (await import('./data-read.ts')).ls,
+  get: async () => (await import('./data-read.ts')).get,
+  push: async () => (await import('./data-share.ts')).push,
+  pull: async () => (await import('./data-share.ts')).pull,
 };
-
-async function ls(input: CommandInput, desk: Desk, what: readonly string[]): Promise<number> {
-  const { openListing } = await import('../data/folder/reader.ts');
-  const { readPointers } = await import('../data/folder/pointers.ts');
-  if (what.length === 0) {
-    const rows = [...readPointers(desk.root)].map(([path, version]) => ({ path, version }));
-    const text = rows.map(({ path, version }) => `${shortDigest(version)}  ${path}`);
-    input.console.print(text.join('\n') || 'this commit has no versions: cdl data add <path>', {
-      versions: rows,
-    });
-    return 0;
-  }
-  const [one, below] = what as [string, string | undefined];
-  const listing = await openListing(desk.reader, await resolveVersion(desk, one));
-  const start = below === undefined ? '' : below.replace(/\/+$/, '');
-  const entries = [];
-  for await (const entry of listing.entries(start || undefined)) {
-    if (start !== '' && entry.path !== start && !entry.path.startsWith(`${start}/`)) continue;
-    entries.push(entry);
-  }
-  const text = entries.map((entry) => {
-    if (entry.kind === 'folder') return `${'–'.padStart(10)}  ${entry.path}/`;
-    if (entry.kind === 'link') return `${'link'.padStart(10)}  ${entry.path} → ${entry.target}`;
-    return `${bytesText(entry.size).padStart(10)}  ${entry.path}${entry.label ? `  ${entry.label}` : ''}`;
-  });
-  const rows = entries.map((entry) => {
-    if (entry.kind !== 'file') return entry;
-    const { path, size, sha256, exec, label } = entry;
-    return { path, size, sha256, ...(exec && { exec }), ...(label != null && { label }) };
-  });
-  input.console.print(text.join('\n') || 'nothing there', { version: listing.digest, entries: rows });
-  return 0;
-}
-
-async function get(input: CommandInput, desk: Desk, what: readonly string[]): Promise<number> {
-  const [one, path] = what;
-  if (one === undefined || path === undefined || what.length > 2) {
-    throw new UserError('usage', 'cdl data get takes a version and the path of a file in it');
-  }
-  const { findEntry, openListing, readEntry } = await import('../data/folder/reader.ts');
-  const listing = await openListing(desk.reader, await resolveVersion(desk, one));
-  const entry = await findEntry(listing, path);
-  if (entry?.kind !== 'file') {
-    throw new UserError(
-      'file-missing',
-      `${listing.digest} has no file ${path}`,
-      `see what it has: cdl data ls ${one}`,
-    );
-  }
-  const body: Readable =
-    entry.at === null
-      ? await desk.reader.openBlob(`sha256:${entry.blob}`)
-      : Readable.from([await readEntry(desk.reader, entry)], { objectMode: false });
-  if (typeof input.options.out === 'string') {
-    await pipeline(body, createWriteStream(resolve(input.cwd, input.options.out)));
-  } else {
-    for await (const chunk of body) {
-      if (!process.stdout.write(chunk)) await new Promise((done) => process.stdout.once('drain', done));
-    }
-  }
-  return 0;
-}
 
 /** `cdl data add | log | diff | checkout | ls | get | push | pull`: versions of folders and data sets. */
 export async function data(input: CommandInput): Promise<number> {
@@ -100,5 +29,5 @@ export async function data(input: CommandInput): Promise<number> {
       `cdl data takes ${names.join(', ')}, not ${action}${guess ? ` — did you mean ${guess}?` : ''}`,
     );
   }
-  return run(input, await openDesk(input), what ?? []);
+  return (await run())(input, await openDesk(input), what ?? []);
 }

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { canonicalJson, type Digest, digestBytes, isDigest } from './digest.ts';
 import { UserError } from './error.ts';
+import { isInsidePath } from './path.ts';
+
+export { isInsidePath } from './path.ts';
 
 /** A digest as zod sees it. */
 export const digestSchema = z.custom<Digest>(isDigest, 'not a digest (sha256: and 64 hexadecimal digits)');
@@ -40,12 +43,6 @@ export const artifactSchema = z.strictObject({
 
 /** A content-addressed manifest: `files` sorted by path, sizes in bytes, `parents` sorted and unique. */
 export type Artifact = z.infer<typeof artifactSchema>;
-
-/** Whether a path stays below the folder it is joined to. */
-export function isInsidePath(path: string): boolean {
-  if (path.startsWith('/') || path.includes('\\') || path.includes('\0')) return false;
-  return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
-}
 
 /** Puts a manifest into its one canonical order. Throws a UserError when two files share a path. */
 export function normalizeArtifact(artifact: Artifact): Artifact {

@@ -1,8 +1,9 @@
 import { UserError } from '../core/error.ts';
 import type { LocalZone, ObjectStore } from './types.ts';
 
+export { artifactKey, blobKey } from './key.ts';
 export type { Entry, LocalZone, ObjectStore, PutResult, Range, Zone } from './types.ts';
-export { artifactKey, blobKey, createZone } from './zone.ts';
+export { createZone } from './zone.ts';
 
 /** Opens (and makes, when absent) the work zone of a store in a folder of this machine. Throws as {@link openStore}. */
 export async function openLocalZone(folder: string): Promise<LocalZone> {

@@ -1,6 +1,7 @@
-import { isInsidePath } from '../core/artifact.ts';
+import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import type { Range } from './types.ts';
+import { isInsidePath } from '../core/path.ts';
+import type { Range, Zone } from './types.ts';
 
 // Control characters and the two non-characters have no form in the XML that S3 lists keys in.
 const unprintable = /[\p{Cc}\p{Cs}\uFFFE\uFFFF]/u;
@@ -28,4 +29,14 @@ export function compareKeys(a: string, b: string): number {
 export function checkRange({ offset, length }: Range): void {
   if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0) return;
   throw new UserError('usage', `${length} bytes from ${offset} on are no part of an object`);
+}
+
+/** The key of a blob in its zone's store. */
+export function blobKey(zone: Zone['name'], digest: Digest): string {
+  return `${zone}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
+}
+
+/** The key of a manifest in its zone's store. */
+export function artifactKey(zone: Zone['name'], digest: Digest): string {
+  return `${zone}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
 }

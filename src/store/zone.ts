@@ -4,24 +4,13 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
-import { artifactDigest, decodeArtifact, encodeArtifact } from '../core/artifact.ts';
 import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { ownerName } from '../exec/owner.ts';
 import { openBlobCache } from './cache.ts';
-import { checkKey } from './key.ts';
+import { artifactKey, blobKey, checkKey } from './key.ts';
 import { hashFile, saveStream, verified } from './stream.ts';
 import type { Entry, FileObjectStore, LocalZone, ObjectStore, Zone } from './types.ts';
-
-/** The key of a blob in its zone's store. */
-export function blobKey(zone: Zone['name'], digest: Digest): string {
-  return `${zone}/objects/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
-}
-
-/** The key of a manifest in its zone's store. */
-export function artifactKey(zone: Zone['name'], digest: Digest): string {
-  return `${zone}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
-}
 
 /**
  * An object that is relied on again is made young when it is older than this, in milliseconds. Garbage is collected only
@@ -137,6 +126,7 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     },
 
     async putArtifact(artifact) {
+      const { artifactDigest, encodeArtifact } = await import('../core/artifact.ts');
       const digest = artifactDigest(artifact);
       const body = encodeArtifact(artifact);
       await putContent(artifactAt(digest), Buffer.byteLength(body), () => body);
@@ -146,6 +136,7 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
     async getArtifact(digest) {
       const body = await store.get(artifactAt(digest));
       if (!body) throw missing(digest, 'artifact');
+      const { decodeArtifact } = await import('../core/artifact.ts');
       return decodeArtifact(await text(body), digest);
     },
 

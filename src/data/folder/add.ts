@@ -142,8 +142,14 @@ class Adding {
   async walk(only: string | null): Promise<void> {
     const base = this.#base;
     let known = base?.next() ?? null;
+    // As long as everything is as it was, only how much of which part: a million entries that nobody needs cost time.
+    let same = null as { part: number; count: number } | null;
     let items: Item[] = [];
     let looked = 0;
+    const again = () => {
+      if (same) items = base!.first(same.part, same.count).map((old) => ({ found: old, old, clean: true }));
+      same = null;
+    };
     for (const found of walkFolder(this.#root, only)) {
       while (known !== null && comparePaths(known.path, found.path) < 0) known = base!.next();
       const old = known?.path === found.path ? known : null;
@@ -153,24 +159,42 @@ class Adding {
         old.kind === found.kind &&
         old.exec === found.exec &&
         (found.kind === 'folder' || sameStat(old, found));
-      items.push({ found, old, clean });
-      if (endsPart(found.path, this.#limits.part)) {
-        await this.#part(items);
-        items = [];
-        looked += 1;
-        this.#input.signal.throwIfAborted();
-        this.#input.progress?.(looked * this.#limits.part);
+      if (
+        clean &&
+        items.length === 0 &&
+        old.index === (same?.count ?? 0) &&
+        old.part === (same?.part ?? old.part)
+      ) {
+        if (same) same.count += 1;
+        else same = { part: old.part, count: 1 };
+      } else {
+        again();
+        items.push({ found, old, clean });
       }
+      if (!endsPart(found.path, this.#limits.part)) continue;
+      if (!this.#keep(same)) {
+        again();
+        await this.#part(items);
+      }
+      [same, items] = [null, []];
+      looked += 1;
+      this.#input.signal.throwIfAborted();
+      this.#input.progress?.(looked * this.#limits.part);
     }
+    if (this.#keep(same)) return;
+    again();
     if (items.length > 0) await this.#part(items);
   }
 
+  /** Takes over a part of the base in which nothing changed, with its part of the stat cache. */
+  #keep(same: { part: number; count: number } | null): boolean {
+    const base = this.#base;
+    if (!same || base!.version.meta.parts[same.part]!.count !== same.count) return false;
+    this.#index.keep(same.part, base!, base!.seenPart(same.part));
+    return true;
+  }
+
   async #part(items: Item[]): Promise<void> {
-    const part = this.#untouched(items);
-    if (part !== null) {
-      this.#index.keep(part, this.#base!, this.#base!.seenPart(part));
-      return;
-    }
     const resolved = await this.#resolve(items);
     const seen = new SeenPart();
     for (const { found } of items) {
@@ -189,13 +213,6 @@ class Adding {
       if (blob !== null && typeof blob !== 'string') last = blob;
     }
     this.#index.add(builder, seen, last);
-  }
-
-  /** The part of the base's index that these items are, when none of them has changed and the cache can be copied. */
-  #untouched(items: readonly Item[]): number | null {
-    if (!items.every((item) => item.clean)) return null;
-    const part = this.#wholePart(items);
-    return part !== null && this.#base!.seenPart(part) ? part : null;
   }
 
   /** The part of the base's index that has just these paths. */

@@ -1,5 +1,5 @@
-import { isInsidePath } from '../../core/artifact.ts';
 import { UserError } from '../../core/error.ts';
+import { isInsidePath } from '../../core/path.ts';
 
 /** A file of a version. `blob` (hexadecimal sha256) holds its bytes from `at` on, or is the file itself (`at` null). */
 export interface FileEntry {

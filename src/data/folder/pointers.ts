@@ -1,8 +1,8 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isInsidePath } from '../../core/artifact.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
+import { isInsidePath } from '../../core/path.ts';
 import { withFolderLock } from '../../exec/folder-lock.ts';
 import { ownerName } from '../../exec/owner.ts';
 import { comparePaths } from './entry.ts';

@@ -1,7 +1,6 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { packageRoot } from '../../exec/root.ts';
 import { type ExtractJob, type ExtractResult, extractFiles } from './extract.ts';
 import { type PackFile, type PackResult, packFiles } from './pack.ts';
 
@@ -22,18 +21,34 @@ export interface FilePool {
 /** Below this many files, starting a thread takes longer than it saves. */
 const worthwhile = 1500;
 
-/** Opens a pool; threads start when there is work for them, at most `threads`. Jobs of one kind come back in any order. */
-export function openFilePool(threads: number = Math.min(availableParallelism(), 8)): FilePool {
+/**
+ * How many threads gain something: as many as processors are idle, beside the one this thread uses. On two busy processors
+ * a thread costs more, in starting and in handing over, than it saves.
+ */
+function idleProcessors(): number {
+  const processors = availableParallelism();
+  return Math.max(0, Math.min(8, processors - 1, Math.round(processors - (loadavg()[0] ?? 0))));
+}
+
+async function program(): Promise<string> {
+  const { packageRoot } = await import('../../exec/root.ts');
+  return join(packageRoot(), 'dist', 'data', 'folder-worker.js');
+}
+
+/** Opens a pool; threads start when there is work for them, at most `threads`. Jobs come back in any order. */
+export function openFilePool(threads: number = idleProcessors()): FilePool {
   const idle: Worker[] = [];
   const all: Worker[] = [];
   const waiting: ((worker: Worker) => void)[] = [];
+  let started = 0;
   let files = 0;
 
   async function take(): Promise<Worker> {
     const free = idle.pop();
     if (free) return free;
-    if (all.length < threads) {
-      const worker = new Worker(join(packageRoot(), 'dist', 'data', 'folder-worker.js'));
+    if (started < threads) {
+      started += 1;
+      const worker = new Worker(await program());
       all.push(worker);
       return worker;
     }

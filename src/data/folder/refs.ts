@@ -1,19 +1,17 @@
-import { z } from 'zod';
-import { digestSchema } from '../../core/artifact.ts';
-import type { Digest } from '../../core/digest.ts';
+import { type Digest, isDigest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
 import type { Zone } from '../../store/types.ts';
 import { folderVersion } from './version.ts';
 
-const refSchema = z.strictObject({ v: z.literal(1), version: digestSchema });
-
 /** Key of a ref's record: a name that people share, and the newest version under it. */
 export const refKey = (name: string): string => `data-refs/${encodeURIComponent(name)}`;
 
-const noteSchema = z.strictObject({ v: z.literal(1), who: z.string(), at: z.string(), message: z.string() });
-
 /** Who made a version, when (ISO 8601) and what for: told beside it, for the same content is the same version. */
-export type Note = Omit<z.infer<typeof noteSchema>, 'v'>;
+export interface Note {
+  who: string;
+  at: string;
+  message: string;
+}
 
 /** Key of the record with a version's note. */
 export const noteKey = (version: Digest): string => `data-notes/${version.slice(7)}`;
@@ -26,18 +24,19 @@ export async function writeNote(zone: Zone, version: Digest, note: Note): Promis
 /** The note of a version, or null. */
 export async function readNote(zone: Zone, version: Digest): Promise<Note | null> {
   const record = await zone.readRecord(noteKey(version));
-  const parsed = noteSchema.safeParse(record?.value);
-  return parsed.success ? parsed.data : null;
+  const { who, at, message } = (record?.value ?? {}) as Record<string, unknown>;
+  const isNote = typeof who === 'string' && typeof at === 'string' && typeof message === 'string';
+  return isNote ? { who, at, message } : null;
 }
 
 /** The version of a ref with the etag to swap it against, or null. Throws UserError artifact-corrupt. */
 export async function readRef(zone: Zone, name: string): Promise<{ version: Digest; etag: string } | null> {
   const record = await zone.readRecord(refKey(name));
   if (!record) return null;
-  const parsed = refSchema.safeParse(record.value);
-  if (!parsed.success)
+  const { version } = record.value as { version?: unknown };
+  if (!isDigest(version))
     throw new UserError('artifact-corrupt', `the ref ${name} in ${zone.store.url} is not one`);
-  return { version: parsed.data.version, etag: record.etag };
+  return { version, etag: record.etag };
 }
 
 /** The refs of a zone by name. */

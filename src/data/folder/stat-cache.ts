@@ -65,6 +65,23 @@ export class SeenPart {
   }
 }
 
+function readSeen(bytes: Buffer, view: DataView, at: number, part: number, index: number): Seen {
+  const length = view.getUint16(at, true);
+  const flags = bytes[at + 2]!;
+  return {
+    path: bytes.toString('utf8', at + fixed, at + fixed + length),
+    kind: kinds[flags & 3]!,
+    exec: (flags & execBit) !== 0,
+    racy: (flags & racyBit) !== 0,
+    size: view.getFloat64(at + 3, true),
+    mtime: view.getFloat64(at + 11, true),
+    ctime: view.getFloat64(at + 19, true),
+    ino: view.getFloat64(at + 27, true),
+    part,
+    index,
+  };
+}
+
 /** A cache that was found, read from its first entry to its last. */
 export class StatCache {
   /** The version its entries are of, 64 hexadecimal digits. */
@@ -75,6 +92,7 @@ export class StatCache {
   #index = 0;
   #at = 0;
   #bytes: Buffer = Buffer.alloc(0);
+  #view = new DataView(new ArrayBuffer(0));
   #parts: { sha256: string; count: number; bytes: Buffer }[] = [];
 
   private constructor(file: number, version: string) {
@@ -106,24 +124,20 @@ export class StatCache {
   /** The next entry, or null after the last. */
   next(): Seen | null {
     while (this.#at === this.#bytes.length) if (!this.#nextPart()) return null;
-    const bytes = this.#bytes;
-    const at = this.#at;
-    const length = bytes.readUInt16LE(at);
-    const flags = bytes[at + 2]!;
-    const seen: Seen = {
-      path: bytes.toString('utf8', at + fixed, at + fixed + length),
-      kind: kinds[flags & 3]!,
-      exec: (flags & execBit) !== 0,
-      racy: (flags & racyBit) !== 0,
-      size: bytes.readDoubleLE(at + 3),
-      mtime: bytes.readDoubleLE(at + 11),
-      ctime: bytes.readDoubleLE(at + 19),
-      ino: bytes.readDoubleLE(at + 27),
-      part: this.#part,
-      index: this.#index++,
-    };
-    this.#at = at + fixed + length;
+    const seen = readSeen(this.#bytes, this.#view, this.#at, this.#part, this.#index++);
+    this.#at += fixed + this.#view.getUint16(this.#at, true);
     return seen;
+  }
+
+  /** The first entries of a part that was read, once more. */
+  first(part: number, count: number): Seen[] {
+    const { bytes } = this.part(part);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const found: Seen[] = [];
+    for (let at = 0; found.length < count; at += fixed + view.getUint16(at, true)) {
+      found.push(readSeen(bytes, view, at, part, found.length));
+    }
+    return found;
   }
 
   #nextPart(): boolean {
@@ -137,6 +151,7 @@ export class StatCache {
     this.#index = 0;
     this.#at = 0;
     this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#parts.push({ sha256: head.toString('hex', 0, 32), count: head.readUInt32LE(32), bytes });
     // A part is asked for again only while its neighbours are being compared.
     if (this.#parts.length > 3) this.#parts[this.#parts.length - 4]!.bytes = Buffer.alloc(0);

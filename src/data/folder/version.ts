@@ -1,40 +1,48 @@
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
-import { type Artifact, digestSchema } from '../../core/artifact.ts';
-import type { Digest } from '../../core/digest.ts';
+import type { Artifact } from '../../core/artifact.ts';
+import { type Digest, isDigest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
 import type { LocalZone } from '../../store/types.ts';
 import { type Part, parsePart, parsePartHead } from './part.ts';
 
-const hex = z.string().regex(/^[0-9a-f]{64}$/);
-
 /** The `meta` of a folder version. */
-export const folderMetaSchema = z.strictObject({
-  v: z.literal(1),
+export type FolderMeta = {
+  v: 1;
   /** sha256 over what its entries are: the same for the same files, however they are packed and whatever came before. */
-  content: hex,
-  count: z.int().nonnegative(),
+  content: string;
+  count: number;
   /** Of all files together. */
-  bytes: z.int().nonnegative(),
+  bytes: number;
   /** Whether it is one file, not a folder. */
-  single: z.boolean(),
+  single: boolean;
   /** The version before; also one of the parents. */
-  previous: digestSchema.nullable(),
+  previous: Digest | null;
   /** The code that made it, where that was said. */
-  code: digestSchema.nullable(),
+  code: Digest | null;
   /** Of each part of the index: its first path, and what is in it. */
-  parts: z.array(
-    z.strictObject({
-      start: z.string(),
-      count: z.int().positive(),
-      bytes: z.int().nonnegative(),
-      content: hex,
-    }),
-  ),
-});
+  parts: { start: string; count: number; bytes: number; content: string }[];
+};
 
-/** See {@link folderMetaSchema}. */
-export type FolderMeta = z.infer<typeof folderMetaSchema>;
+const isHex = (value: unknown): boolean => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** By hand, for adding a folder that has not changed should not load a library of schemas. */
+function isFolderMeta(value: Record<string, unknown>): value is FolderMeta & Record<string, unknown> {
+  const { v, content, count, bytes, single, previous, code, parts } = value;
+  return (
+    v === 1 &&
+    isHex(content) &&
+    isCount(count) &&
+    isCount(bytes) &&
+    typeof single === 'boolean' &&
+    [previous, code].every((digest) => digest === null || isDigest(digest)) &&
+    Array.isArray(parts) &&
+    parts.every(
+      (part: Record<string, unknown>) =>
+        typeof part.start === 'string' && isCount(part.count) && isCount(part.bytes) && isHex(part.content),
+    )
+  );
+}
 
 /** A version of a folder: its manifest with the objects by what they are. */
 export interface FolderVersion {
@@ -64,10 +72,9 @@ export const partName = (index: number): string => `index/${String(index).padSta
 /** Takes a manifest apart; null when it is no folder version. Throws UserError artifact-corrupt. */
 export function folderVersion(digest: Digest, artifact: Artifact): FolderVersion | null {
   if (artifact.kind !== 'folder') return null;
-  const parsed = folderMetaSchema.safeParse(artifact.meta);
   const bad = (what: string) => new UserError('artifact-corrupt', `${digest}: ${what}`);
-  if (!parsed.success) throw bad(z.prettifyError(parsed.error));
-  const meta = parsed.data;
+  const { meta } = artifact;
+  if (!isFolderMeta(meta)) throw bad('not the manifest of a folder version');
   const parts: FolderVersion['parts'] = [];
   const blobs = new Map<string, BlobInfo>();
   for (const file of artifact.files) {

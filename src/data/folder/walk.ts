@@ -88,7 +88,7 @@ function namesIn(folder: string): string[] {
 }
 
 function look(root: string, path: string): Walked | 'folder' | null {
-  const full = join(root, path);
+  const full = `${root}/${path}`;
   const stat = lstatSync(full, { throwIfNoEntry: false });
   // Removed since its folder was read.
   if (!stat) return null;
