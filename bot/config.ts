@@ -65,6 +65,8 @@ export interface BotConfig {
   reconcileSeconds: number;
   /** How often registry, lock and what is live are compared. */
   driftHours: number;
+  /** What opens the status page; null: there is none. */
+  statusToken?: string | null;
   /** PATH on which git is. */
   path: string;
   ca: string | null;
@@ -183,6 +185,19 @@ function readLevel(env: Environment): LogLevel {
   throw new UserError('config-invalid', `CDL_LOG "${text}" is not one of ${logLevels.join(', ')}`);
 }
 
+/** A token shorter than this can be tried out. */
+const shortestToken = 16;
+
+function readStatusToken(env: Environment): string | null {
+  const token = readVariable(env, 'CDL_STATUS_TOKEN');
+  if (token === null || token.length >= shortestToken) return token;
+  throw new UserError(
+    'config-invalid',
+    `CDL_STATUS_TOKEN has ${token.length} characters; it takes at least ${shortestToken}`,
+    'openssl rand -hex 32 makes one',
+  );
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
   const trusted = readVariable(env, 'CDL_TRUSTED_KEYS');
@@ -205,6 +220,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     publicUrl: readVariable(env, 'CDL_BOT_URL'),
     reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
     driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
+    statusToken: readStatusToken(env),
     path: need(env, 'PATH'),
     log: readLevel(env),
   };

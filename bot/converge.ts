@@ -21,7 +21,9 @@ import type { BotContext, Facts } from './types.ts';
 /** What was done for one model, for the log and for tests. */
 export interface Converged {
   model: string;
+  environment: string;
   standing: ChangePlan['standing']['kind'];
+  status: ChangePlan['status'];
 }
 
 /** The lines `FILE:LINE:COLUMN  what is wrong` of a message. */
@@ -171,7 +173,8 @@ export async function convergeChange(
     const now: ChangePlan = committed ? { ...plan, lock: null } : plan;
     await apply(context, facts, now);
     committed ||= now.lock !== null;
-    done.push({ model: facts.model, standing: plan.standing.kind });
+    const { model, environment } = facts;
+    done.push({ model, environment, standing: plan.standing.kind, status: plan.status });
   }
   return done;
 }

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { Counter } from 'prom-client';
 import { describeError, type Forge, type Hook } from '../src/index.ts';
 import type { ForgeConfig } from './config.ts';
+import type { HookStanding } from './health.ts';
 
 /** What a webhook must have. */
 export interface WantedHook {
@@ -90,7 +91,8 @@ export function isHookSound({ hook, test }: HookResult, wanted: WantedHook): boo
 
 /**
  * Keeps one project's webhook while the bot runs: written at the first look, afterwards only looked at, and put right when
- * somebody removed or changed it or the forge switched it off. A failure is told once and tried again; it never throws.
+ * somebody removed or changed it or the forge switched it off. A failure is told once and tried again; it never throws. Each
+ * look gives what it found.
  */
 export function createHookKeeper(options: {
   project: string;
@@ -98,7 +100,7 @@ export function createHookKeeper(options: {
   wanted: WantedHook;
   repairs: Counter<'what' | 'outcome'>;
   log: Pick<Logger, 'info' | 'warn'>;
-}): () => Promise<void> {
+}): () => Promise<HookStanding> {
   const { project, forge, wanted, repairs, log } = options;
   let signs = false;
   let first = true;
@@ -120,10 +122,14 @@ export function createHookKeeper(options: {
         repairs.inc({ what: done, outcome: isSound ? 'works' : 'still broken' });
       }
       first = false;
-      warnOnce(isSound ? '' : tellHook(project, wanted, result).join('; '));
+      const lines = tellHook(project, wanted, result).join('; ');
+      warnOnce(isSound ? '' : lines);
+      return { isSound, text: isSound ? 'works' : lines };
     } catch (error) {
       // It takes a maintainer, which the bot need not be; what no webhook tells, reconciling finds.
-      warnOnce(`the webhook cannot be looked after: ${describeError(error).message}`);
+      const text = `the webhook cannot be looked after: ${describeError(error).message}`;
+      warnOnce(text);
+      return { isSound: null, text };
     }
   };
 }

@@ -23,13 +23,17 @@ import { createApp } from './app.ts';
 import { type BotConfig, type Environment, forgeOptions, readBotConfig, type StoreConfig } from './config.ts';
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
+import { createHealth } from './health.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
 import { createMetrics } from './metrics.ts';
+import { mountReadiness, mountStatus } from './operations.ts';
 import { openReception } from './reception.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
+import { createStatusReader } from './status.ts';
 import type { BotContext, Effects, Task } from './types.ts';
+import { readVersion } from './version.ts';
 import { doTask, jobOf, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
@@ -95,6 +99,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   ]);
   const isolated = !config.stores.trusted.url.startsWith('file:');
   const metrics = createMetrics();
+  const health = createHealth(new Date());
   const contexts = new Map<string, BotContext>();
   let queue: Queue | null = null;
 
@@ -128,6 +133,13 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const { forge } = config;
   const onError = (error: unknown) => log.error(describeError(error).message);
   const pages = createApp({ receivers: new Map(), secrets: null, metrics, now: () => Date.now(), onError });
+  mountReadiness(pages, { health, database, queue });
+  if (config.statusToken) {
+    const sources = { version: await readVersion(), health, database, contexts, forge, mask };
+    const read = createStatusReader({ ...sources, now: () => new Date() });
+    const secure = config.publicUrl?.startsWith('https:') ?? false;
+    mountStatus(pages, { token: config.statusToken, secure, now: () => Date.now(), read });
+  }
   const reception = await openReception(
     {
       forge,
@@ -149,14 +161,25 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     const base = config.publicUrl === 'auto' ? url : config.publicUrl;
     if (base === null) return async () => {};
     const wanted = wantedHook(forge, base);
-    return createHookKeeper({ project, forge: context.forge, wanted, repairs: metrics.hookRepairs, log });
+    const repairs = metrics.hookRepairs;
+    const keep = createHookKeeper({ project, forge: context.forge, wanted, repairs, log });
+    return async () => {
+      health.hooks.set(project, await keep());
+    };
   });
   const look = async () => {
     for (const keep of keepers) await keep();
     for (const [project, context] of contexts) {
-      await reconcile(context)
+      if (health.isStopping) return;
+      const problem = await reconcile(context)
         .then(() => scheduleDrift(context, config.driftHours))
-        .catch((error: unknown) => log.warn({ project }, `reconcile: ${describeError(error).message}`));
+        .then(() => null)
+        .catch((error: unknown) => describeError(error).message);
+      if (problem !== null) log.warn({ project }, `reconcile: ${problem}`);
+      health.looks.set(project, {
+        ended: new Date().toISOString(),
+        problem: problem === null ? null : mask(problem),
+      });
     }
   };
   // Whoever started the bot may count on the webhook.
@@ -174,12 +197,14 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       await looking;
     },
     async close() {
+      // Not ready any more, but deliveries are taken in to the end: others find them in the queue.
+      health.isStopping = true;
       clearInterval(timer);
-      await reception.close();
-      await pages.close();
       await looking;
       await queue.stop();
       await running.catch(() => {});
+      await reception.close();
+      await pages.close();
       await database.close();
     },
   };

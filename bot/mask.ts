@@ -31,6 +31,7 @@ export function botRedactor(config: BotConfig): (text: string) => string {
   const secrets = [
     ...forgeSecrets(config.forge),
     config.signingKey,
+    config.statusToken,
     ...credentials,
     ...urls.flatMap(urlPasswords),
   ];

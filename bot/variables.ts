@@ -194,6 +194,13 @@ export const variables = [
     meaning: 'how often registry, lock and what is live are compared',
     standard: '24',
   },
+  {
+    ...plain,
+    name: 'CDL_STATUS_TOKEN',
+    meaning:
+      'who says it may look at `/status` and `/status.json`; at least 16 characters; unset there are no such pages',
+    secret: true,
+  },
   { ...plain, name: 'PATH', meaning: 'where git is found', standard: '/usr/local/bin:/usr/bin:/bin' },
   {
     ...plain,

@@ -8,6 +8,7 @@ import { importIndex } from './import.ts';
 import type { BotMetrics } from './metrics.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
+import { noteStanding } from './standing.ts';
 import { convergePush } from './trigger.ts';
 import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Task } from './types.ts';
@@ -96,7 +97,9 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
   const { database, isolated, log } = options;
   switch (task.kind) {
     case 'change': {
-      const models = await convergeChange(context, task.change, isolated);
+      const done = await convergeChange(context, task.change, isolated);
+      await noteStanding(context.state, task.change, done, context.now());
+      const models = done.map(({ model, standing }) => ({ model, standing }));
       log.info({ task, models }, 'converged');
       return;
     }

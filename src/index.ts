@@ -32,6 +32,7 @@ export { filesFromSource, type PackageSource, packageProblems } from './model/so
 export { drawChart } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';
 export { codeSpan, escapeInline, escapeLine } from './report/escape.ts';
+export { type Html, html, type Part, render as renderHtml, trusted as trustedHtml } from './report/html.ts';
 export { renderMarkdown } from './report/markdown.ts';
 export { cleanLine } from './report/text.ts';
 export { createZone, openStore, type StoreCredentials, type Zone } from './store/index.ts';

@@ -32,6 +32,8 @@ export interface Queue {
   add(task: string, payload: unknown, options?: JobOptions): Promise<void>;
   /** Does jobs until {@link stop}, to whose end the promise lasts; begins anew when the database was away. */
   run(): Promise<void>;
+  /** Whether jobs are taken now: not before {@link run}, not while the database is away, not after {@link stop}. */
+  isRunning(): boolean;
   /** Takes no more jobs and waits for those under way (after 5 s their signal is aborted). */
   stop(): Promise<void>;
   deadJobs(): Promise<DeadJob[]>;
@@ -68,6 +70,7 @@ export async function openQueue(
   let running: Promise<void> | null = null;
   let current: Promise<Worker> | null = null;
   let stopped = false;
+  let working = false;
 
   const taskList: TaskList = Object.fromEntries(
     Object.entries(handlers).map(([task, handle]) => [
@@ -112,7 +115,9 @@ export async function openQueue(
       try {
         current = start();
         const worker = await current;
+        working = true;
         const error = await worker.ended;
+        working = false;
         await worker.lease.close();
         if (error !== undefined) throw error;
       } catch (error) {
@@ -137,6 +142,8 @@ export async function openQueue(
       running ??= work();
       return running;
     },
+
+    isRunning: () => working && !stopped,
 
     async stop() {
       stopped = true;

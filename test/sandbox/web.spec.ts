@@ -5,11 +5,11 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEntry, emptyLock, renderLock, withEntry } from '../../src/core/lock.ts';
 import type { Report } from '../../src/core/report.ts';
+import { escapeText, render } from '../../src/report/html.ts';
 import { renderMarkdown } from '../../src/report/markdown.ts';
 import { presentDeployment, presentIssue, presentJob, presentPipeline } from '../../src/sandbox/present.ts';
 import { announce, type Job, type MergeRequest, type Note, type Pipeline } from '../../src/sandbox/state.ts';
 import { renderLog } from '../../src/sandbox/web/ansi.ts';
-import { escapeText, render } from '../../src/sandbox/web/html.ts';
 import { renderPages } from '../../src/sandbox/web/pages.ts';
 import { openRig, type Rig } from './forge-rig.ts';
 

@@ -1,4 +1,4 @@
-import { type Html, html, trusted } from './html.ts';
+import { type Html, html, trusted } from '../../report/html.ts';
 
 /** How text looks: an attribute each, colours 0–7. */
 interface Look {

@@ -1,9 +1,9 @@
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Html, html, render } from '../../report/html.ts';
 import type { Job, Project, World } from '../state.ts';
 import { renderLog } from './ansi.ts';
 import { listArchive } from './archive-list.ts';
-import { type Html, html, render } from './html.ts';
 import { linksOf } from './links.ts';
 import { card, chip, duration, empty, moment, ref } from './parts.ts';
 import { pipelineGraph } from './pipeline-pages.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
+import { type Html, html, type Part, render, trusted } from '../../report/html.ts';
 import type { World } from '../state.ts';
-import { type Html, html, type Part, render, trusted } from './html.ts';
 import { basePath } from './links.ts';
 import { script } from './script.ts';
 import { style } from './style.ts';

@@ -1,5 +1,5 @@
+import { type Html, html, type Part } from '../../report/html.ts';
 import type { Issue, Project, World } from '../state.ts';
-import { type Html, html, type Part } from './html.ts';
 import { linksOf, safeAddress } from './links.ts';
 import { openMarkdown } from './markdown.ts';
 import { discussion } from './merge-request-page.ts';

@@ -1,8 +1,8 @@
 import type { MarkdownIt } from 'markdown-it';
 import type sanitize from 'sanitize-html';
+import { type Html, html, trusted } from '../../report/html.ts';
 import { fullPath } from '../access.ts';
 import type { Project, World } from '../state.ts';
-import { type Html, html, trusted } from './html.ts';
 import { linksOf } from './links.ts';
 
 /** What a comment may hold: GitLab's allow-list (doc: user/markdown, "Inline HTML"; html-pipeline's sanitization filter). */

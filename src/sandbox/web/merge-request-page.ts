@@ -1,6 +1,6 @@
+import { type Html, html } from '../../report/html.ts';
 import { headPipeline, mergeStatus } from '../present-merge-request.ts';
 import type { MergeRequest, Note, Project, World } from '../state.ts';
-import { type Html, html } from './html.ts';
 import { linksOf, safeAddress } from './links.ts';
 import { type Markdown, openMarkdown } from './markdown.ts';
 import { avatar, card, chip, dot, empty, moment, person, ref, statusesOf } from './parts.ts';

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { type Html, html } from '../../report/html.ts';
 import { fullPath } from '../access.ts';
 import { GitError } from '../git.ts';
 import type { Forge } from '../route.ts';
@@ -6,7 +7,6 @@ import type { Pages } from '../server.ts';
 import type { Project, World } from '../state.ts';
 import { streamEvents } from './events.ts';
 import { sendUploadedFile } from './files.ts';
-import { type Html, html } from './html.ts';
 import { contentSecurityPolicy, frame, icon, type Page } from './layout.ts';
 import { linksOf } from './links.ts';
 import { projectList, projectOverview, userPage } from './project-pages.ts';

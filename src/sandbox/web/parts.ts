@@ -1,5 +1,5 @@
+import { type Html, html, type Part } from '../../report/html.ts';
 import type { CommitStatus, PipelineStatus, Project, User, World } from '../state.ts';
-import { type Html, html, type Part } from './html.ts';
 import { basePath } from './links.ts';
 
 /** Every state a chip shows: those of pipelines and jobs, merge requests, deployments and environments. */

@@ -1,5 +1,5 @@
+import { type Html, html } from '../../report/html.ts';
 import type { Job, Pipeline, Project, World } from '../state.ts';
-import { type Html, html } from './html.ts';
 import { linksOf } from './links.ts';
 import { card, chip, dot, duration, empty, moment, person, ref, table } from './parts.ts';
 import { sourceWords } from './project-pages.ts';

@@ -1,7 +1,7 @@
+import { type Html, html } from '../../report/html.ts';
 import { fullPath } from '../access.ts';
 import { headPipeline } from '../present-merge-request.ts';
 import type { Deployment, Environment, MergeRequest, Pipeline, Project, World } from '../state.ts';
-import { type Html, html } from './html.ts';
 import { basePath, linksOf, safeAddress } from './links.ts';
 import { avatar, card, chip, dot, duration, empty, moment, person, ref, statusesOf } from './parts.ts';
 import { registryCard } from './registry.ts';

@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import type { Html } from '../../report/html.ts';
 import type { Job, Project, World } from '../state.ts';
 import { sendBytes, sendPlain } from './files.ts';
-import type { Html } from './html.ts';
 import { jobPage, logPiece, traceFile } from './job-page.ts';
 import { environmentsPage, issuePage, issuesPage, mergeRequestsPage, pipelinesPage } from './list-pages.ts';
 import { mergeRequestPage } from './merge-request-page.ts';

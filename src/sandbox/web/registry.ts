@@ -1,8 +1,8 @@
 import { UserError } from '../../core/error.ts';
 import { type Lock, lockFile, parseLock } from '../../core/lock.ts';
+import { type Html, html } from '../../report/html.ts';
 import { readBlob, resolveRef } from '../git.ts';
 import type { Project, World } from '../state.ts';
-import { type Html, html } from './html.ts';
 import { linksOf } from './links.ts';
 import { card, empty } from './parts.ts';
 

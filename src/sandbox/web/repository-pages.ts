@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
+import { type Html, html } from '../../report/html.ts';
 import { type Commit, diff, git, gitText, log, readBlob, readCommit, resolveCommit } from '../git.ts';
 import type { Project, World } from '../state.ts';
-import { type Html, html } from './html.ts';
 import { bytes } from './job-page.ts';
 import { linksOf } from './links.ts';
 import { openMarkdown } from './markdown.ts';

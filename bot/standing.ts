@@ -1,0 +1,55 @@
+import { z } from 'zod';
+import type { Converged } from './converge.ts';
+import type { BotState } from './types.ts';
+
+const standingSchema = z.object({
+  at: z.string(),
+  models: z.array(
+    z.object({
+      model: z.string(),
+      environment: z.string(),
+      state: z.enum(['pending', 'running', 'success', 'failed']),
+      says: z.string(),
+    }),
+  ),
+});
+
+/** How a change stood when a bot looked at it last: what its statuses and reports say. `at` in ISO 8601. */
+export type ChangeStanding = z.infer<typeof standingSchema>;
+
+const prefix = 'standing/';
+
+/** Notes how a change stands, for whoever asks for the status of the bot. */
+export async function noteStanding(
+  state: Pick<BotState, 'setCursor'>,
+  change: number,
+  models: readonly Converged[],
+  now: Date,
+): Promise<void> {
+  const standing: ChangeStanding = {
+    at: now.toISOString(),
+    models: models.map(({ model, environment, status }) => ({
+      model,
+      environment,
+      state: status.state,
+      says: status.description,
+    })),
+  };
+  await state.setCursor(`${prefix}${change}`, JSON.stringify(standing));
+}
+
+/** How the changes stand, by number; those that another version of the bot noted in its own way are left out. */
+export function readStandings(
+  cursors: readonly { name: string; value: string }[],
+): Map<number, ChangeStanding> {
+  const found = new Map<number, ChangeStanding>();
+  for (const { name, value } of cursors) {
+    if (!name.startsWith(prefix)) continue;
+    try {
+      found.set(Number(name.slice(prefix.length)), standingSchema.parse(JSON.parse(value)));
+    } catch {
+      // The next look writes it anew.
+    }
+  }
+  return found;
+}
