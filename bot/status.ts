@@ -136,7 +136,10 @@ export function createStatusReader(sources: StatusSources): () => Promise<BotSta
       const value = await inTime(what, work());
       return { value, reached: { problem: null, took: took() } };
     } catch (error) {
-      return { value: null, reached: { problem: mask(describeError(error).message), took: took() } };
+      const { code, message } = describeError(error);
+      // What nobody expected has its trace in its message.
+      const problem = code === 'bug' && error instanceof Error ? error.message : message;
+      return { value: null, reached: { problem: mask(problem), took: took() } };
     }
   };
 

@@ -185,3 +185,10 @@ describe('the configuration from the environment', () => {
     });
   });
 });
+
+describe('the pages of a bot without CDL_STATUS_TOKEN', () => {
+  it('have no status', async () => {
+    for (const path of ['/status', '/status?token=', '/status.json'])
+      expect((await fetch(`${bot.url}${path}`)).status).toBe(404);
+  });
+});
