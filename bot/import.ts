@@ -4,6 +4,7 @@ import {
   candidateSchema,
   type Database,
   decisionDigest,
+  derivedTables,
   digestSchema,
   type Envelope,
   evaluationSchema,
@@ -89,8 +90,8 @@ async function importVersions(database: Database, work: Zone, project: string): 
     if (!parsed.success || parsed.data.version !== Number(number) || parsed.data.model !== model) continue;
     const { version, candidate, run } = parsed.data;
     await database.query(
-      `insert into versions (project, model, version, candidate, checkpoint, run, created_at, info)
-       values ($1, $2, $3, $4, $5, $6, now(), $7) on conflict do nothing`,
+      `insert into versions (project, model, version, candidate, checkpoint, run, info)
+       values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing`,
       [project, model, version, candidateDigest(candidate), candidate.checkpoint, run, candidate],
     );
     count++;
@@ -109,8 +110,8 @@ async function importEvaluations(database: Database, trusted: Zone, project: str
     if (evaluation.project !== project) continue;
     const { model, environment, candidate, baseline, verdict, scores } = evaluation;
     await database.query(
-      `insert into evaluations (digest, project, model, environment, candidate, baseline, verdict, metrics, created_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, now()) on conflict (digest) do nothing`,
+      `insert into evaluations (digest, project, model, environment, candidate, baseline, verdict, metrics)
+       values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (digest) do nothing`,
       [digest, project, model, environment, candidate, baseline, verdict, scores.metrics],
     );
     count++;
@@ -171,4 +172,38 @@ export async function importIndex(
     evaluations: await importEvaluations(database, trusted, project),
     decisions: await importDecisions(database, trusted, keys, project),
   };
+}
+
+/** The projects that the store has something of, by their names in cdl.yaml. */
+async function projectsIn({ work, trusted }: Pick<Sources, 'work' | 'trusted'>): Promise<string[]> {
+  const names = new Set<string>();
+  for (const [zone, prefix] of [
+    [work, 'runs/'],
+    [work, 'versions/'],
+    [trusted, 'decisions/'],
+  ] as const) {
+    for await (const { key } of zone.listRecords(prefix)) {
+      const name = key.slice(prefix.length).split('/', 1)[0] ?? '';
+      names.add(decodeURIComponent(name));
+    }
+  }
+  return [...names].filter(Boolean).sort();
+}
+
+/**
+ * `cdl db rebuild`: empties the tables that are derived from the store and fills them again, project by project. Whatever
+ * stops it, running it again (or the bot, at its next look) completes them. Throws as {@link importIndex} does.
+ */
+export async function rebuildIndex(
+  sources: Pick<Sources, 'work' | 'trusted' | 'keys'> & { database: Database },
+  onProject: (project: string, share: number) => void,
+): Promise<Record<string, Imported>> {
+  const names = await projectsIn(sources);
+  await sources.database.query(`truncate ${derivedTables.join(', ')}`);
+  const all: Record<string, Imported> = {};
+  for (const [index, name] of names.entries()) {
+    onProject(name, index / names.length);
+    all[name] = await importIndex(sources, name);
+  }
+  return all;
 }

@@ -38,6 +38,7 @@ import { doTask, jobOf, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 export { examineForge } from './doctor.ts';
+export { rebuildIndex } from './import.ts';
 export { installHooks } from './install.ts';
 export { tendQueue } from './queue.ts';
 

@@ -18,7 +18,14 @@ export * from './core/redact.ts';
 export * from './core/report.ts';
 export * from './core/suggest.ts';
 export { type DataStanding, judgeVersion } from './data/evidence.ts';
-export { type Database, openDatabase, openQueue, type Queryable, type Queue } from './db/index.ts';
+export {
+  type Database,
+  derivedTables,
+  openDatabase,
+  openQueue,
+  type Queryable,
+  type Queue,
+} from './db/index.ts';
 export { driftReport, findDrift, readDrift } from './deploy/drift.ts';
 export { planDeployment } from './deploy/plan.ts';
 export { readChain, readDataChain, readLiveRecord } from './deploy/records.ts';

@@ -95,6 +95,21 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./gc.ts')).gc,
   },
   {
+    name: 'db',
+    summary: 'Back up or restore what is only in the database; rebuild the rest',
+    arguments: ['<action>', '[file]'],
+    options: [
+      { flags: '--force', description: 'restore: into a database that holds something, which is replaced' },
+    ],
+    examples: [
+      'cdl db backup cdl-2026-03-01.gz',
+      'cdl db backup - | ssh vault "cat > cdl.gz"',
+      'cdl db restore cdl-2026-03-01.gz',
+      'cdl db rebuild',
+    ],
+    load: async () => (await import('./db.ts')).db,
+  },
+  {
     name: 'labels',
     summary: 'Sync labels from Label Studio; show them, history, agreement',
     arguments: ['<action>', '[item]'],

@@ -58,8 +58,10 @@ export const catalogue = {
   'database-unavailable': { exit: 75, next: 'check CDL_DATABASE, or leave it out for the embedded one' },
   'database-mismatch': {
     exit: 6,
-    next: 'use the version of cdl that wrote this database, or an empty database: all of it but the queue is rebuilt from the store',
+    next: 'use the version of cdl that wrote this database, or an empty database and a backup (cdl db restore)',
   },
+  'database-in-use': { exit: 75, next: 'stop what works on it and run the command again' },
+  'backup-invalid': { exit: 6, next: 'take another backup; nothing was written' },
   'labels-denied': {
     exit: 5,
     next: 'check CDL_LABEL_STUDIO_TOKEN, and that legacy tokens are allowed there',

@@ -51,7 +51,7 @@ export async function initialise(place: Place, { initdb, postgres, env }: Binari
     throw new UserError(
       'database-mismatch',
       `${data} is of PostgreSQL ${made.trim()}, this is ${stdout}`,
-      'dump it with the version that made it, or remove it: all of it but the queue is rebuilt from the store',
+      'back it up with the version of cdl that made it (cdl db backup), remove it, and restore',
     );
   }
 }

@@ -1,10 +1,10 @@
-import { join } from 'node:path';
-import { packageRoot } from '../exec/root.ts';
-import { migrate } from './migrate.ts';
+import { migrate, migrationsFolder } from './migrate.ts';
 import { connect } from './postgres.ts';
 import type { Database } from './types.ts';
 
+export type { BackupHeader } from './backup-format.ts';
 export { openQueue, type Queue } from './queue.ts';
+export { derivedTables } from './tables.ts';
 export type { Database, Queryable } from './types.ts';
 
 /**
@@ -19,7 +19,7 @@ export async function openDatabase(where: { url: string | null; folder: string }
       : { url: where.url, revive: null, release: async () => undefined },
   );
   try {
-    await migrate(database, join(packageRoot(), 'src/db/migrations'));
+    await migrate(database, migrationsFolder());
   } catch (error) {
     await database.close();
     throw error;

@@ -48,6 +48,17 @@ interface Worker {
   lease: WorkerLease;
 }
 
+/** Makes the queue's tables, or brings them up to date. */
+export async function installQueue(database: Database): Promise<void> {
+  const { Logger, makeWorkerUtils } = await import('graphile-worker');
+  const utils = await makeWorkerUtils({ pgPool: database.pool, logger: new Logger(() => () => undefined) });
+  try {
+    await utils.migrate();
+  } finally {
+    await utils.release();
+  }
+}
+
 /**
  * Opens the queue (graphile-worker, tables in the schema `graphile_worker`). A failed job is tried again after
  * exp(min(10, tries)) seconds; one whose process was killed as soon as another process runs the queue, within seconds.

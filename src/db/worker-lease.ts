@@ -1,5 +1,5 @@
 import type { PoolClient } from 'pg';
-import type { Database } from './types.ts';
+import type { Database, Queryable } from './types.ts';
 
 /** The first half of our advisory lock keys; the second is a hash of the worker's name. */
 const space = 1_667_525_740;
@@ -73,4 +73,18 @@ export async function openWorkerLease(
       client?.release(true);
     },
   };
+}
+
+/** The clients of the database that hold a worker's lease, as people can find them: name or address, and process. */
+export async function liveWorkers(database: Queryable): Promise<string[]> {
+  const rows = await database.query<{ who: string }>(
+    `select distinct concat_ws(' ', nullif(application_name, ''), coalesce(host(client_addr), 'local socket'),
+                               'server process', activity.pid) as who
+       from pg_locks locks join pg_stat_activity activity using (pid)
+      where locktype = 'advisory' and granted and classid = $1 and objsubid = 2
+        and database = (select oid from pg_database where datname = current_database())
+      order by who`,
+    [space],
+  );
+  return rows.map(({ who }) => who);
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { importIndex } from '../../bot/import.ts';
+import { importIndex, rebuildIndex } from '../../bot/import.ts';
 import {
   type Candidate,
   createZone,
@@ -105,9 +105,7 @@ describe('the index of the store', () => {
       { step: 10, value: 0.75 },
       { step: 20, value: 0.5 },
     ]);
-    expect(await database.query('select version, created_at is not null as dated from versions')).toEqual([
-      { version: 1, dated: true },
-    ]);
+    expect(await database.query('select version from versions')).toEqual([{ version: 1 }]);
   });
 
   it('is filled again from the store after it was emptied', async () => {
@@ -119,6 +117,30 @@ describe('the index of the store', () => {
     expect(await database.query('select decision, change from decisions')).toEqual([
       { decision: 'approved', change: '!1' },
     ]);
+  });
+
+  it('rebuilt from nothing, is what it was', async () => {
+    const sources = { database, work, trusted, keys };
+    await importIndex(sources, 'p');
+    const names = ['runs', 'run_metrics', 'versions', 'evaluations', 'decisions'];
+    const all = async () =>
+      Promise.all(
+        names.map(async (name) =>
+          (await database.query<{ row: unknown }>(`select to_jsonb(t) as row from ${name} t`)).map(
+            ({ row }) => JSON.stringify(row),
+          ),
+        ),
+      );
+    const before = (await all()).map((rows) => rows.sort());
+    await database.query(
+      `insert into runs select 'sha256:gone', project, model, name, created_at, config, metrics, parents from runs`,
+    );
+    const told: string[] = [];
+    expect(await rebuildIndex(sources, (project) => told.push(project))).toMatchObject({
+      p: { runs: 1, versions: 1, decisions: 1 },
+    });
+    expect(told).toContain('p');
+    expect((await all()).map((rows) => rows.sort())).toEqual(before);
   });
 
   it('refuses a decision that no trusted key signed', async () => {
