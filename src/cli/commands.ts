@@ -96,7 +96,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'db',
-    summary: 'Back up or restore what is only in the database; rebuild the rest',
+    summary: 'Back up, restore and rebuild the database',
     arguments: ['<action>', '[file]'],
     options: [
       { flags: '--force', description: 'restore: into a database that holds something, which is replaced' },

@@ -234,6 +234,7 @@ describe('a backup', () => {
 
   it('that was cut off, damaged, or is something else, changes nothing', async () => {
     const other = await fresh();
+    await (await openQueue(other, {}, { concurrency: 1 })).stop();
     const before = contentOf(await bytesOf(other));
     const text = gunzipSync(bytes).toString('utf8');
     const tampered = text.replace('delivery-1', 'delivery-2');
