@@ -1,3 +1,4 @@
+import { findPushes } from './trigger.ts';
 import type { BotContext } from './types.ts';
 import { deadTasks } from './work.ts';
 
@@ -6,7 +7,7 @@ const overlap = 10 * 60_000;
 
 /**
  * Looks for what a lost webhook would have told: every open change, those updated since the last look, comments nobody
- * answered, and the default branch; and for what failed for good: what the forge refused then it may grant now. Queues; does
+ * answered, pushes to branches that `triggers:` is about, and the default branch; and for what failed for good: what the forge refused then it may grant now. Queues; does
  * nothing itself. Throws UpstreamError.
  */
 export async function reconcile(context: BotContext): Promise<void> {
@@ -34,6 +35,7 @@ export async function reconcile(context: BotContext): Promise<void> {
       await effects.enqueue({ kind: 'comment', change: change.id, comment: comment.id });
     }
   }
+  await findPushes(context);
   await effects.enqueue({ kind: 'branch' });
   await state.setCursor('looked', started.toISOString());
 }

@@ -2,18 +2,30 @@ import { UserError } from '../core/error.ts';
 import { readBody, send } from './http.ts';
 import type { GitAccess } from './types.ts';
 
-/** Asks a remote for the commit of one branch, without a process of git. */
+/** Asks a remote where its branches are, without a process of git. */
 export interface RefReader {
-  /** Null when there is no such branch. Throws UserError forge-denied, UpstreamError. */
-  head(branch: string): Promise<string | null>;
+  /** The commits of branches by name, of those alone that begin with `prefix`. Throws UserError forge-denied, UpstreamError. */
+  heads(prefix: string): Promise<Map<string, string>>;
 }
 
-const largestAnswer = 4 * 1024 * 1024;
+/** Enough for some hundred thousand branches. */
+const largestAnswer = 32 * 1024 * 1024;
 
 /** One line of the protocol: its length in four digits, itself included, and the text (gitprotocol-common, pkt-line). */
 function packet(text: string): string {
   const line = `${text}\n`;
   return `${(Buffer.byteLength(line) + 4).toString(16).padStart(4, '0')}${line}`;
+}
+
+const heads = 'refs/heads/';
+
+/** The branches in lines like `<commit> refs/heads/<branch>`, with a blank or a tab between; other lines are left out. */
+export function readHeads(lines: readonly string[]): Map<string, string> {
+  const found = lines.flatMap((line): [string, string][] => {
+    const [commit = '', ref = ''] = line.split(/[ \t]/);
+    return ref.startsWith(heads) ? [[ref.slice(heads.length), commit]] : [];
+  });
+  return new Map(found);
 }
 
 /** The texts of an answer; null when it is none of this protocol. Flush and delimiter packets are left out. */
@@ -60,17 +72,15 @@ export async function openRefs(access: GitAccess): Promise<RefReader | null> {
   const format = said.find((one) => one.startsWith('object-format='));
   const capabilities = `${packet('command=ls-refs')}${format ? packet(format) : ''}`;
   return {
-    async head(branch) {
-      const name = `refs/heads/${branch}`;
+    async heads(prefix) {
       const lines = await ask(
         'POST',
         'git-upload-pack',
         'result',
-        `${capabilities}0001${packet(`ref-prefix ${name}`)}0000`,
+        `${capabilities}0001${packet(`ref-prefix ${heads}${prefix}`)}0000`,
       );
-      if (!lines) throw new UserError('file-missing', `${access.url} does not say where ${name} is`);
-      // The prefix fits longer names as well.
-      return lines.map((line) => line.split(' ')).find(([, ref]) => ref === name)?.[0] ?? null;
+      if (!lines) throw new UserError('file-missing', `${access.url} does not say where its branches are`);
+      return readHeads(lines);
     },
   };
 }

@@ -7,7 +7,7 @@ import { type Digest, digestBytes } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { lockFile } from '../core/lock.ts';
 import { openObjects } from './git-objects.ts';
-import { openRefs, type RefReader } from './git-refs.ts';
+import { openRefs, type RefReader, readHeads } from './git-refs.ts';
 import { createTrees, type TreeFile } from './git-trees.ts';
 import { gitProxies, withCertificates } from './network.ts';
 import type { GitAccess } from './types.ts';
@@ -30,6 +30,8 @@ export interface Mirror {
   fetch(): Promise<void>;
   /** The commit a branch of the remote is at now; null when there is no such branch. */
   head(branch: string): Promise<string | null>;
+  /** The commits all branches of the remote are at now, by name. */
+  heads(): Promise<Map<string, string>>;
   readTree(commit: string): Promise<TreeFile[]>;
   readBlob(oid: string): Promise<Buffer>;
   /** A file's text; null when the commit has no such file. */
@@ -160,22 +162,26 @@ export async function openMirror(options: {
   }
 
   let refs: Promise<RefReader | null> | null = null;
-  async function remoteHead(branch: string): Promise<string | null> {
+  /** Of branches that begin with `prefix`. */
+  async function remoteHeads(prefix: string): Promise<Map<string, string>> {
     refs ??= openRefs(access);
     try {
       const reader = await refs;
-      if (reader) return await reader.head(branch);
+      if (reader) return await reader.heads(prefix);
     } catch {
       // What goes wrong git says in its own words, which people know.
       refs = null;
     }
     try {
-      const text = await git(await credentials()).raw('ls-remote', access.url, `refs/heads/${branch}`);
-      return text.split(/\s/)[0] || null;
+      const text = await git(await credentials()).raw('ls-remote', access.url, `refs/heads/${prefix}*`);
+      return readHeads(text.split('\n'));
     } catch (error) {
       throw toError(error, 'ls-remote');
     }
   }
+
+  // The prefix fits longer names as well.
+  const remoteHead = async (branch: string) => (await remoteHeads(branch)).get(branch) ?? null;
 
   async function readTree(commit: string): Promise<TreeFile[]> {
     requireName(commit);
@@ -272,6 +278,7 @@ export async function openMirror(options: {
   return {
     fetch: () => inTurn(() => fetchNow()),
     head: remoteHead,
+    heads: () => remoteHeads(''),
     readTree,
     readBlob,
     readFile,

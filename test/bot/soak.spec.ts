@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Database, openDatabase } from '../../src/index.ts';
-import { soak } from './soak/run.ts';
+import { type SoakResult, soak } from './soak/run.ts';
 
 let folder: string;
 let database: Database;
@@ -19,19 +19,38 @@ afterAll(async () => {
 const wanted = Number(process.env.CDL_SOAK ?? 0);
 const first = Number(process.env.CDL_SEED ?? Math.floor(Math.random() * 1_000_000));
 
-/** Runs soaks until there were `total` changes; prints the seed of one that fails, for CDL_SEED. */
-async function soaks(total: number, size: number) {
-  let changes = 0;
-  let merged = 0;
-  for (let seed = first; changes < total; seed++) {
-    const result = await soak(database, seed, size).catch((error: unknown) => {
-      throw new Error(`CDL_SEED=${seed}, ${size} changes: ${String(error)}`, { cause: error });
-    });
-    if (process.env.CDL_SOAK) console.info(`seed ${seed}: ${JSON.stringify(result)}`);
-    changes += result.changes;
-    merged += result.merged;
-  }
-  return { changes, merged };
+/**
+ * Soaks until there were `total` changes, in projects of at most `size`, some at once; what happened in all of them. Prints
+ * the seed of one that fails, for CDL_SEED.
+ */
+async function soaks(total: number, size: number, atOnce: number) {
+  const sum = {
+    changes: 0,
+    merged: 0,
+    approved: 0,
+    closed: 0,
+    comments: 0,
+    faults: 0,
+    restarts: 0,
+    events: 0,
+  };
+  let left = total;
+  let seed = first;
+  const work = async () => {
+    while (left > 0) {
+      const mine = Math.min(size, left);
+      left -= mine;
+      const at = seed++;
+      const result: SoakResult = await soak(database, at, mine).catch((error: unknown) => {
+        left = 0;
+        throw new Error(`CDL_SEED=${at}, ${mine} changes: ${String(error)}`, { cause: error });
+      });
+      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += result[name];
+      if (process.env.CDL_SOAK) console.info(`seed ${at}: ${JSON.stringify(result)}; ${JSON.stringify(sum)}`);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  return sum;
 }
 
 describe('two bots on one database, with webhooks lost, doubled and late, restarts and a failing forge', () => {
@@ -40,7 +59,7 @@ describe('two bots on one database, with webhooks lost, doubled and late, restar
   it('end in the comments, statuses, locks, decisions and releases the last facts call for', {
     timeout,
   }, async () => {
-    const { changes } = await soaks(3, 3);
+    const { changes } = await soaks(3, 3, 1);
     expect(changes).toBe(3);
   });
 });
@@ -49,9 +68,10 @@ describe.skipIf(wanted === 0)(
   `the same with ${wanted || 1000} changes${wanted === 0 ? ' (skipped: CDL_SOAK is not set; it takes minutes)' : ''}`,
   () => {
     it('ends in exactly what the oracle says', { timeout: 10_000_000 }, async () => {
-      const { changes, merged } = await soaks(wanted, 6);
-      expect(changes).toBeGreaterThanOrEqual(wanted);
-      expect(merged).toBeGreaterThan(wanted / 50);
+      const { changes, merged, closed } = await soaks(wanted, 25, 4);
+      expect(changes).toBe(wanted);
+      // People get somewhere.
+      expect(merged).toBeGreaterThan((wanted - closed) / 5);
     });
   },
 );

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
+import { reconcile } from '../../bot/reconcile.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
 import { type Database, openDatabase, parseLock } from '../../src/index.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
@@ -161,6 +162,38 @@ describe('a push to a branch without a change', () => {
     runs()[1]!.status = 'success';
     await convergePush(world.context, 'exp/a');
     expect(statusOf(second)).toMatchObject({ status: 'success' });
+  });
+
+  it('is found by reconciling when no webhook told it: once, and not what was pushed before the bot was there', async () => {
+    world = await createBotWorld(database, yaml);
+    world.outcome = 'running';
+    await world.push('ada', 'exp/old', { 'model.ts': 'old\n' });
+    await reconcile(world.context);
+    const look = async () => {
+      world.tasks.length = 0;
+      await reconcile(world.context);
+      const pushes = world.tasks.flatMap((task) => (task.kind === 'push' ? [task.branch] : []));
+      for (const branch of pushes) await convergePush(world.context, branch);
+      return pushes;
+    };
+    expect(await look()).toEqual([]);
+    const first = await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    await world.push('ada', 'feature/a', { 'model.ts': 'two\n' });
+    expect(await look()).toEqual(['exp/a']);
+    expect(runs().map((one) => one.sha)).toEqual([first]);
+    // Its end is not told either.
+    runs()[0]!.status = 'success';
+    expect(await look()).toEqual(['exp/a']);
+    expect(statusOf(first)).toMatchObject({ status: 'success' });
+    expect(await look()).toEqual([]);
+    expect(runs()).toHaveLength(1);
+    // Killed before it has noted where the branches are, it finds the same again and starts nothing twice.
+    const noted = (await world.context.state.cursor('heads'))!;
+    const second = await world.push('ada', 'exp/old', { 'model.ts': 'newer\n' });
+    expect(await look()).toEqual(['exp/old']);
+    await world.context.state.setCursor('heads', noted);
+    expect(await look()).toEqual(['exp/old']);
+    expect(runs().map((one) => one.sha)).toEqual([first, second]);
   });
 
   it('starts nothing for branches no rule names, for those with a change, by rules of the branch itself, or over budget', async () => {

@@ -103,7 +103,8 @@ export interface Mangler {
   /** Hands over what was held back, in a random order. */
   flush(all?: boolean): Promise<void>;
   calm: boolean;
-  counts: Record<'lost' | 'doubled' | 'late' | 'sent', number>;
+  /** Deliveries by what became of them, and how many were handed over in all. */
+  counts: Record<'lost' | 'doubled' | 'late' | 'prompt' | 'sent', number>;
   close(): Promise<void>;
 }
 
@@ -146,13 +147,16 @@ export async function startMangler(dice: Dice, target: () => string): Promise<Ma
     } else if (luck < 0.45) {
       mangler.counts.late++;
       held.push(send);
-    } else void send();
+    } else {
+      mangler.counts.prompt++;
+      void send();
+    }
   });
   const mangler: Mangler = {
     url: await listen(server),
     target,
     calm: false,
-    counts: { lost: 0, doubled: 0, late: 0, sent: 0 },
+    counts: { lost: 0, doubled: 0, late: 0, prompt: 0, sent: 0 },
     async flush(all = false) {
       const count = all ? held.length : dice.below(held.length + 1);
       const out = Array.from({ length: count }, () => held.splice(dice.below(held.length), 1)[0]!);

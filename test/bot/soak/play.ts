@@ -6,7 +6,7 @@ import {
   planDeployment,
   reviewDigest,
 } from '../../../src/index.ts';
-import type { MergeRequest } from '../../../src/sandbox/state.ts';
+import type { MergeRequest, Pipeline } from '../../../src/sandbox/state.ts';
 import { git } from '../jobs.ts';
 import type { Dice } from './chaos.ts';
 import {
@@ -41,9 +41,15 @@ export interface Play {
   changes: PlayedChange[];
   required: number;
   /** Opens another change. */
-  open(): Promise<void>;
+  propose(): Promise<void>;
   /** Lets something random happen. */
   act(): Promise<void>;
+  /** People look at the reports that are there, and decide or merge. */
+  review(): Promise<void>;
+  /** Ends what runs, now and then badly. */
+  finishAll(): Promise<void>;
+  /** Changes that are open now. */
+  open: readonly PlayedChange[];
   factsOf(change: PlayedChange): Promise<FinalFacts>;
   mr(change: PlayedChange): MergeRequest;
   /** The evaluation of the head against what is live; null when there is none. */
@@ -62,6 +68,15 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   const changes: PlayedChange[] = [];
   const deciders = new Set<string>(['vera', 'walt']);
   const bot = soak.people['cdl-bot'];
+
+  const texts = new Map<string, Promise<string | null>>();
+  /** A file of a commit, asked for once. */
+  function textOf(sha: string, path: string): Promise<string | null> {
+    const name = `${sha}:${path}`;
+    const text = texts.get(name) ?? git(project.repository, 'show', name).catch(() => null);
+    texts.set(name, text);
+    return text;
+  }
 
   const mr = (change: PlayedChange) => project.mergeRequests.get(change.iid)!;
   const pipelinesOf = (change: PlayedChange) =>
@@ -84,7 +99,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     const candidate = claim && candidateDigest(claim.candidate);
     let review: string | null = null;
     if (claim && candidate && evaluation) {
-      const config = parseProject(await git(project.repository, 'show', `${sha}:cdl.yaml`)).models.fashion!;
+      const config = parseProject((await textOf(sha, 'cdl.yaml'))!).models.fashion!;
       const packaged = await soak.work.getArtifact(claim.candidate.package);
       const plan = planDeployment({
         project: 'fashion',
@@ -116,7 +131,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   }
 
   async function headLock(change: PlayedChange) {
-    const text = await git(project.repository, 'show', `${mr(change).sha}:cdl.lock`).catch(() => null);
+    const text = await textOf(mr(change).sha, 'cdl.lock');
     return text === null ? null : (parseLock(`${text}\n`).models.fashion?.production ?? null);
   }
 
@@ -169,7 +184,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     const facts = await calm(change);
     if (!facts) return;
     const review = facts.review!;
-    const who = dice.pick(['vera', 'vera', 'walt', 'walt', 'ada', 'eve'] as const);
+    const who = dice.pick(['vera', 'vera', 'vera', 'walt', 'walt', 'walt', 'ada', 'eve'] as const);
     const passed = passesGates(facts.quality, facts.liveQuality);
     const override = !passed && dice.chance(0.5);
     const line = `/approve ${review.slice(7, 19)}${override ? ' --override "it is urgent"' : ''}`;
@@ -238,15 +253,8 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   async function act(): Promise<void> {
     const roll = dice.next();
     if (roll < 0.34) {
-      const frozen = new Set(changes.filter((one) => one.waiting).map((one) => one.iid));
-      const able = soak.running.filter(
-        (one) => one.mergeRequestIid === null || !frozen.has(one.mergeRequestIid),
-      );
-      if (able.length === 0) return;
-      const pipeline = dice.pick(able);
-      // Only a push of content may fail: a failed pipeline of the bot's own commit would say nothing about people.
-      const isContent = pipeline.mergeRequestIid !== null && pushed.has(pipeline.sha);
-      await soak.finish(pipeline, isContent && dice.chance(0.15) ? 'failed' : 'success');
+      const able = finishable();
+      if (able.length > 0) await finish(dice.pick(able));
       return;
     }
     const all = free();
@@ -264,6 +272,27 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     if (roll < 0.86) return closeOrReopen();
     if (roll < 0.96) return talk(change);
     return editComment(change);
+  }
+
+  /** What may end now: a change that waits for an answer stays as it is. */
+  function finishable(): Pipeline[] {
+    const frozen = new Set(changes.filter((one) => one.waiting).map((one) => one.iid));
+    return soak.running.filter((one) => one.mergeRequestIid === null || !frozen.has(one.mergeRequestIid));
+  }
+
+  async function finish(pipeline: Pipeline): Promise<void> {
+    // Only a push of content may fail: a failed pipeline of the bot's own commit would say nothing about people.
+    const isContent = pipeline.mergeRequestIid !== null && pushed.has(pipeline.sha);
+    await soak.finish(pipeline, isContent && dice.chance(0.15) ? 'failed' : 'success');
+  }
+
+  async function review(): Promise<void> {
+    for (const change of free()) {
+      const roll = dice.next();
+      const isApproved = (await calmApproved(change)) !== null;
+      if (roll < 0.06) await reject(change);
+      else if (roll < 0.9) await (isApproved ? merge(change) : approve(change));
+    }
   }
 
   const pushed = new Set<string>();
@@ -323,11 +352,18 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     changes,
     required,
     act,
+    review,
+    async finishAll() {
+      for (const pipeline of finishable()) await finish(pipeline);
+    },
+    get open() {
+      return open();
+    },
     factsOf,
     mr,
     evaluationOf,
     headLock,
-    async open() {
+    async propose() {
       const number = changes.length + 1;
       const change: PlayedChange = {
         iid: 0,
@@ -356,9 +392,10 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     notice() {
       for (const change of changes) {
         const { waiting } = change;
-        if (!waiting || !notes(change).some((one) => one.body.includes(`cdl:reply:${waiting.note} `)))
-          continue;
-        waiting.done();
+        // Who hears the same no again only sees a reaction.
+        const said = waiting && mr(change).notes.find((one) => one.id === waiting.note)!;
+        if (!said?.emoji.some((one) => one.userId === bot.id)) continue;
+        waiting!.done();
         change.waiting = null;
       }
     },
