@@ -85,6 +85,12 @@ export function createRequester(network: Network): RequesterFn {
           throw new UpstreamError(url.host, `${url.pathname}: not JSON`, { retryable: true, status, cause });
         }
       } else if (answer.length === 0) body = null;
+      // gitbeaker spreads later pages as they are: what is no list would end in a TypeError, or in letters.
+      if (Number(options.searchParams?.page ?? 1) > 1 && !Array.isArray(body))
+        throw new UpstreamError(url.host, `${url.pathname}: not a page of a list`, {
+          retryable: true,
+          status,
+        });
       return { status, headers: received.headers, body };
     };
     return {

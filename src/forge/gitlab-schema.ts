@@ -111,7 +111,7 @@ export const fileDiffSchema = z.object({ old_path: z.string(), new_path: z.strin
 export const groupMembersSchema = z.array(z.object({ id: z.int(), state: z.string().optional() }));
 /** Approvals of a merge request (doc: api/merge_request_approvals). */
 export const approvalsSchema = z.object({
-  approved_by: z.array(z.object({ user: personSchema, approved_at: z.string().nullish() })).default([]),
+  approved_by: z.array(z.object({ user: personSchema, approved_at: z.string().nullish() })),
 });
 /** Who started a pipeline (doc: api/pipelines, retrieve a pipeline). */
 export const starterSchema = z.object({ user: z.object({ id: z.int() }).nullish() });

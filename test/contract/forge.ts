@@ -34,6 +34,10 @@ export interface ForgeBench {
   group: string;
   /** The author presses the forge's button that approves. */
   press(): Promise<void>;
+  /** Where the forge is, as its driver is told. */
+  url: string;
+  /** The same project for the bot, by way of another address. */
+  at(url: string): Promise<Forge>;
   /** Writes a comment as the bot, past the driver. */
   double(body: string): Promise<void>;
 }

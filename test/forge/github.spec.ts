@@ -12,6 +12,7 @@ import { artifactName } from '../../src/forge/github-runs.ts';
 import { readLimit } from '../../src/forge/http.ts';
 import type { Forge } from '../../src/forge/types.ts';
 import { type ForgeBench, forgeContract } from '../contract/forge.ts';
+import { forgeFaults } from '../contract/forge-faults.ts';
 import { addComment } from './github-fake/changes.ts';
 import { openDescription } from './github-fake/description.ts';
 import { type GithubFake, startGithubFake } from './github-fake/server.ts';
@@ -123,6 +124,8 @@ async function createWorld(kind: GithubAuth['kind']): Promise<World> {
         at: state.now(),
       });
     },
+    url: fake.url,
+    at: (url) => openGithub({ url, project: 'acme/fashion', auth }),
     double: async (body) => void (await say(me, body)),
   };
   return { folder, fake, bench, forge, head, base };
@@ -130,6 +133,20 @@ async function createWorld(kind: GithubAuth['kind']): Promise<World> {
 
 const fake_ = (fake: GithubFake) => ({ state: fake.state, emit: fake.emit });
 const word = (status: string): string => ({ queued: 'pending', in_progress: 'running' })[status] ?? status;
+
+describe.skipIf(!description)('on a bad day', () => {
+  let world: World;
+  beforeAll(async () => {
+    // An app only speaks with another token.
+    world = await createWorld('token');
+  });
+  afterAll(async () => {
+    await world?.fake.close();
+    if (world) rmSync(world.folder, { recursive: true, force: true });
+  });
+
+  forgeFaults('github', () => world.bench);
+});
 
 describe.skipIf(!description).each(['token', 'app'] as const)('as %s', (kind) => {
   let world: World;

@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UpstreamError } from '../../src/core/error.ts';
 import { openGitlab } from '../../src/forge/gitlab.ts';
-import { backoff, mayRepeat, send } from '../../src/forge/http.ts';
+import { backoff, mayRepeat, readBody, send } from '../../src/forge/http.ts';
 import { addMember, createProject, createToken, createUser, setGroup } from '../../src/sandbox/seed.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
 import { type ForgeBench, forgeContract } from '../contract/forge.ts';
+import { forgeFaults } from '../contract/forge-faults.ts';
 
 let folder: string;
 let sandbox: Sandbox;
@@ -121,6 +122,8 @@ beforeAll(async () => {
     threads: true,
     longest: 1_000_000,
     picture: /^!\[chart\]\(\/uploads\/.+\)/,
+    url: sandbox.url,
+    at: (url) => openGitlab({ url, project: 'acme/fashion', token: botsToken }),
     double: async (body) => {
       await api(botsToken, notes, { body });
     },
@@ -132,6 +135,7 @@ afterAll(async () => {
 });
 
 forgeContract('gitlab', () => bench);
+forgeFaults('gitlab', () => bench);
 
 describe('what the driver sends', () => {
   it('is in GitLab’s API description, or a listed exception', () => {
@@ -185,6 +189,32 @@ describe('the HTTP below it', () => {
     expect(await call('GET', [{ status: 429, headers: { 'retry-after': '600' } }])).toMatchObject({
       calls: 1,
     });
+  });
+
+  it('does not wait for ever for an answer that does not come, or stops coming', async () => {
+    const silent = createServer((request, response) => {
+      if (request.url === '/half') response.writeHead(200, { 'content-length': '100' }).write('{"message":');
+    });
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const at = (path: string) => ({
+      method: 'GET',
+      url: new URL(`http://127.0.0.1:${(silent.address() as AddressInfo).port}${path}`),
+      headers: {},
+      body: null,
+      idle: 50,
+    });
+    try {
+      const never = await send(at('/never'), async () => {}).catch((error: unknown) => error);
+      expect(never).toBeInstanceOf(UpstreamError);
+      expect(never).toMatchObject({ retryable: true, message: 'GET /never: ETIMEDOUT' });
+      const { body } = await send(at('/half'), async () => {});
+      const half = await readBody(body, 1000).catch((error: unknown) => error);
+      expect(half).toBeInstanceOf(UpstreamError);
+      expect(half).toMatchObject({ retryable: true });
+    } finally {
+      silent.closeAllConnections();
+      await new Promise((resolve) => silent.close(resolve));
+    }
   });
 
   it('knows which failures are safe to repeat', () => {
