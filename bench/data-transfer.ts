@@ -8,7 +8,7 @@ import { openFilePool } from '../src/data/folder/pool.ts';
 import { copyVersions } from '../src/data/folder/transfer.ts';
 import { createZone, openLocalZone, openStore } from '../src/store/index.ts';
 import { findMinio, startMinio } from '../test/contract/minio.ts';
-import { noise } from './data.ts';
+import { noise } from './noise.ts';
 import type { Row } from './row.ts';
 
 const atOnce = 8;

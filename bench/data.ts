@@ -6,6 +6,7 @@ import { run } from '../src/exec/run.ts';
 import { benchMemory } from './data-memory.ts';
 import { benchStreaming } from './data-streaming.ts';
 import { benchTransfer } from './data-transfer.ts';
+import { noise } from './noise.ts';
 import type { Row } from './row.ts';
 
 const folders = 200;
@@ -39,17 +40,6 @@ const middle = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(val
 /** The median of three. */
 async function thrice(measure: () => Promise<number>): Promise<number> {
   return middle([await measure(), await measure(), await measure()]);
-}
-
-/** Bytes that no store can shrink, the same in every run. */
-export function noise(size: number, seed: number): Buffer {
-  const bytes = Buffer.allocUnsafe(size);
-  let state = seed * 2654435761 + 1;
-  for (let at = 0; at + 4 <= size; at += 4) {
-    state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9;
-    bytes.writeInt32LE(state | 0, at);
-  }
-  return bytes;
 }
 
 async function plant(folder: string): Promise<void> {

@@ -255,13 +255,15 @@ async function isAbsent(response: IncomingMessage, bucket: string, url: string):
 
 /** The body of an answer, whose breaking-off is an UpstreamError. */
 function readable(response: IncomingMessage, what: string): Readable {
-  const chunks = async function* () {
-    try {
-      yield* response;
-    } catch (cause) {
-      const message = cause instanceof Error ? cause.message : String(cause);
-      throw new UpstreamError('store', `${what} broke off: ${message}`, { retryable: true, cause });
-    }
+  // The stream itself, not one around it, which would handle every chunk once more: only what it fails with is another.
+  const destroy = response._destroy.bind(response);
+  response._destroy = (cause, done) => {
+    if (!cause) return destroy(cause, done);
+    const error = new UpstreamError('store', `${what} broke off: ${cause.message}`, {
+      retryable: true,
+      cause,
+    });
+    return destroy(error, done);
   };
-  return Readable.from(chunks(), { objectMode: false });
+  return response;
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
+import type { Artifact } from '../core/artifact.ts';
 import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { ownerName } from '../exec/owner.ts';
@@ -20,14 +21,21 @@ export const refreshAfter = 24 * 60 * 60 * 1000;
 
 /** How many files of one artifact travel at once. */
 const atOnce = 8;
+/** Beyond this many bytes, a store may need several requests for one. */
+const largeBlob = 16 << 20;
+const largeAtOnce = 2;
 
 /**
  * A zone of a store, under the zone's name: blobs at `objects/sha256/<2 digits>/<64 digits>`, manifests at
  * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>.json` (the ending lets one record's key be the folder of
  * another's also on MinIO, which would not list what is below an object). With `cache`, blobs that were read are kept in that
- * folder, and checked again each time they are read from there.
+ * folder, and checked again each time they are read from there. `place` puts copies of blobs in their place instead of the store.
  */
-export function createZone(name: Zone['name'], store: ObjectStore, options: { cache?: string } = {}): Zone {
+export function createZone(
+  name: Zone['name'],
+  store: ObjectStore,
+  options: { cache?: string; place?: (key: string, body: Readable) => Promise<void> } = {},
+): Zone {
   const cache = options.cache === undefined ? null : openBlobCache(options.cache);
   const blobAt = (digest: Digest) => blobKey(name, digest);
   const artifactAt = (digest: Digest) => artifactKey(name, digest);
@@ -164,12 +172,22 @@ export function createZone(name: Zone['name'], store: ObjectStore, options: { ca
 
     async copyArtifact(from, digest) {
       const artifact = await from.getArtifact(digest);
-      await eachOf(artifact.files, async (file) => {
+      const copy = async (file: Artifact['files'][number]) => {
         const key = blobAt(file.digest);
         if (await keep(await store.stat(key), file.size)) return;
         const body = await from.openBlob(file.digest);
-        await putContent(key, file.size, () => body);
-      });
+        if (options.place) await options.place(key, body);
+        else await putContent(key, file.size, () => body);
+      };
+      // Large ones go in several requests each, and are held in memory a piece at a time: a few of them are enough.
+      const isLarge = ({ size }: { size: number }) => size > largeBlob;
+      await Promise.all([
+        eachOf(artifact.files.filter(isLarge), copy, largeAtOnce),
+        eachOf(
+          artifact.files.filter((file) => !isLarge(file)),
+          copy,
+        ),
+      ]);
       // The manifest comes last: whoever sees it sees its files.
       await zone.putArtifact(artifact);
     },
@@ -208,8 +226,17 @@ const isYoung = (entry: Entry): boolean => Date.now() - entry.modified < refresh
 
 /** The work zone of a store in a folder of this machine. */
 export function createLocalZone(store: FileObjectStore): LocalZone {
+  const place = async (key: string, body: Readable) => {
+    const path = store.temporary();
+    try {
+      await saveStream(body, path);
+      await store.adopt(path, key);
+    } finally {
+      await rm(path, { force: true });
+    }
+  };
   return {
-    ...createZone('work', store),
+    ...createZone('work', store, { place }),
     store,
     blobPath: (digest) => store.pathOf(blobKey('work', digest)),
     temporary: () => store.temporary(),
@@ -220,7 +247,11 @@ export function createLocalZone(store: FileObjectStore): LocalZone {
 }
 
 /** Runs `action` for every item, a few at once; the first failure stops the rest from starting. */
-async function eachOf<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
+async function eachOf<T>(
+  items: readonly T[],
+  action: (item: T) => Promise<void>,
+  lanes: number = atOnce,
+): Promise<void> {
   const rest = items.values();
   let failed = false;
   const worker = async () => {
@@ -234,7 +265,7 @@ async function eachOf<T>(items: readonly T[], action: (item: T) => Promise<void>
       }
     }
   };
-  const workers = Array.from({ length: Math.min(atOnce, items.length) }, worker);
+  const workers = Array.from({ length: Math.min(lanes, items.length) }, worker);
   await Promise.allSettled(workers);
   await Promise.all(workers);
 }

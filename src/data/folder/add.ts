@@ -8,10 +8,10 @@ import { comparePaths, type TreeEntry } from './entry.ts';
 import { IndexWriter } from './index-writer.ts';
 import { storeLarge } from './large.ts';
 import type { PackFile } from './pack.ts';
-import { type BlobSlot, endsPart, PartBuilder } from './part.ts';
+import { type BlobSlot, endsPart, PartBuilder, partEntries } from './part.ts';
 import type { FilePool } from './pool.ts';
 import { repack } from './repack.ts';
-import { ShardWriter } from './shard-writer.ts';
+import { ShardWriter, shardBytes } from './shard-writer.ts';
 import { type Seen, SeenPart, StatCacheWriter } from './stat-cache.ts';
 import { readLink, sameStat, type Walked, walkFolder } from './walk.ts';
 
@@ -22,7 +22,7 @@ export interface AddLimits {
   part: number;
 }
 
-const usual: AddLimits = { large: 1 << 20, shard: 64 << 20, part: 16_384 };
+const usual: AddLimits = { large: 1 << 20, shard: shardBytes, part: partEntries };
 
 /** What `addFolder` needs. */
 export interface AddInput {

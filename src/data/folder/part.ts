@@ -3,7 +3,7 @@ import { UserError } from '../../core/error.ts';
 import { comparePaths, contentLine, encodeLine, parseLine, type TreeEntry } from './entry.ts';
 
 /** How many entries a part of an index has on average. */
-export const partEntries = 16_384;
+export const partEntries = 4096;
 
 /**
  * Whether a part of the index ends with this path. Decided by the path alone, so that parts of two versions begin and end at

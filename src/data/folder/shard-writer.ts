@@ -6,6 +6,9 @@ import type { BlobSlot } from './part.ts';
 /** A shard is closed before it would grow beyond this many bytes. */
 export const shardBytes = 64 << 20;
 
+/** And when it has this many members: the index of what is in it waits in memory for its address. */
+const mostMembers = 8192;
+
 /**
  * Writes members into plain tar files, one after the other. An open one is a temporary file that the next opening of the store
  * removes when this process was killed.
@@ -13,7 +16,8 @@ export const shardBytes = 64 << 20;
 export class ShardWriter {
   readonly #zone: LocalZone;
   readonly #limit: number;
-  #open: { slot: BlobSlot; path: string; file: number; hash: Hash; size: number } | null = null;
+  #open: { slot: BlobSlot; path: string; file: number; hash: Hash; size: number; members: number } | null =
+    null;
   /** The shards that are whole: size in bytes by sha256. */
   readonly whole = new Map<string, number>();
 
@@ -22,9 +26,14 @@ export class ShardWriter {
     this.#limit = limit;
   }
 
-  /** Adds whole members; `at` is where they begin. The slot gets its address when its shard is closed. */
+  /** Adds a whole member; `at` is where it begins. The slot gets its address when its shard is closed. */
   async append(members: Uint8Array): Promise<{ slot: BlobSlot; at: number }> {
-    if (this.#open && this.#open.size + members.length > this.#limit) await this.close();
+    if (
+      this.#open &&
+      (this.#open.size + members.length > this.#limit || this.#open.members === mostMembers)
+    ) {
+      await this.close();
+    }
     if (!this.#open) {
       const path = this.#zone.temporary();
       this.#open = {
@@ -33,10 +42,12 @@ export class ShardWriter {
         file: openSync(path, 'wx'),
         hash: createHash('sha256'),
         size: 0,
+        members: 0,
       };
     }
     const at = this.#open.size;
     this.#write(members);
+    this.#open.members += 1;
     return { slot: this.#open.slot, at };
   }
 
