@@ -50,6 +50,13 @@ async function one(
 ) {
   if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest);
   const listing = await openListing(desk.reader, digest);
+  if (!(await desk.local.hasArtifact(digest))) {
+    throw new UserError(
+      'artifact-missing',
+      `objects of ${digest} are not on this machine`,
+      'set CDL_WORK_STORE to the store that has them, or give --store',
+    );
+  }
   const version = folderVersion(digest, listing.artifact);
   const { signal } = input.console;
   if (options.to !== undefined || !version) {
