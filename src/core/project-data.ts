@@ -12,16 +12,48 @@ import { sha256Schema } from './project-names.ts';
 import { limitsSchema, readProblems, readSchema } from './project-read.ts';
 import { nearThreshold, splitProblem, splitSchema } from './project-split.ts';
 
-/** One place the data can be had from. Exactly one of npm, https, file. */
+/** What sources there are. */
+export const sourceKinds = ['npm', 'https', 'file', 's3', 'git'] as const;
+
+const gitSchema = z
+  .strictObject({
+    url: z
+      .string()
+      .max(2000)
+      .regex(/^(?:(?:https?|ssh|git|file):\/\/|[\w.-]+@[\w.-]+:)/, 'not the address of a git repository')
+      .refine((url) => !/^https?:\/\/[^/]*@/.test(url), 'credentials do not belong into a URL'),
+    ref: z
+      .string()
+      .max(200)
+      .regex(/^(?!-)(?!.*(\.\.|@\{|[\s~^:?*[\\]))\S+$/, 'not a commit or tag')
+      .describe('commit (all its digits) or tag; a branch moves and is no pin'),
+    path: z
+      .string()
+      .max(1000)
+      .regex(/^(?!\/)(?!.*(^|\/)\.\.(\/|$))/, 'a path inside the repository')
+      .transform((path) => path.replace(/\/+$/, ''))
+      .default('')
+      .describe('folder or file in it; default all'),
+  })
+  .describe('files of a git repository');
+
+/** One place the data can be had from. Exactly one of {@link sourceKinds}. */
 const sourceSchema = z
   .strictObject({
     npm: z.string().optional().describe('package@version of the npm registry'),
     https: z.array(z.url()).optional().describe('one URL a file'),
-    file: z.array(z.string()).optional().describe('paths on the runner, one a file'),
+    file: z.array(z.string()).optional().describe('paths on the runner, one a file; folders and globs, too'),
+    s3: z
+      .array(z.string().regex(/^s3:\/\//, 'not s3://bucket/key'))
+      .optional()
+      .describe('s3://bucket/key?endpoint=…, one a file; a key that ends in / stands for all below it'),
+    git: gitSchema.optional(),
     sha256: z
       .union([sha256Schema, z.array(sha256Schema)])
       .optional()
-      .describe('of the archive, or of each file in order; without it the first bytes seen are recorded'),
+      .describe(
+        'of the archive, or of each file in order (of a folder: of the lines sha256sum prints); without it what is seen first is recorded',
+      ),
     side: z
       .enum(['train', 'test'])
       .optional()
@@ -29,9 +61,12 @@ const sourceSchema = z
     limits: limitsSchema.optional(),
     read: readSchema,
   })
-  .refine((s) => [s.npm, s.https, s.file].filter((x) => x !== undefined).length === 1, {
-    message: 'a source has exactly one of npm, https, file',
+  .refine((s) => sourceKinds.filter((kind) => s[kind] !== undefined).length === 1, {
+    message: `a source has exactly one of ${sourceKinds.join(', ')}`,
   });
+
+/** A `git:` source. */
+export type GitSource = z.output<typeof gitSchema>;
 
 /** One of `datasets:` in `cdl.yaml`. */
 export const datasetSchema = z

@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { UserError } from '../core/error.ts';
+import { changedHint } from './entries.ts';
 import type { FetchedSource } from './sources.ts';
 
 /** No single file of a source may unpack to more than this many bytes. */
@@ -21,7 +23,8 @@ export async function readFiles(
   use: (name: string, bytes: Buffer) => void,
 ): Promise<void> {
   const archives = fetched.files.filter(
-    (file) => fetched.source.npm !== undefined || /\.(tgz|tar|tar\.gz)$/.test(pathOf(file.name)),
+    (file) =>
+      !file.plain && (fetched.source.npm !== undefined || /\.(tgz|tar|tar\.gz)$/.test(pathOf(file.name))),
   );
   const missing = new Set(wanted);
   for (const file of archives) await readArchive(file, missing, use);
@@ -32,7 +35,8 @@ export async function readFiles(
       plain.find((file) => pathOf(file.name).split('/').slice(-name.split('/').length).join('/') === name);
     if (!found) continue;
     missing.delete(name);
-    use(name, await readPlain(found.path, found.name));
+    const bytes = await readPlain(found.path, found.name, found.plain ? found.sha256 : null);
+    use(name, bytes);
   }
   if (missing.size > 0) {
     const names = fetched.files.map((file) => file.name).join(', ');
@@ -45,8 +49,10 @@ function pathOf(name: string): string {
   return URL.canParse(name) ? decodeURIComponent(new URL(name).pathname) : name;
 }
 
-async function readPlain(path: string, name: string): Promise<Buffer> {
+async function readPlain(path: string, name: string, sha256: string | null): Promise<Buffer> {
   const bytes = await readFile(path);
+  if (sha256 !== null && createHash('sha256').update(bytes).digest('hex') !== sha256)
+    throw new UserError('data-invalid', `${path} changed while it was read`, changedHint);
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   try {
     return await promisify(gunzip)(bytes, { maxOutputLength: largestFile });

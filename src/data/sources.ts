@@ -1,13 +1,17 @@
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { UserError } from '../core/error.ts';
 import type { SourceConfig } from '../core/project.ts';
 import { defaultLimits } from '../core/project-read.ts';
+import { hashOfFile } from './hash.ts';
 import { persistently, Unreachable } from './source/attempts.ts';
+import type { BucketPlace } from './source/bucket.ts';
 import { openSourceCache, type SourceCache } from './source/cache.ts';
 import { type Downloaded, discard, download } from './source/download.ts';
+import { asFolder, listFolder } from './source/folder.ts';
 import { inOrder } from './source/in-order.ts';
+import { decodeListing, encodeListing, type ListedFile, listingDigest } from './source/listing.ts';
 import { downloadsAtOnce, type FetchOptions } from './source/options.ts';
 import { plainUrl } from './source/plain-url.ts';
 import { spool } from './source/spool.ts';
@@ -59,13 +63,110 @@ export async function fetchSource(source: SourceConfig, options: FetchOptions): 
     );
   }
   const cache = await openSourceCache(options.cacheFolder);
-  const files = await inOrder(names, downloadsAtOnce, options.signal, async (name, index, signal) => {
-    const got = await obtain(cache, source, name, pins?.[index] ?? null, { ...options, signal });
-    return { name, ...got };
-  });
-  const found = files.map((file) => file.sha256);
+  const parts = await inOrder(names, downloadsAtOnce, options.signal, (name, index, signal) =>
+    fetchNamed(cache, source, name, pins?.[index] ?? null, { ...options, signal }),
+  );
+  const found = parts.map((part) => part.sha256);
   const one = typeof source.sha256 === 'string' || (pins === null && found.length === 1);
-  return { source: { ...source, sha256: one ? found[0]! : found }, files };
+  return {
+    source: { ...source, sha256: one ? found[0]! : found },
+    files: parts.flatMap((part) => part.files),
+  };
+}
+
+/** What one name of a source stands for: a file, or all files of a folder, which one sha256 pins together. */
+async function fetchNamed(
+  cache: SourceCache,
+  source: SourceConfig,
+  name: string,
+  pin: string | null,
+  options: FetchOptions,
+): Promise<{ sha256: string; files: FetchedSource['files'] }> {
+  const most = (source.limits ?? defaultLimits).file;
+  const again = <T>(action: () => Promise<T>) => persistently(name, options, action);
+  if (source.file) {
+    const folder = await asFolder(name, options.root ?? '.');
+    if (folder)
+      return asFiles(name, pin, options, await again(() => listFolder(name, folder, most, options)));
+  }
+  const isFolder = source.git !== undefined || (source.s3 !== undefined && name.split('?')[0]!.endsWith('/'));
+  if (!isFolder) {
+    // The copy in the cache would hide that a file here is another one by now.
+    const local =
+      source.file && options.recorded ? await hashOfFile(resolve(options.root ?? '.', name)) : null;
+    if (local !== null && local !== pin) throw mismatch(name, local, pin!, options);
+    const got = await obtain(cache, source, name, pin, options);
+    return { sha256: got.sha256, files: [{ name, ...got }] };
+  }
+  const known = pin === null ? null : await cachedListing(cache, pin);
+  if (known) return asFiles(name, pin, options, known);
+  const fetched = await again(() =>
+    source.git
+      ? import('./source/git.ts').then(({ fetchGit }) => fetchGit(source.git!, cache, most, options))
+      : fetchBelow(name, cache, source, options),
+  );
+  const made = asFiles(name, pin, options, fetched);
+  const text = cache.temporary();
+  await writeFile(text, encodeListing(fetched.listed));
+  await cache.adopt(text, made.sha256);
+  return made;
+}
+
+/** All objects below a prefix of a bucket. */
+async function fetchBelow(
+  name: string,
+  cache: SourceCache,
+  source: SourceConfig,
+  options: FetchOptions,
+): Promise<Listed> {
+  const { bucketError, fetchPrefix, openBucket } = await import('./source/bucket.ts');
+  const place = await openBucket(name, options).catch((error: unknown) => {
+    throw bucketError(error);
+  });
+  return fetchPrefix(name, place, options, (key, signal) => {
+    const at = new URL(name);
+    at.pathname = `/${key.split('/').map(encodeURIComponent).join('/')}`;
+    return obtain(
+      cache,
+      source,
+      at.href,
+      null,
+      { ...options, signal, onProgress: () => {} },
+      { ...place, key },
+    );
+  });
+}
+
+/** The files of a folder and where they lie, in the same order. */
+interface Listed {
+  listed: ListedFile[];
+  paths: string[];
+}
+
+function asFiles(name: string, pin: string | null, options: FetchOptions, { listed, paths }: Listed) {
+  const sha256 = listingDigest(listed);
+  if (pin !== null && sha256 !== pin) throw mismatch(name, sha256, pin, options);
+  const files = listed.map((file, at) => ({
+    name: file.path,
+    path: paths[at]!,
+    sha256: 'sha256' in file ? file.sha256 : '',
+    plain: { problem: 'problem' in file ? file.problem : null },
+  }));
+  return { sha256, files };
+}
+
+/** The files of a listing that is in the cache with all of them; null when something is not there. */
+async function cachedListing(cache: SourceCache, pin: string): Promise<Listed | null> {
+  const path = await cache.find(pin);
+  if (path === null) return null;
+  const listed = decodeListing(await readFile(path, 'utf8'));
+  const paths: string[] = [];
+  for (const file of listed) {
+    const found = 'sha256' in file ? await cache.find(file.sha256) : '';
+    if (found === null) return null;
+    paths.push(found);
+  }
+  return { listed, paths };
 }
 
 /** What cdl.yaml pins of a source, one for each of its names; null for a source that is not pinned. */
@@ -78,9 +179,14 @@ export function sourcesOfSide(sources: readonly SourceConfig[], side: 'train' | 
   return sources.filter((source) => (source.side ?? side) === side);
 }
 
-/** What a source's files are called: the npm specifier, the URLs or the paths. */
+/** What a source's parts are called, each with a sha256 of its own: the npm specifier, URLs, paths, `repository@ref:path`. */
 export function sourceNames(source: SourceConfig): string[] {
-  return source.npm !== undefined ? [source.npm] : (source.https ?? source.file ?? []);
+  if (source.npm !== undefined) return [source.npm];
+  if (source.git) {
+    const { url, ref, path } = source.git;
+    return [`${url}@${ref}${path === '' ? '' : `:${path}`}`];
+  }
+  return source.https ?? source.s3 ?? source.file ?? [];
 }
 
 /** One file of a source. What is not that of its pin is thrown away whole. */
@@ -90,6 +196,7 @@ async function obtain(
   name: string,
   pin: string | null,
   options: FetchOptions,
+  place?: Pick<BucketPlace, 'store' | 'key'>,
 ): Promise<{ sha256: string; path: string }> {
   const most = (source.limits ?? defaultLimits).file;
   const make = async (part: string): Promise<string> => {
@@ -111,24 +218,29 @@ async function obtain(
       const { sha256, resumed } = await persistently(
         name,
         options,
-        () => attempt(source, name, pin, part, most, watched),
+        () => attempt(source, name, pin, part, most, watched, place),
         further,
       );
       if (pin === null || sha256 === pin) return sha256;
       await discard(part);
       // Parts of two different files, perhaps: only a whole one can be called wrong.
       if (resumed && !anew) continue;
-      throw mismatch(name, sha256, pin);
+      throw mismatch(name, sha256, pin, options);
     }
   };
   return cache.obtain(pin ?? name, pin, make, options.signal);
 }
 
-/** The error of bytes that are not those of the pin. */
-export function mismatch(name: string, actual: string, pin: string): UserError {
+/** The error of bytes that are not those of the pin, or of what was recorded when they were first seen. */
+function mismatch(name: string, actual: string, pin: string, options: FetchOptions): UserError {
+  const has = `${plainUrl(name)} has sha256 ${actual}, but`;
+  if (!options.recorded) {
+    return new UserError('source-mismatch', `${has} cdl.yaml pins ${pin}; nothing of it was kept`);
+  }
   return new UserError(
     'source-mismatch',
-    `${plainUrl(name)} has sha256 ${actual}, but cdl.yaml pins ${pin}; nothing of it was kept`,
+    `${has} ${pin} was recorded when this data set was first collected; nothing of it was kept`,
+    'a data version never changes: run cdl data pin and commit cdl.yaml to take up what is there now',
   );
 }
 
@@ -139,7 +251,12 @@ async function attempt(
   part: string,
   most: number,
   options: FetchOptions,
+  place?: Pick<BucketPlace, 'store' | 'key'>,
 ): Promise<Downloaded> {
+  if (source.s3 !== undefined) {
+    const { downloadObject, openBucket } = await import('./source/bucket.ts');
+    return downloadObject(name, place ?? (await openBucket(name, options)), part, most, options);
+  }
   if (source.https !== undefined) return download({ url: name, pin, part, most }, options);
   if (source.npm !== undefined) {
     const { downloadPackage } = await import('./source/npm.ts');

@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { shortDigest } from '../core/digest.ts';
+import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
 import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
 import { plainUrl } from '../data/source/plain-url.ts';
-import { fetchFirst, sourceNames, sourcesOfSide } from '../data/sources.ts';
+import { pinsOf, sourceNames, sourcesOfSide } from '../data/sources.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -43,14 +44,16 @@ export const ingest: Step<typeof params> = {
       key: { dataset, side: given.side, content },
       files: [],
       artifacts: ['dataset'],
-      cache: true,
+      // What nobody pinned is looked at each time: it may have changed, which is an error and no hit.
+      cache: sourcesOfSide(config.sources, given.side).every((source) => pinsOf(source) !== null),
     };
   },
   async run(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const zone = await ctx.zone(given.side === 'test' ? 'trusted' : 'work');
     const npmRegistry = await ctx.npmRegistry();
-    const fetched = await fetchFirst(sourcesOfSide(config.sources, given.side), {
+    const scope = { project: ctx.project.project, dataset };
+    const { fetched, pinned } = await collect(zone, scope, sourcesOfSide(config.sources, given.side), {
       cacheFolder: ctx.cacheFolder,
       root: ctx.root,
       ...(npmRegistry && { npmRegistry }),
@@ -77,13 +80,26 @@ export const ingest: Step<typeof params> = {
       report: {
         key: `ingest:${dataset}`,
         title: `${dataset}: data version ${shortDigest(digest)}`,
-        verdict: 'pass',
-        summary: `${meta.count} items of the ${given.side} side from ${source}.`,
+        verdict: pinned ? 'pass' : 'warn',
+        summary: [
+          `${meta.count} items of the ${given.side} side from ${source}.`,
+          ...(pinned
+            ? []
+            : [
+                `cdl.yaml does not pin it: what was seen first is recorded. Pin it with cdl data pin ${dataset}.`,
+              ]),
+        ].join(' '),
         blocks: [
           {
             kind: 'facts',
             facts: [
               ['source', source],
+              ...(pinned
+                ? []
+                : ([['sha256, recorded and not pinned', (pinsOf(fetched.source) ?? []).join(', ')]] as [
+                    string,
+                    string,
+                  ][])),
               ['exact duplicates left out', String(meta.duplicates)],
               ...(meta.alike === undefined
                 ? []

@@ -17,6 +17,8 @@ export interface S3Options {
   secretKey: string;
   sessionToken?: string;
   ca?: string;
+  /** It is not tried out whether there are conditional writes before somebody writes. */
+  readOnly?: true;
 }
 
 /** One request; `query` is already encoded. `repeatable` ones are tried again when the store does not answer. */

@@ -50,7 +50,7 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
   const before = options.prefix === '' ? '' : `${options.prefix}/`;
   const url = `s3://${options.bucket}/${options.prefix}?endpoint=${options.endpoint}`;
   const { send, link } = await openS3Requests(options, url);
-  let proven = await probe(send, `${before}.cdl-probe`, url);
+  let proven = options.readOnly ? false : await probe(send, `${before}.cdl-probe`, url);
 
   const objectOf = (key: string): string => {
     checkKey(key);

@@ -30,6 +30,8 @@ export interface FetchOptions extends SourceAccess {
   npmRegistry?: string;
   signal?: AbortSignal;
   onProgress?: (progress: FetchProgress) => void;
+  /** The pins of the source are not those of cdl.yaml but what was recorded when it was first seen. */
+  recorded?: boolean;
   /** First pause before a retry, in milliseconds; doubles each time. Default 500. */
   retryDelay?: number;
 }

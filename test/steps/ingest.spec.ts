@@ -1,0 +1,100 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { datasetMetaSchema } from '../../src/data/dataset.ts';
+import { ingest } from '../../src/steps/ingest.ts';
+import { runStep } from '../../src/steps/run-step.ts';
+import { openScratch, type Scratch } from './project.ts';
+import { textFiles, texts } from './text-project.ts';
+
+const train = { dataset: '', side: 'train' as const };
+const test = { dataset: '', side: 'test' as const };
+const read = '{ format: class-folders, folder: "" }';
+
+let scratch: Scratch;
+const files = (from: number, to: number) =>
+  Object.fromEntries(
+    texts(120)
+      .slice(from, to)
+      .map(({ path, text }) => [path, text]),
+  );
+
+/** A project of {@link textFiles} with other sources. */
+async function open(sources: string): Promise<void> {
+  const project = await textFiles();
+  const config = (project['cdl.yaml'] as string).replace(
+    / {4}sources:\n[\s\S]*? {4}split/,
+    `    sources:\n${sources}\n    split`,
+  );
+  scratch = await openScratch({ ...project, 'cdl.yaml': config });
+}
+afterEach(() => scratch.remove());
+
+/** Meta of the data version that an ingest made. */
+async function collected(given: typeof train | typeof test) {
+  const ctx = await scratch.context();
+  const done = await runStep(ingest, ctx, given);
+  const zone = await ctx.zone(given.side === 'test' ? 'trusted' : 'work');
+  const { meta } = await zone.getArtifact(done.outputs.dataset as never);
+  return { done, meta: datasetMetaSchema.parse(meta) };
+}
+
+describe('a source that is not pinned', () => {
+  beforeEach(async () => {
+    await open(`      - { file: [texts/], read: ${read} }`);
+    await scratch.write(files(0, 100));
+  });
+
+  it('is recorded when it is first seen, and the report says so', async () => {
+    const { done, meta } = await collected(train);
+    expect(done.report.verdict).toBe('warn');
+    expect(done.report.summary).toContain('cdl data pin texts');
+    expect(meta.source.sha256).toEqual([expect.stringMatching(/^[0-9a-f]{64}$/)]);
+    expect(JSON.stringify(done.report.blocks)).toContain(meta.source.sha256[0]);
+    const again = await collected(train);
+    expect(again.done.outputs.dataset).toBe(done.outputs.dataset);
+  });
+
+  it('must stay as it was recorded: anything else is refused with what to do', async () => {
+    const { meta } = await collected(train);
+    await scratch.write({ 'texts/food/new.txt': 'one more' });
+    await expect(collected(train)).rejects.toMatchObject({
+      code: 'source-mismatch',
+      message: expect.stringContaining(`${meta.source.sha256[0]} was recorded`),
+      hint: expect.stringContaining('cdl data pin'),
+    });
+    await rm(join(scratch.root, 'texts/food/new.txt'));
+    expect((await collected(train)).meta).toEqual(meta);
+  });
+
+  it('is one thing for two jobs that see it first at once', async () => {
+    const both = await Promise.all([collected(train), collected(train)]);
+    expect(both[0].done.outputs).toEqual(both[1].done.outputs);
+  });
+});
+
+describe('sources of a side', () => {
+  beforeEach(async () => {
+    await open(
+      [
+        `      - { file: [train/], side: train, read: ${read} }`,
+        `      - { file: [test/], side: test, read: ${read} }`,
+      ].join('\n'),
+    );
+    const moved = (all: Record<string, string>, to: string) =>
+      Object.fromEntries(Object.entries(all).map(([path, text]) => [path.replace('texts/', `${to}/`), text]));
+    await scratch.write({ ...moved(files(0, 80), 'train'), ...moved(files(80, 120), 'test') });
+  });
+
+  it('give that side alone, all of it: nothing is split', async () => {
+    const [own, withheld] = [await collected(train), await collected(test)];
+    expect([own.meta.count, withheld.meta.count]).toEqual([80, 40]);
+    expect([own.meta.source.names, withheld.meta.source.names]).toEqual([['train/'], ['test/']]);
+  });
+
+  it('are not touched when the other side is collected', async () => {
+    await rm(join(scratch.root, 'test'), { recursive: true });
+    expect((await collected(train)).meta.count).toBe(80);
+    await expect(collected(test)).rejects.toMatchObject({ code: 'source-unreachable' });
+  });
+});
