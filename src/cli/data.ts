@@ -15,9 +15,10 @@ const actions: Readonly<Record<string, () => Promise<Action>>> = {
   get: async () => (await import('./data-read.ts')).get,
   push: async () => (await import('./data-share.ts')).push,
   pull: async () => (await import('./data-share.ts')).pull,
+  pin: async () => (await import('./data-pin.ts')).pin,
 };
 
-/** `cdl data add | log | diff | checkout | ls | get | push | pull`: versions of folders and data sets. */
+/** `cdl data add | log | diff | checkout | ls | get | push | pull | pin`: versions of folders and data sets. */
 export async function data(input: CommandInput): Promise<number> {
   const [action, what] = input.args as unknown as [string, string[] | undefined];
   const run = Object.hasOwn(actions, action) ? actions[action] : undefined;

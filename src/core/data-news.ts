@@ -23,6 +23,16 @@ const pinChangeSchema = z.union([
         /^(@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*@\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/,
       ),
   }),
+  z.strictObject({
+    source: z.int().nonnegative(),
+    kind: z.literal('git'),
+    from: z.string().max(200),
+    // A version tag: nothing else reaches cdl.yaml.
+    to: z
+      .string()
+      .max(200)
+      .regex(/^v?\d+(\.\d+){0,3}$/),
+  }),
 ]);
 
 /** What `poll` found in the sources of a data set: the changes of pins that would take it up. */
@@ -41,5 +51,6 @@ export type PinChange = DataNews['changes'][number];
 export function pinPath(dataset: string, change: PinChange): string[] {
   const source = ['datasets', dataset, 'sources', String(change.source)];
   if (change.kind === 'npm') return [...source, 'npm'];
+  if (change.kind === 'git') return [...source, 'git', 'ref'];
   return [...source, 'sha256', ...(change.file === null ? [] : [String(change.file)])];
 }

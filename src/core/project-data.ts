@@ -87,6 +87,13 @@ export const datasetSchema = z
       ),
     rules: rulesSchema.prefault({}).describe('what its items and its amount must be'),
     labels: labelsSchema.optional(),
+    test_version: z
+      .string()
+      .regex(/^sha256:[0-9a-f]{64}$/, 'not a digest (sha256: and 64 hexadecimal digits)')
+      .optional()
+      .describe(
+        'the withheld set that evaluations use, as cdl ingest --side test (or cdl clean) stored it; default: what the evaluating pipeline collects; read from the default branch only',
+      ),
     poll: pollSchema.optional().describe('what is done when a scheduled pipeline finds something new'),
     sensitive: sensitiveSchema
       .optional()

@@ -1,12 +1,17 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { PinChange } from '../core/data-news.ts';
-import { UpstreamError, UserError } from '../core/error.ts';
+import { UserError } from '../core/error.ts';
 import type { SourceConfig } from '../core/project.ts';
 import { defaultLimits } from '../core/project-read.ts';
+import { asFolder } from './source/folder.ts';
+import { ask } from './source/http.ts';
+import type { FetchOptions } from './source/options.ts';
+import { plainUrl } from './source/plain-url.ts';
+import { sourceNames } from './sources.ts';
 
 /** What a server said of a URL when it was last read: with it an unchanged file costs one request without a body. */
 const memorySchema = z.record(
@@ -28,19 +33,16 @@ export interface Polled {
   changes: PinChange[];
   memory: PollMemory;
   /** One line for each file or package that was looked at. */
-  seen: { name: string; state: 'unchanged' | 'new' | 'unreachable'; detail: string }[];
+  seen: { name: string; state: 'unchanged' | 'new' | 'not pinned' | 'unreachable'; detail: string }[];
 }
 
-/** How sources are reached. */
-export interface PollOptions {
-  root: string;
-  npmRegistry: string;
-  signal: AbortSignal;
-}
+/** How sources are reached. What buckets, repositories and registries have that is new goes into the cache. */
+export type PollOptions = FetchOptions & Required<Pick<FetchOptions, 'root' | 'npmRegistry' | 'signal'>>;
 
 /**
- * Looks at every source for something newer than its pin: bytes of another sha256 behind a URL or path, a later version
- * of an npm package (its dist-tag `latest`). Downloads only what a server does not call unchanged (RFC 9110, 13.1.2).
+ * Looks at every source for something newer than its pin: bytes of another sha256 behind a URL, a path or in a bucket, a
+ * later version of an npm package (its dist-tag `latest`), a later version tag of a git repository, or a tag that was
+ * moved. Downloads only what a server does not call unchanged (RFC 9110, 13.1.2). What is not pinned has no news.
  */
 export async function pollSources(
   sources: readonly SourceConfig[],
@@ -49,23 +51,29 @@ export async function pollSources(
 ): Promise<Polled> {
   const polled: Polled = { changes: [], memory: {}, seen: [] };
   for (const [source, config] of sources.entries()) {
-    const names = config.npm !== undefined ? [config.npm] : (config.https ?? config.file ?? []);
-    for (const [file, name] of names.entries()) {
+    for (const [file, name] of sourceNames(config).entries()) {
+      if (config.sha256 === undefined) {
+        polled.seen.push({ name: plainUrl(name), state: 'not pinned', detail: 'pin it with cdl data pin' });
+        continue;
+      }
+      const at = { source, file, name };
       try {
         const changes =
-          config.npm === undefined
-            ? await pollFile(config, { source, file, name }, memory, polled, options)
-            : await pollPackage(config, { source, name }, options);
+          config.npm !== undefined
+            ? await pollPackage(config, at, options)
+            : config.s3 !== undefined || config.git !== undefined
+              ? await pollRemote(config, at, memory, polled, options)
+              : await pollFile(config, at, memory, polled, options);
         polled.changes.push(...changes);
         polled.seen.push({
-          name,
+          name: plainUrl(name),
           state: changes.length > 0 ? 'new' : 'unchanged',
           detail: changes.map((change) => shorten(change.to)).join(', '),
         });
       } catch (error) {
         if (options.signal.aborted || !(error instanceof Error)) throw error;
         if (memory[name]) polled.memory[name] = memory[name];
-        polled.seen.push({ name, state: 'unreachable', detail: error.message });
+        polled.seen.push({ name: plainUrl(name), state: 'unreachable', detail: error.message });
       }
     }
   }
@@ -74,29 +82,63 @@ export async function pollSources(
 
 const shorten = (pin: string) => (/^[0-9a-f]{64}$/.test(pin) ? pin.slice(0, 12) : pin);
 
-async function pollFile(
+/** Where a pin is, and what is called so. */
+interface At {
+  source: number;
+  file: number;
+  name: string;
+}
+
+/** The pin of one part of a source as a change, when it is not what is there now. */
+function pinChange(config: SourceConfig, { source, file }: At, to: string): PinChange[] {
+  const single = typeof config.sha256 === 'string';
+  const from = typeof config.sha256 === 'string' ? config.sha256 : config.sha256?.[file];
+  return from === undefined || to === from
+    ? []
+    : [{ source, file: single ? null : file, kind: 'sha256', from, to }];
+}
+
+/** A bucket or a repository: what says whether it is as it was is asked for first, the bytes only when it is not. */
+async function pollRemote(
   config: SourceConfig,
-  at: { source: number; file: number; name: string },
+  at: At,
   memory: PollMemory,
   polled: Polled,
   options: PollOptions,
 ): Promise<PinChange[]> {
-  const { source, file, name } = at;
-  const single = typeof config.sha256 === 'string';
-  const from = typeof config.sha256 === 'string' ? config.sha256 : config.sha256?.[file];
-  if (from === undefined) return [];
-  const to =
-    config.file !== undefined
-      ? await hashOf(createReadStream(resolve(options.root, name)), most(config), options.signal)
-      : await hashOfUrl(name, most(config), memory, polled, options);
-  if (to === from) return [];
-  return [{ source, file: single ? null : file, kind: 'sha256', from, to }];
+  const { currentPin, readMark } = await import('./poll-remote.ts');
+  const { mark, newest } = await readMark(config, at.name, options);
+  if (newest !== null && config.git) {
+    const to = await currentPin({ ...config, git: { ...config.git, ref: newest } }, at.name, options);
+    const git = { source: at.source, kind: 'git', from: config.git.ref, to: newest } as const;
+    return [git, ...pinChange(config, at, to)];
+  }
+  const known = Object.hasOwn(memory, at.name) ? memory[at.name] : undefined;
+  const sha256 = known?.etag === mark ? known.sha256 : await currentPin(config, at.name, options);
+  polled.memory[at.name] = { etag: mark, modified: null, sha256 };
+  return pinChange(config, at, sha256);
+}
+
+async function pollFile(
+  config: SourceConfig,
+  at: At,
+  memory: PollMemory,
+  polled: Polled,
+  options: PollOptions,
+): Promise<PinChange[]> {
+  if (config.file === undefined)
+    return pinChange(config, at, await hashOfUrl(at.name, most(config), memory, polled, options));
+  const { currentPin } = await import('./poll-remote.ts');
+  const isFolder = (await asFolder(at.name, options.root)) !== null;
+  const to = isFolder
+    ? await currentPin(config, at.name, options)
+    : await hashOf(createReadStream(resolve(options.root, at.name)), most(config), options.signal);
+  return pinChange(config, at, to);
 }
 
 /** Bytes of one file of a source at most. */
 const most = (config: SourceConfig) => (config.limits ?? defaultLimits).file;
 
-/** Throws UserError data-invalid, and reads no further, when more than `limit` bytes come. */
 async function hashOf(body: Readable, limit: number, signal: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
   let bytes = 0;
@@ -124,66 +166,33 @@ async function hashOfUrl(
     ...(known?.etag && { 'if-none-match': known.etag }),
     ...(known && !known.etag && known.modified && { 'if-modified-since': known.modified }),
   };
-  const response = await fetch(url, {
-    headers,
-    signal: AbortSignal.any([options.signal, AbortSignal.timeout(patience)]),
-  });
-  if (response.status === 304 && known) {
+  // Only until it answers: a large file may take its time.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), patience);
+  const signal = AbortSignal.any([options.signal, late.signal]);
+  const answer = await ask(url, headers, options, signal, known ? [304] : []).finally(() =>
+    clearTimeout(timer),
+  );
+  if (answer.status === 304 && known) {
+    answer.body.resume();
     polled.memory[url] = known;
     return known.sha256;
   }
-  if (!response.ok || !response.body) {
-    await response.body?.cancel();
-    throw new UpstreamError('source', `answered ${response.status}`, {
-      retryable: response.status >= 500,
-      status: response.status,
-    });
-  }
-  const body = Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]);
-  const sha256 = await hashOf(body, limit, options.signal);
-  const { headers: said } = response;
-  polled.memory[url] = { etag: said.get('etag'), modified: said.get('last-modified'), sha256 };
+  const sha256 = await hashOf(answer.body, limit, options.signal);
+  polled.memory[url] = { etag: answer.header('etag'), modified: answer.header('last-modified'), sha256 };
   return sha256;
 }
 
-const packumentSchema = z.object({
-  'dist-tags': z.object({ latest: z.string() }),
-  versions: z.record(z.string(), z.object({ dist: z.object({ tarball: z.url() }) })),
-});
-
-async function pollPackage(
-  config: SourceConfig,
-  at: { source: number; name: string },
-  options: PollOptions,
-): Promise<PinChange[]> {
-  const split = at.name.lastIndexOf('@');
-  const [name, version] = [at.name.slice(0, split), at.name.slice(split + 1)];
-  const base = options.npmRegistry.endsWith('/') ? options.npmRegistry : `${options.npmRegistry}/`;
-  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(patience)]);
-  const response = await fetch(`${base}${name.replace('/', '%2f')}`, {
-    headers: { accept: 'application/vnd.npm.install-v1+json' },
-    signal,
-  });
-  if (!response.ok) {
-    await response.body?.cancel();
-    throw new UpstreamError('npm', `answered ${response.status}`, { retryable: response.status >= 500 });
-  }
-  const document = packumentSchema.parse(await response.json());
-  const latest = document['dist-tags'].latest;
+/** The registry's newest version, by its tag `latest`; its archive is fetched, with its integrity checked, when it is another. */
+async function pollPackage(config: SourceConfig, at: At, options: PollOptions): Promise<PinChange[]> {
+  if (typeof config.sha256 !== 'string') return [];
+  const { latestVersion, parsePackage } = await import('./source/npm.ts');
+  const { name, version } = parsePackage(at.name);
+  const latest = await latestVersion(name, options);
   // An older `latest` is a maintainer taking a release back: news too, and people decide.
-  if (latest === version || typeof config.sha256 !== 'string') return [];
-  const tarball = document.versions[latest]?.dist.tarball;
-  if (tarball === undefined) throw new UpstreamError('npm', `has no ${name}@${latest}`, { retryable: false });
-  const body = await fetch(tarball, { signal: options.signal });
-  if (!body.ok || !body.body)
-    throw new UpstreamError('npm', `${tarball} answered ${body.status}`, { retryable: body.status >= 500 });
-  const to = await hashOf(
-    Readable.fromWeb(body.body as Parameters<typeof Readable.fromWeb>[0]),
-    most(config),
-    options.signal,
-  );
-  return [
-    { source: at.source, kind: 'npm', from: at.name, to: `${name}@${latest}` },
-    { source: at.source, file: null, kind: 'sha256', from: config.sha256, to },
-  ];
+  if (latest === version) return [];
+  const { currentPin } = await import('./poll-remote.ts');
+  const npm = `${name}@${latest}`;
+  const to = await currentPin({ ...config, npm }, npm, options);
+  return [{ source: at.source, kind: 'npm', from: at.name, to: npm }, ...pinChange(config, at, to)];
 }

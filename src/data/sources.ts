@@ -119,8 +119,8 @@ async function fetchBelow(
   source: SourceConfig,
   options: FetchOptions,
 ): Promise<Listed> {
-  const { bucketError, fetchPrefix, openBucket } = await import('./source/bucket.ts');
-  const place = await openBucket(name, options).catch((error: unknown) => {
+  const { bucketError, fetchPrefix, openPlace } = await import('./source/bucket.ts');
+  const place = await openPlace(name, options).catch((error: unknown) => {
     throw bucketError(error);
   });
   return fetchPrefix(name, place, options, (key, signal) => {
@@ -254,8 +254,8 @@ async function attempt(
   place?: Pick<BucketPlace, 'store' | 'key'>,
 ): Promise<Downloaded> {
   if (source.s3 !== undefined) {
-    const { downloadObject, openBucket } = await import('./source/bucket.ts');
-    return downloadObject(name, place ?? (await openBucket(name, options)), part, most, options);
+    const { downloadObject, openPlace } = await import('./source/bucket.ts');
+    return downloadObject(name, place ?? (await openPlace(name, options)), part, most, options);
   }
   if (source.https !== undefined) return download({ url: name, pin, part, most }, options);
   if (source.npm !== undefined) {

@@ -87,6 +87,16 @@ async function labelGate(
   };
 }
 
+/** A withheld set must have the classes that cdl.yaml says. Throws UserError config-invalid. */
+function checkTestSet(dataset: string, config: DatasetConfig, test: TestSet): void {
+  if (test.classes.join('\n') === config.classes.join('\n')) return;
+  throw new UserError(
+    'config-invalid',
+    `the withheld set of ${dataset} has the classes ${test.classes.join(', ')}, cdl.yaml says ${config.classes.join(', ')}`,
+    'collect a withheld set with these classes, and pin it as test_version in a change of its own',
+  );
+}
+
 /** What the package encodes with must be what the candidate's transform learned. Throws UserError artifact-corrupt. */
 async function checkTransform(work: Zone, candidate: Candidate): Promise<void> {
   const stateOf = async (digest: Digest) =>
@@ -167,8 +177,10 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   await trusted.copyArtifact(work, candidate.checkpoint);
   await trusted.copyArtifact(work, candidate.package);
   await checkTransform(work, candidate);
-  const testset = await versionOf(ctx, config.data);
+  // This job is one of the default branch, and so is the pin: no change can have others measure it.
+  const testset = (data.test_version as Digest | undefined) ?? (await versionOf(ctx, config.data));
   const test = await openTestSet(trusted, testset, data.item, join(folder, 'test'));
+  checkTestSet(config.data, data, test);
   ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
   const own = await measure(ctx, trusted, candidate.package, test, join(folder, 'candidate'));
   const before = state.current

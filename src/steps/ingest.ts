@@ -35,6 +35,7 @@ export const ingest: Step<typeof params> = {
       description: _description,
       sensitive: _sensitive,
       poll: _poll,
+      test_version: _test,
       ...content
     } = config;
     return {

@@ -28,6 +28,8 @@ export const poll: Step<typeof params> = {
     const key = `poll/${ctx.project.project}/${dataset}.json`;
     const record = await zone.readRecord(key);
     const polled = await pollSources(config.sources, parseMemory(record?.value), {
+      ...(await ctx.sourceAccess()),
+      cacheFolder: ctx.cacheFolder,
       root: ctx.root,
       npmRegistry: (await ctx.npmRegistry()) ?? 'https://registry.npmjs.org/',
       signal: ctx.signal,

@@ -49,3 +49,17 @@ export async function openStore(url: string, credentials: StoreCredentials | nul
     'use file:///folder or s3://bucket/prefix?endpoint=https://host:port',
   );
 }
+
+/**
+ * Opens the bucket that an `s3:` URL names, for reading alone (nothing is written to try it out), and the key or prefix in
+ * it. Without credentials: as anybody. Throws as {@link openStore}.
+ */
+export async function openBucket(
+  url: string,
+  credentials: StoreCredentials | null,
+): Promise<{ store: ObjectStore; key: string }> {
+  const { openS3Store, parseS3Url } = await import('./s3.ts');
+  const { prefix, ...place } = parseS3Url(url);
+  const known = credentials ?? { accessKey: '', secretKey: '' };
+  return { store: await openS3Store({ ...place, prefix: '', ...known, readOnly: true }), key: prefix };
+}

@@ -1,15 +1,25 @@
 import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { applyNews } from '../../bot/data-news.ts';
 import { dataNewsSchema } from '../../src/core/data-news.ts';
 import type { SourceConfig } from '../../src/core/project.ts';
 import { defaultLimits } from '../../src/core/project-read.ts';
 import { parseMemory, pollSources } from '../../src/data/poll.ts';
+import { run } from '../../src/exec/run.ts';
 import { tinyConfig } from '../steps/project.ts';
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cdl-poll-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
 
 let server: Server;
 let url: string;
@@ -34,9 +44,11 @@ beforeEach(() => {
 });
 
 const read = { format: 'idx', images: ['a'], labels: ['b'] } as const;
+const anyRead: SourceConfig['read'] = { ...read, images: ['a'], labels: ['b'] };
 const poll = (sources: SourceConfig[], memory = {}) =>
   pollSources(sources, parseMemory(memory), {
-    root: '/',
+    cacheFolder: join(folder, 'cache'),
+    root: folder,
     npmRegistry: `${url}/`,
     signal: new AbortController().signal,
   });
@@ -78,12 +90,76 @@ describe('polling sources', () => {
     ]);
   });
 
+  it('finds what changed in a folder', async () => {
+    await mkdir(join(folder, 'data'));
+    await writeFile(join(folder, 'data', 'a.txt'), 'one');
+    const folderPin = (text: string) => sha256(`${sha256(text)}  a.txt\n`);
+    const source: SourceConfig = { file: ['data'], sha256: folderPin('one'), read: anyRead };
+    expect((await poll([source])).changes).toEqual([]);
+    await writeFile(join(folder, 'data', 'a.txt'), 'two');
+    expect((await poll([source])).changes).toEqual([
+      { source: 0, file: null, kind: 'sha256', from: folderPin('one'), to: folderPin('two') },
+    ]);
+  });
+
+  it('finds a later version tag of a repository, and a tag that was moved', async () => {
+    const git = async (...args: string[]) => {
+      const env = { PATH: process.env.PATH, HOME: folder, GIT_CONFIG_NOSYSTEM: '1' };
+      const who = ['-c', 'user.name=Ada', '-c', 'user.email=ada@example.com'];
+      const done = await run('git', ['-C', join(folder, 'repo'), ...who, ...args], { env });
+      if (done.code !== 0) throw new Error(done.stderr.toString());
+    };
+    const commit = async (text: string, tag: string) => {
+      await writeFile(join(folder, 'repo', 'a.txt'), text);
+      await git('add', '--all');
+      await git('commit', '--quiet', '-m', text);
+      await git('tag', '--force', '-a', '-m', tag, tag);
+    };
+    await mkdir(join(folder, 'repo'));
+    await git('init', '--quiet');
+    await commit('one', 'v1.9.0');
+    const pin = (text: string) => sha256(`${sha256(text)}  a.txt\n`);
+    const source: SourceConfig = {
+      git: { url: `file://${join(folder, 'repo')}`, ref: 'v1.9.0', path: '' },
+      sha256: pin('one'),
+      read: anyRead,
+    };
+    const first = await poll([source]);
+    expect(first.changes).toEqual([]);
+    await commit('moved', 'v1.9.0');
+    expect((await poll([source], first.memory)).changes).toEqual([
+      { source: 0, file: null, kind: 'sha256', from: pin('one'), to: pin('moved') },
+    ]);
+    await commit('two', 'v1.10.0');
+    await commit('not yet', 'v2.0.0-rc.1');
+    const later = await poll([source], first.memory);
+    expect(later.changes).toEqual([
+      { source: 0, kind: 'git', from: 'v1.9.0', to: 'v1.10.0' },
+      { source: 0, file: null, kind: 'sha256', from: pin('one'), to: pin('two') },
+    ]);
+    expect(dataNewsSchema.safeParse({ v: 1, dataset: 'd', changes: later.changes }).success).toBe(true);
+    const text = tinyConfig().replace(
+      /- file: .*\n.*\n/,
+      `- git: { url: "file:///r", ref: v1.9.0 } # here\n        sha256: ${pin('one')}\n`,
+    );
+    const written = applyNews(text, { v: 1, dataset: 'halves', changes: later.changes });
+    expect(written).toBe(text.replace('v1.9.0', 'v1.10.0').replace(pin('one'), pin('two')));
+  });
+
+  it('has no news of what is not pinned, and says so', async () => {
+    const found = await poll([{ https: [`${url}/x`], read: anyRead }]);
+    expect(found).toMatchObject({ changes: [], seen: [{ state: 'not pinned' }] });
+    expect(requests).toEqual([]);
+  });
+
   it('names a source that cannot be reached, and that is no news', async () => {
     const found = await poll([
       { https: [`${url}/gone`], sha256: sha256('x'), read: { ...read, images: ['a'], labels: ['b'] } },
     ]);
     expect(found.changes).toEqual([]);
-    expect(found.seen).toEqual([{ name: `${url}/gone`, state: 'unreachable', detail: 'answered 404' }]);
+    expect(found.seen).toEqual([
+      { name: `${url}/gone`, state: 'unreachable', detail: `${url}/gone answered 404` },
+    ]);
   });
 
   it('reads no more of a source than limits.file', async () => {

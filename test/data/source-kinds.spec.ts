@@ -9,6 +9,7 @@ import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { datasetSchema } from '../../src/core/project-data.ts';
+import { pollSources } from '../../src/data/poll.ts';
 import { readRawSource } from '../../src/data/raw-read.ts';
 import { decodeListing, encodeListing, listingDigest } from '../../src/data/source/listing.ts';
 import { type FetchedSource, fetchSource } from '../../src/data/sources.ts';
@@ -291,6 +292,22 @@ describe.skipIf(minioBinary === null)('a bucket (of a real MinIO)', () => {
     const seen: number[] = [];
     await fetchSource(source, { ...access(), onProgress: ({ bytes }) => seen.push(bytes) });
     expect(seen[0]).toBeGreaterThan(1 << 20);
+  });
+
+  it('is polled by its ETags: the bytes are asked for only when one is another', async () => {
+    await put(below('polled/'));
+    const source: SourceConfig = { s3: [url('polled/')], sha256: pin, read };
+    const polling = { ...access(), npmRegistry: 'http://127.0.0.1:9/', signal: new AbortController().signal };
+    const first = await pollSources([source], {}, polling);
+    expect(first.changes).toEqual([]);
+    await rm(join(folder, 'cache'), { recursive: true });
+    expect(await pollSources([source], first.memory, polling)).toEqual(first);
+    expect(await readdir(folder)).toEqual([]);
+    await put({ 'polled/dog/c.txt': 'WOOF' });
+    const { changes } = await pollSources([source], first.memory, polling);
+    expect(changes).toMatchObject([
+      { kind: 'sha256', from: pin, to: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    ]);
   });
 
   it('says which credentials are missing, and what is not there', async () => {

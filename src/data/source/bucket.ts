@@ -1,6 +1,6 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { UpstreamError, UserError } from '../../core/error.ts';
-import type { ObjectStore } from '../../store/types.ts';
+import { type ObjectStore, openBucket } from '../../store/index.ts';
 import { Unreachable } from './attempts.ts';
 import { type Downloaded, discard } from './download.ts';
 import { inOrder } from './in-order.ts';
@@ -16,20 +16,11 @@ export interface BucketPlace {
 }
 
 /** Opens the bucket of an `s3:` source for reading; nothing is written there. Without credentials: as anybody. */
-export async function openBucket(name: string, options: FetchOptions): Promise<BucketPlace> {
-  const { openS3Store, parseS3Url } = await import('../../store/s3.ts');
-  const { prefix, ...place } = parseS3Url(name);
-  const isFolder = prefix === '' || new URL(name).pathname.endsWith('/');
-  const credentials = options.s3 ?? { accessKey: '', secretKey: '' };
+export async function openPlace(name: string, options: FetchOptions): Promise<BucketPlace> {
   const ca = options.network?.ca;
-  const store = await openS3Store({
-    ...place,
-    prefix: '',
-    ...(ca && { ca }),
-    ...credentials,
-    readOnly: true,
-  });
-  return { store, key: prefix, isFolder };
+  const credentials = options.s3 ?? { accessKey: '', secretKey: '' };
+  const { store, key } = await openBucket(name, { ...(ca && { ca }), ...credentials });
+  return { store, key, isFolder: key === '' || new URL(name).pathname.endsWith('/') };
 }
 
 /** One attempt to have one object; a part of it is added to while its ETag is the same. Throws Unreachable, UserError. */

@@ -23,7 +23,7 @@ const sha = (text: string | Buffer): string => createHash('sha256').update(text)
 
 /** Environment of git: nobody is asked, no transport runs programs, credentials go to their own host alone and into no argument. */
 async function environment(
-  source: GitSource,
+  source: Pick<GitSource, 'url'>,
   folder: string,
   options: FetchOptions,
 ): Promise<Record<string, string>> {
@@ -250,4 +250,29 @@ async function streamBlob(
   } finally {
     child.kill();
   }
+}
+
+/**
+ * The tags of a repository with the commits they stand for now (git-ls-remote(1): of an annotated tag the line with `^{}`
+ * tells the commit). Throws Unreachable.
+ */
+export async function remoteTags(
+  source: Pick<GitSource, 'url'>,
+  options: FetchOptions,
+): Promise<Map<string, string>> {
+  const folder = join(options.cacheFolder, 'git');
+  await mkdir(folder, { recursive: true });
+  const env = await environment(source, folder, options);
+  const found = await run('git', ['ls-remote', '--tags', '--', source.url], {
+    env,
+    cwd: folder,
+    ...(options.signal && { signal: options.signal }),
+  });
+  if (found.code !== 0) throw new Unreachable(found.stderr.toString().trim().split('\n').at(-1) ?? '', true);
+  const tags = new Map<string, string>();
+  for (const line of found.stdout.toString().split('\n')) {
+    const [oid, name] = line.split('\trefs/tags/');
+    if (oid && name) tags.set(name.replace(/\^\{\}$/, ''), oid);
+  }
+  return tags;
 }

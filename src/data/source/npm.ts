@@ -83,6 +83,17 @@ export async function downloadPackage(
   }
 }
 
+/** The version that a package's tag `latest` names. Throws Unreachable. */
+export async function latestVersion(name: string, options: FetchOptions): Promise<string> {
+  const { default: pacote } = await import('pacote');
+  try {
+    const document = await pacote.packument(name, packageOptions(options));
+    return document['dist-tags'].latest;
+  } catch (error) {
+    throw packageError(`${name}@0.0.0`, error);
+  }
+}
+
 /** What a failure of pacote means here. */
 export function packageError(specifier: string, error: unknown): unknown {
   const cause = error instanceof Unreachable && error.cause instanceof Error ? error.cause : error;
