@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { type Database, describeError, UpstreamError } from '../src/index.ts';
+import { type Database, describeError, type Project, UpstreamError } from '../src/index.ts';
 import { convergeChange } from './converge.ts';
 import { proposeNews } from './data-news.ts';
 import { keepDrift } from './drift.ts';
@@ -75,21 +75,16 @@ export async function deadTasks(context: Pick<BotContext, 'forge' | 'state'>): P
   return tasks.filter((task) => task !== null);
 }
 
-/** Imports what is new in the store, for the project that the default branch's cdl.yaml names. */
-async function updateIndex(context: BotContext, database: Database): Promise<void> {
+/** The default branch's cdl.yaml; null when there is none that can be read. */
+async function defaultProject(context: BotContext): Promise<Project | null> {
   const tip = await context.mirror.head(await context.forge.defaultBranch());
   const read = tip ? await projectAt(context, tip) : null;
-  if (read && 'project' in read) await importIndex({ ...context, database }, read.project.project);
+  return read && 'project' in read ? read.project : null;
 }
 
-/** Data sets whose sources are polled and whose news are to be proposed, as the default branch says. */
-async function lookForNews(context: BotContext): Promise<void> {
-  const tip = await context.mirror.head(await context.forge.defaultBranch());
-  const read = tip ? await projectAt(context, tip) : null;
-  if (!read || !('project' in read)) return;
-  const polled = Object.entries(read.project.datasets).flatMap(([name, { poll }]) =>
-    poll?.propose ? [name] : [],
-  );
+/** Data sets whose sources are polled and whose news are to be proposed. */
+async function lookForNews(context: BotContext, { datasets }: Project): Promise<void> {
+  const polled = Object.entries(datasets).flatMap(([name, { poll }]) => (poll?.propose ? [name] : []));
   if (polled.length > 0) await proposeNews(context, polled);
 }
 
@@ -111,8 +106,11 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
       return keepDrift(context);
     case 'branch': {
       await convergeBranch(context);
-      await updateIndex(context, database);
-      await lookForNews(context);
+      const project = await defaultProject(context);
+      if (project) {
+        await importIndex({ ...context, database }, project.project);
+        await lookForNews(context, project);
+      }
       // An evaluation may have ended: its change waits for it.
       for (const change of await context.forge.listChanges({ state: 'open' })) {
         await context.effects.enqueue({ kind: 'change', change: change.id });

@@ -55,6 +55,8 @@ export interface Mirror {
   ensureBranch(branch: string, commit: string): Promise<void>;
 }
 
+const fetchesBetweenTidying = 50;
+
 /** File in the mirror's folder with the certificates that git trusts, when there are more than the usual ones. */
 const certificates = 'certificates.pem';
 
@@ -136,9 +138,13 @@ export async function openMirror(options: {
 
   await git().raw('init', '--bare', '--quiet', '--initial-branch=main', '.');
 
+  let fetches = 0;
+  /** Git looks after every fetch whether there is something to tidy up, which takes two processes. */
+  const tidying = (): string[] => (fetches++ % fetchesBetweenTidying === 0 ? [] : ['--no-auto-maintenance']);
+
   async function fetchNow(...refs: string[]): Promise<void> {
     const specs = refs.length > 0 ? refs : ['+refs/heads/*:refs/heads/*'];
-    const prune = refs.length > 0 ? [] : ['--prune'];
+    const prune = refs.length > 0 ? ['--no-auto-maintenance'] : ['--prune', ...tidying()];
     try {
       await git(await credentials()).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
     } catch (error) {
