@@ -7,6 +7,7 @@ type Action = (input: CommandInput, desk: Desk, what: readonly string[]) => Prom
 
 /** Each loads what it needs: adding a folder that did not change should not wait for what the others use. */
 const actions: Readonly<Record<string, () => Promise<Action>>> = {
+  analyze: async () => (await import('./data-analyze.ts')).analyze,
   add: async () => (await import('./data-add.ts')).addPaths,
   log: async () => (await import('./data-history.ts')).log,
   diff: async () => (await import('./data-history.ts')).diff,
@@ -18,7 +19,7 @@ const actions: Readonly<Record<string, () => Promise<Action>>> = {
   pin: async () => (await import('./data-pin.ts')).pin,
 };
 
-/** `cdl data add | log | diff | checkout | ls | get | push | pull | pin`: versions of folders and data sets. */
+/** `cdl data analyze | add | log | diff | checkout | ls | get | push | pull | pin`: versions of folders and data sets. */
 export async function data(input: CommandInput): Promise<number> {
   const [action, what] = input.args as unknown as [string, string[] | undefined];
   const run = Object.hasOwn(actions, action) ? actions[action] : undefined;
