@@ -102,7 +102,9 @@ describe('an analysis', () => {
         const bytes = await readFile(join(scratch.root, '.cdl', 'analysis', picture!));
         expect(bytes.subarray(1, 4).toString()).toBe('PNG');
       }
-      await expect(markdown).toMatchFileSnapshot(join(packageRoot(), 'test', 'golden', 'data', 'analysis.md'));
+      await expect(markdown).toMatchFileSnapshot(
+        join(packageRoot(), 'test', 'golden', 'data', 'analysis.md'),
+      );
 
       const withheld = await runStep(ingest, await scratch.context(), { dataset: 'texts', side: 'test' });
       const refused = await analyze('texts', withheld.outputs.dataset!);
