@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { Client } from 'minio';
 import { addFolder } from '../src/data/folder/add.ts';
 import { openFilePool } from '../src/data/folder/pool.ts';
-import { copyVersions } from '../src/data/folder/transfer.ts';
+import { copyVersions, fetchArtifact } from '../src/data/folder/transfer.ts';
 import { createZone, openLocalZone, openStore } from '../src/store/index.ts';
 import { findMinio, startMinio } from '../test/contract/minio.ts';
 import { noise } from './noise.ts';
@@ -93,7 +93,9 @@ export async function benchTransfer(folder: string): Promise<Row[]> {
       );
       const back = await openLocalZone(join(folder, `back-${turn}`));
       start = performance.now();
-      await copyVersions(remote, back, version, 1);
+      const hashing = openFilePool(1);
+      await fetchArtifact(back, remote, version, hashing);
+      await hashing.close();
       const pull = performance.now() - start;
       for (const [name, value] of Object.entries({ put, push, get, pull })) {
         best[name as keyof typeof best] = Math.min(best[name as keyof typeof best], value);

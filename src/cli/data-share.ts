@@ -1,6 +1,7 @@
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { readPointers } from '../data/folder/pointers.ts';
+import { openFilePool } from '../data/folder/pool.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
 import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
@@ -51,9 +52,15 @@ export async function pull(input: CommandInput, desk: Desk, what: readonly strin
   needsRemote(desk);
   const remote = await desk.remote();
   const rows: { name: string; version: Digest; ref: Digest | null }[] = [];
-  for (const one of wantedOf(desk, what)) {
-    const version = await resolveVersion(desk, one);
-    await fetchArtifact(desk.local, remote, version);
+  const versions: Digest[] = [];
+  for (const one of wantedOf(desk, what)) versions.push(await resolveVersion(desk, one));
+  const pool = openFilePool(1);
+  try {
+    for (const version of versions) await fetchArtifact(desk.local, remote, version, pool);
+  } finally {
+    await pool.close();
+  }
+  for (const version of versions) {
     const artifact = await desk.local.getArtifact(version);
     const { name } = artifact;
     const ref = folderVersion(version, artifact) ? await readRef(remote, name) : null;

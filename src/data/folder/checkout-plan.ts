@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
-import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../core/error.ts';
 import type { Base } from './base.ts';
 import { comparePaths, sameContent, type TreeEntry } from './entry.ts';
+import { hashPath } from './hash-path.ts';
 import { type FileStat, readLink, sameStat, type Walked, walkFolder } from './walk.ts';
 
 /** What has to be done so that a folder holds a version. */
@@ -117,21 +117,6 @@ function contentOf(root: string, found: Walked): TreeEntry {
       throw error;
     }
   }
-  const sha256 = hashOf(join(root, path));
+  const sha256 = hashPath(join(root, path));
   return { kind: 'file', path, sha256, size: found.size, exec, blob: '', at: null };
-}
-
-function hashOf(path: string): string {
-  const hash = createHash('sha256');
-  const chunk = Buffer.allocUnsafe(1 << 20);
-  const file = openSync(path, 'r');
-  try {
-    for (;;) {
-      const read = readSync(file, chunk, 0, chunk.length, null);
-      if (read === 0) return hash.digest('hex');
-      hash.update(chunk.subarray(0, read));
-    }
-  } finally {
-    closeSync(file);
-  }
 }
