@@ -15,6 +15,13 @@ import { nearThreshold, splitProblem, splitSchema } from './project-split.ts';
 /** What sources there are. */
 export const sourceKinds = ['npm', 'https', 'file', 's3', 'git'] as const;
 
+const urlSchema = z
+  .url()
+  .refine(
+    (url) => !/^[a-z]+:\/\/[^/]*@/i.test(url),
+    'credentials do not belong into a URL: CDL_SOURCE_TOKENS',
+  );
+
 const gitSchema = z
   .strictObject({
     url: z
@@ -41,7 +48,7 @@ const gitSchema = z
 const sourceSchema = z
   .strictObject({
     npm: z.string().optional().describe('package@version of the npm registry'),
-    https: z.array(z.url()).optional().describe('one URL a file'),
+    https: z.array(urlSchema).optional().describe('one URL a file'),
     file: z.array(z.string()).optional().describe('paths on the runner, one a file; folders and globs, too'),
     s3: z
       .array(z.string().regex(/^s3:\/\//, 'not s3://bucket/key'))

@@ -232,6 +232,21 @@ describe('a server', () => {
     expect(seen.length).toBe(12);
   });
 
+  it('is reached by the proxy, unless it is one that is asked directly', async () => {
+    const proxy = await serve((request, response) => whole(request, response, body, null));
+    const through = (no: string | null) => ({
+      ...options(),
+      network: { proxy: { http: proxy, https: null, no } },
+    });
+    const { files } = await fetchSource(source('http://data.example.invalid/a'), through(null));
+    expect(files[0]!.sha256).toBe(sha256);
+    expect(seen[0]!.url).toBe('http://data.example.invalid/a');
+    await rm(folder, { recursive: true });
+    const direct = await serve((request, response) => whole(request, response, body, null));
+    await fetchSource(source(`${direct}/b`), through('127.0.0.1'));
+    expect(seen[1]!.url).toBe('/b');
+  });
+
   it('does not get its signed links repeated in errors', async () => {
     const at = await serve((_, response) => response.writeHead(403).end());
     const failure = await fetchSource(source(`${at}/a?signature=secret`), options()).catch((e: unknown) => e);

@@ -198,6 +198,13 @@ describe('a git repository', () => {
   });
 });
 
+describe('an address', () => {
+  it('holds no credentials', () => {
+    expect(() => parseSource({ https: ['https://me:secret@host/x'] })).toThrow(/CDL_SOURCE_TOKENS/);
+    expect(parseSource({ https: ['https://host/x@1'] }).sources[0]!.https).toEqual(['https://host/x@1']);
+  });
+});
+
 describe('an npm package', () => {
   let server: Server;
   let base: string;
@@ -280,18 +287,22 @@ describe.skipIf(minioBinary === null)('a bucket (of a real MinIO)', () => {
   it('goes on with an object whose download was stopped, unless it is another one by now', async () => {
     const large = Buffer.alloc(9 << 20, 'abcdefg');
     await put({ 'large.bin': large });
-    const stop = new AbortController();
-    const source: SourceConfig = { s3: [url('large.bin')], sha256: sha(large), read };
-    await expect(
-      fetchSource(source, {
-        ...access(),
-        signal: stop.signal,
-        onProgress: ({ bytes }) => bytes > 1 << 20 && stop.abort(),
-      }),
-    ).rejects.toMatchObject({ code: 'interrupted' });
+    const source: SourceConfig = { s3: [url('large.bin')], read };
+    const stopped = async () => {
+      const stop = new AbortController();
+      const onProgress = ({ bytes }: { bytes: number }) => bytes > 1 << 20 && stop.abort();
+      const going = fetchSource(source, { ...access(), signal: stop.signal, onProgress });
+      await expect(going).rejects.toMatchObject({ code: 'interrupted' });
+    };
+    await stopped();
     const seen: number[] = [];
-    await fetchSource(source, { ...access(), onProgress: ({ bytes }) => seen.push(bytes) });
+    const first = await fetchSource(source, { ...access(), onProgress: ({ bytes }) => seen.push(bytes) });
+    expect(first.source.sha256).toBe(sha(large));
     expect(seen[0]).toBeGreaterThan(1 << 20);
+    await stopped();
+    const other = Buffer.alloc(9 << 20, 'hijklmn');
+    await put({ 'large.bin': other });
+    expect((await fetchSource(source, access())).source.sha256).toBe(sha(other));
   });
 
   it('is polled by its ETags: the bytes are asked for only when one is another', async () => {
