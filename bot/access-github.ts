@@ -7,6 +7,8 @@ const needed: Record<string, 'read' | 'write'> = {
   issues: 'write',
   checks: 'write',
   actions: 'write',
+  deployments: 'read',
+  merge_queues: 'read',
   metadata: 'read',
 };
 /** What some projects need: teams as roles. */
@@ -31,7 +33,7 @@ function judgeApp(access: GithubAccess, project: string, eventsNeeded: readonly 
   if (app.suspended) found.push(problem('app', 'its installation is suspended'));
   if (app.selection === 'all')
     found.push(note('app', `is installed on all repositories: ${project} alone is enough`));
-  const wants = { ...needed, actions: access.evaluator ? ('read' as const) : ('write' as const) };
+  const wants = needed;
   const little = Object.entries(wants).filter(([name, wanted]) => isLess(app.granted[name], wanted));
   const pending = little.filter(([name, wanted]) => !isLess(app.wanted[name], wanted)).map(([name]) => name);
   const much = Object.entries(app.granted).filter(([name, has]) =>

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ReadChange } from './read.ts';
-import type { BotContext, Facts } from './types.ts';
+import type { BotContext, BotState, Facts } from './types.ts';
 
 const pressedSchema = z.record(z.string(), z.string());
 
@@ -9,11 +9,34 @@ export function shownCursor(facts: Pick<Facts, 'change' | 'model' | 'environment
   return `shown/${facts.change.id}/${facts.model}/${facts.environment}`;
 }
 
+/** Heads that a note names at most: those of the bot's own commits, and of rebases. */
+const mostHeads = 20;
+
+/** What the note of {@link shownCursor} says: the report, and the heads it was shown for. */
+function readShown(note: string | null): { review: string; heads: string[] } | null {
+  const [review, ...heads] = (note ?? '').split(' ');
+  return review ? { review, heads } : null;
+}
+
+/** The note that a report was shown for a head; `before` is what the note said until now. */
+export function renderShown(review: string, head: string, before: string | null): string {
+  const shown = readShown(before);
+  const heads = shown?.review === review ? shown.heads.filter((one) => one !== head) : [];
+  return [review, ...[...heads, head].slice(-mostHeads)].join(' ');
+}
+
+const withdrawnCursor = (change: number): string => `withdrawn/${change}`;
+
+/** Ids of people who took back on a change what they had approved with the button. */
+export async function readWithdrawn(state: Pick<BotState, 'cursor'>, change: number): Promise<string[]> {
+  return z.array(z.string()).parse(JSON.parse((await state.cursor(withdrawnCursor(change))) || '[]'));
+}
+
 /**
  * Takes what people said with the forge's own button as approvals of the report that was shown at that moment, where the
  * default branch's rules want that (`approvals.forge_button`). Who pressed it before there was a report, or for an earlier
  * one, has approved nothing: the button names no digest. True when approvals came or went, so that the change is to be
- * read again.
+ * read again. A review of an earlier head counts only where that head had the same report (GitHub names the head).
  */
 export async function countButton(
   context: Pick<BotContext, 'forge' | 'state' | 'now'>,
@@ -27,11 +50,14 @@ export async function countButton(
   const before = pressedSchema.parse(JSON.parse((await state.cursor(name)) ?? '{}'));
   const now: Record<string, string> = {};
   let changed = false;
-  for (const { person, at } of await forge.approvers(change.id)) {
+  for (const { person, at, commit } of await forge.approvers(change.id)) {
     now[person.id] = at ?? '';
     if (before[person.id] === now[person.id]) continue;
     for (const facts of judged) {
-      if (facts.review === null || (await state.cursor(shownCursor(facts))) !== facts.review) continue;
+      const shown = readShown(await state.cursor(shownCursor(facts)));
+      if (facts.review === null || shown?.review !== facts.review) continue;
+      // They had an earlier head before them, for which another report (or none) was shown.
+      if (commit !== null && commit !== change.head && !shown.heads.includes(commit)) continue;
       await state.addApproval({
         change: change.id,
         model: facts.model,
@@ -47,9 +73,12 @@ export async function countButton(
       changed = true;
     }
   }
-  for (const userId of Object.keys(before)) {
-    if (userId in now) continue;
-    await state.withdrawButton(change.id, userId);
+  const gone = Object.keys(before).filter((userId) => !(userId in now));
+  if (gone.length > 0) {
+    // First the note: a decision that was signed on their word is taken back by it.
+    const all = [...new Set([...(await readWithdrawn(state, change.id)), ...gone])];
+    await state.setCursor(withdrawnCursor(change.id), JSON.stringify(all));
+    for (const userId of gone) await state.withdrawButton(change.id, userId);
     changed = true;
   }
   if (JSON.stringify(now) !== JSON.stringify(before)) await state.setCursor(name, JSON.stringify(now));

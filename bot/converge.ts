@@ -7,7 +7,7 @@ import {
   lockFile,
   type Report,
 } from '../src/index.ts';
-import { countButton, shownCursor } from './button.ts';
+import { countButton, renderShown, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { readBackground } from './history.ts';
 import { isLockConflict } from './lock-merge.ts';
@@ -128,7 +128,8 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   const isQuiet = change.draft && change.state === 'open';
   if (!isQuiet) await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
   if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
-    await effects.setCursor(shownCursor(facts), facts.review);
+    const name = shownCursor(facts);
+    await effects.setCursor(name, renderShown(facts.review, change.head, await context.state.cursor(name)));
   }
   if (change.state === 'open') await effects.status(change.head, plan.status);
   if (plan.lock) {

@@ -14,6 +14,8 @@ export type BotEvent =
       state: PipelineState | 'other';
     }
   | { kind: 'push'; project: string; branch: string }
+  /** A merge queue made a branch of what it is about to merge. */
+  | { kind: 'queue'; project: string; branch: string }
   | { kind: 'deployment'; project: string; environment: string };
 
 /** One project as the webhook side sees it. */
@@ -41,6 +43,8 @@ async function tasksOf(receiver: Receiver, event: BotEvent): Promise<Task[]> {
       const { branch } = event;
       return [branch === (await receiver.defaultBranch()) ? { kind: 'branch' } : { kind: 'push', branch }];
     }
+    case 'queue':
+      return [{ kind: 'queue', branch: event.branch }];
     case 'deployment':
       return [{ kind: 'branch' }];
   }

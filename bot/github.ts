@@ -35,6 +35,8 @@ const payloads = {
       pull_requests: pulls,
     }),
   }),
+  // A merge queue made a commit that it wants to be told about.
+  merge_group: z.object({ repository, action: z.string(), merge_group: z.object({ head_ref: z.string() }) }),
   push: z.object({ repository, ref: z.string(), deleted: z.boolean().default(false) }),
   deployment_status: z.object({ repository, deployment: z.object({ environment: z.string() }) }),
 } as const;
@@ -100,6 +102,13 @@ export function readGithubEvent(name: string, value: unknown, self: string | nul
       const state = finished[conclusion as keyof typeof finished] ?? 'other';
       const project = event.repository.full_name;
       return { kind: 'pipeline', project, change, ref: head_branch ?? '', sha: head_sha, state };
+    }
+    case 'merge_group': {
+      const event = read(name, value);
+      const branch = /^refs\/heads\/(.+)$/.exec(event?.merge_group.head_ref ?? '')?.[1];
+      return event?.action === 'checks_requested' && branch
+        ? { kind: 'queue', project: event.repository.full_name, branch }
+        : null;
     }
     case 'push': {
       const event = read(name, value);

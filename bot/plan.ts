@@ -223,8 +223,10 @@ function lockOf(facts: Facts, standing: Standing, base: Lock): ChangePlan['lock'
 function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] {
   if (facts.change.state !== 'open') return null;
   const policy = policyDigest(facts.rules!.project);
-  const gone = facts.lapsed.some(({ approval }) =>
-    approved.approvers.some((one) => one.id === approval.userId),
+  const gone = approved.approvers.some(
+    ({ id }) =>
+      facts.lapsed.some(({ approval }) => approval.userId === id) ||
+      (facts.withdrawn.includes(id) && !facts.approvals.some((one) => one.userId === id)),
   );
   const short = countingApprovals(facts).length < facts.rules!.project.approvals.required;
   if (!facts.rejection && approved.policy === policy && !(gone && short) && isDataOpen(facts)) return null;

@@ -27,6 +27,7 @@ import {
   type Zone,
 } from '../src/index.ts';
 import type { Spending } from './budget.ts';
+import { readWithdrawn } from './button.ts';
 import { checkClaim, packageOf } from './claim.ts';
 import { readData } from './data-approval.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
@@ -201,7 +202,8 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       digestJson(lockEntry(baseLock.lock, model, environment)),
   );
   const decisionsAt = (place: Place): Decision[] => decided.get(place)?.decisions ?? [];
-  const [kept, paused] = await Promise.all([
+  const [withdrawn, kept, paused] = await Promise.all([
+    readWithdrawn(sources.state, id),
     readReturn(sources.state, id),
     sources.state.cursor(`paused/${id}`),
   ]);
@@ -325,6 +327,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       data: await readData(sources, roles, rules, claim),
       approvals: standing,
       lapsed,
+      withdrawn,
       voided: mine.filter((one) => one.review !== review),
       rejection:
         rejections.find(

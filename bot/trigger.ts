@@ -8,8 +8,8 @@ import type { BotContext } from './types.ts';
 /** Name of the status that tells about a triggered run. */
 export const triggerStatus = 'cdl/trigger';
 
-/** Branches the bot makes itself. */
-const own = /^cdl[-/]/;
+/** Branches the bot makes itself, and those of GitHub's merge queue, whose commits were trained already. */
+const own = /^(?:cdl[-/]|gh-readonly-queue\/)/;
 
 /** The rule that a branch falls under; null for none, for the default branch, and for branches of the bot. Pure. */
 export function triggerFor(

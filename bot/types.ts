@@ -35,6 +35,8 @@ export type Task =
   | { kind: 'branch' }
   /** A branch of people that was pushed to, or whose pipeline ended. */
   | { kind: 'push'; branch: string }
+  /** A branch that a merge queue made of what it is about to merge. */
+  | { kind: 'queue'; branch: string }
   /** The comparison of registry, lock and what is live. */
   | { kind: 'drift' };
 
@@ -238,6 +240,8 @@ export interface Facts {
   approvals: Approval[];
   /** For the current review, by people who may not approve it (any more), and why. */
   lapsed: { approval: Approval; why: string }[];
+  /** Ids of people who took back what they had approved with the forge's button. */
+  withdrawn: string[];
   /** Approvals of earlier states of this change. */
   voided: Approval[];
   rejection: Rejection | null;

@@ -5,6 +5,7 @@ import { proposeNews } from './data-news.ts';
 import { keepDrift } from './drift.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
+import { convergeQueue } from './merge-queue.ts';
 import type { BotMetrics } from './metrics.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
@@ -43,6 +44,8 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
       return { queue: `${project} branch`, key: `${project} branch` };
     case 'push':
       return { queue: `${project} push:${task.branch}`, key: `${project} push:${task.branch}` };
+    case 'queue':
+      return { queue: `${project} queue:${task.branch}`, key: `${project} queue:${task.branch}` };
     case 'drift':
       return { queue: `${project} drift`, key: `${project} drift` };
   }
@@ -54,6 +57,7 @@ export function taskOfKey(project: string, key: string): Task | null {
   const rest = key.slice(project.length + 1);
   if (rest === 'branch' || rest === 'drift') return { kind: rest };
   if (rest.startsWith('push:')) return { kind: 'push', branch: rest.slice('push:'.length) };
+  if (rest.startsWith('queue:')) return { kind: 'queue', branch: rest.slice('queue:'.length) };
   const found = /^change:(\d+)(?: comment:(.+))?$/.exec(rest);
   if (!found) return null;
   const change = Number(found[1]);
@@ -102,6 +106,8 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
       return handleComment(context, task.change, task.comment, isolated);
     case 'push':
       return convergePush(context, task.branch);
+    case 'queue':
+      return convergeQueue(context, task.branch);
     case 'drift':
       return keepDrift(context);
     case 'branch': {

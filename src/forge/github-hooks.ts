@@ -10,6 +10,7 @@ export const hookEvents = [
   'check_run',
   'deployment_status',
   'issue_comment',
+  'merge_group',
   'pull_request',
   'pull_request_review',
   'push',

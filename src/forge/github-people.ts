@@ -91,7 +91,11 @@ export function createPeople(
       }
       return [...last.values()]
         .filter((review) => review.state === 'APPROVED')
-        .map((review) => ({ person: toPerson(review.user), at: review.submitted_at ?? null }));
+        .map((review) => ({
+          person: toPerson(review.user),
+          at: review.submitted_at ?? null,
+          commit: review.commit_id ?? null,
+        }));
     },
     async commitAuthors(id) {
       const authors = (await commitsOf(id)).flatMap(({ commit, author }) => {

@@ -145,11 +145,12 @@ export const issueSchema = z.object({
   user: userSchema.nullable(),
   pull_request: z.unknown().optional(),
 });
-/** A review of a pull request; `submitted_at` in ISO 8601. */
+/** A review of a pull request; `submitted_at` in ISO 8601, `commit_id` the head it was written about. */
 export const reviewSchema = z.object({
   user: userSchema.nullable(),
   state: z.string(),
   submitted_at: z.string().optional(),
+  commit_id: z.string().nullish(),
 });
 /** A release (REST, releases). */
 export const releaseSchema = z.object({

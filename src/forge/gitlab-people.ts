@@ -30,6 +30,7 @@ export function createPeople(
       return approved_by.map(({ user, approved_at }) => ({
         person: toPerson(user),
         at: approved_at ?? null,
+        commit: null,
       }));
     },
     async pipelineStarter(pipeline) {

@@ -130,8 +130,11 @@ export interface Forge {
   member(userId: string): Promise<{ person: Person; level: number } | null>;
   /** Ids of a group's (team's) members, inherited ones too; null when there is no such group, or none we may see. */
   groupMembers(path: string): Promise<string[] | null>;
-  /** Who approves the change at the forge's own button; `at` in ISO 8601, null where the forge does not say. */
-  approvers(change: number): Promise<{ person: Person; at: string | null }[]>;
+  /**
+   * Who approves the change at the forge's own button; `at` in ISO 8601 and `commit`, the head they had before them, null
+   * where the forge does not say.
+   */
+  approvers(change: number): Promise<{ person: Person; at: string | null; commit: string | null }[]>;
   /** Id of who started a pipeline; null when nobody (or nobody is left). */
   pipelineStarter(pipeline: string): Promise<string | null>;
   /** Keeps exactly one comment of ours with this key on the change. */

@@ -240,6 +240,10 @@ describe('who may decide', () => {
     press('vera');
     await settle(change);
     expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
+    // Taken back, the decision is taken back with it.
+    press('vera', 'unapprove');
+    await settle(change);
+    expect(world.statuses(change)['cdl/fashion']).toContain('waiting for approval (0 of 1');
   });
 });
 

@@ -115,6 +115,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     data: null,
     approvals: [],
     lapsed: [],
+    withdrawn: [],
     voided: [],
     rejection: null,
     decisions: [],

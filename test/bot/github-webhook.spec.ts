@@ -29,6 +29,11 @@ describe('the events in GitHub’s own example payloads', () => {
     expect(read('pull_request_review', 'submitted')[0]).toMatchObject({ kind: 'change', change: 2 });
     expect(read('push').find((one) => one !== null)).toMatchObject({ kind: 'push', project });
     expect(read('deployment_status')[0]).toMatchObject({ kind: 'deployment', environment: 'production' });
+    expect(read('merge_group', 'checks_requested')[0]).toEqual({
+      kind: 'queue',
+      project: 'octo-org/octo-repo',
+      branch: 'gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64',
+    });
     expect(read('workflow_run', 'completed')[0]).toMatchObject({ kind: 'pipeline' });
     expect(read('check_run', 'completed')).toEqual(read('check_run', 'completed').map(() => null));
     const [again] = examplesOf('check_run').filter((one) => one.action === 'rerequested') as {

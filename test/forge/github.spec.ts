@@ -115,13 +115,21 @@ async function createWorld(kind: GithubAuth['kind']): Promise<World> {
       state.issues.map((one) => ({ title: one.title, text: one.body, open: one.state === 'open' })),
     lineThreads: null,
     press: async () => {
-      state.reviews.push({ id: state.nextId(), pull: number, user: ada, state: 'APPROVED', at: state.now() });
+      state.reviews.push({
+        id: state.nextId(),
+        pull: number,
+        user: ada,
+        state: 'APPROVED',
+        at: state.now(),
+        commit: head,
+      });
       state.reviews.push({
         id: state.nextId(),
         pull: number,
         user: ada,
         state: 'COMMENTED',
         at: state.now(),
+        commit: head,
       });
     },
     url: fake.url,

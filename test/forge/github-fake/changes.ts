@@ -1,9 +1,23 @@
-import { diff, log } from '../../../src/sandbox/git.ts';
+import { diff, git, log, resolveRef, updateRef } from '../../../src/sandbox/git.ts';
 import type { Call, FakeComment, FakePull, FakeState, Handler } from './state.ts';
 import { absent, created, noContent, ok, paged, simpleUser } from './state.ts';
 
 const repositoryId = 1000;
 const forkId = 2000;
+
+/** A merge commit of a branch and a commit, on no branch yet; null when they conflict. */
+export async function mergeCommit(
+  repository: string,
+  branch: string,
+  head: string,
+  message: string,
+): Promise<string | null> {
+  const tree = await git(repository, ['merge-tree', '--write-tree', branch, head]).catch(() => null);
+  if (!tree) return null;
+  const who = ['-c', 'user.name=GitHub', '-c', 'user.email=noreply@github.com'];
+  const args = ['commit-tree', tree.toString().trim(), '-p', branch, '-p', head, '-m', message];
+  return (await git(repository, [...who, ...args])).toString().trim();
+}
 
 /** A pull request as GitHub shows it. */
 export function presentPull(state: FakeState, pull: FakePull): object {
@@ -164,8 +178,53 @@ export const changeRoutes: Record<string, Handler> = {
         user: simpleUser(one.user),
         state: one.state,
         submitted_at: one.at,
+        commit_id: one.commit,
       })),
     );
+  },
+  'POST /repos/{owner}/{repo}/pulls/{pull_number}/reviews': (call) => {
+    const pull = find(call);
+    if (!pull) return absent;
+    const { state, body, actor } = call;
+    const commit = String(body.commit_id ?? pull.head);
+    const said = { APPROVE: 'APPROVED', REQUEST_CHANGES: 'CHANGES_REQUESTED', COMMENT: 'COMMENTED' };
+    const word = said[body.event as keyof typeof said];
+    const review = {
+      id: state.nextId(),
+      pull: pull.number,
+      user: actor,
+      state: word,
+      at: state.now(),
+      commit,
+    };
+    state.reviews.push(review);
+    call.emit('pull_request_review', { action: 'submitted', pull_request: { number: pull.number } });
+    return ok({ id: review.id, user: simpleUser(actor), state: word, commit_id: commit });
+  },
+  'PUT /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/dismissals': (call) => {
+    const review = call.state.reviews.find((one) => one.id === Number(call.values.review_id));
+    if (!review) return absent;
+    review.state = 'DISMISSED';
+    return ok({
+      id: review.id,
+      user: simpleUser(review.user),
+      state: review.state,
+      commit_id: review.commit,
+    });
+  },
+  'PUT /repos/{owner}/{repo}/pulls/{pull_number}/merge': async (call) => {
+    const pull = find(call);
+    if (!pull) return absent;
+    const made = await mergeCommit(call.state.repository, pull.target, pull.head, `Merge #${pull.number}`);
+    if (made === null) return { status: 405, body: { message: 'Pull Request is not mergeable' } };
+    const ref = `refs/heads/${pull.target}`;
+    await updateRef(call.state.repository, ref, made, await resolveRef(call.state.repository, ref));
+    const at = call.state.now();
+    Object.assign(pull, { state: 'closed', mergedAt: at, updatedAt: at, mergeCommit: made });
+    const number = pull.number;
+    call.emit('pull_request', { action: 'closed', number, pull_request: presentPull(call.state, pull) });
+    call.emit('push', { ref: `refs/heads/${pull.target}`, after: made, deleted: false });
+    return ok({ sha: made, merged: true, message: 'Pull Request successfully merged' });
   },
   'GET /repos/{owner}/{repo}/issues/{issue_number}/comments': ({ state, values, query }) => {
     const all = state.comments.filter((one) => one.issue === Number(values.issue_number));

@@ -147,7 +147,9 @@ export async function startGithubFake(options: {
         pull_requests: 'write',
         issues: 'write',
         checks: 'write',
-        actions: 'read',
+        actions: 'write',
+        deployments: 'read',
+        merge_queues: 'read',
         metadata: 'read',
       };
       const wanted = { ...granted };

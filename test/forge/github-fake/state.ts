@@ -116,6 +116,8 @@ export interface FakeReview {
   user: FakeUser;
   state: string;
   at: string;
+  /** The head it was written about. */
+  commit?: string;
 }
 
 /** One repository and everybody around it. */
