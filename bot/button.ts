@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { ReadChange } from './read.ts';
 import type { BotContext, BotState, Facts } from './types.ts';
 
 const pressedSchema = z.record(z.string(), z.string());
@@ -40,7 +39,7 @@ export async function readWithdrawn(state: Pick<BotState, 'cursor'>, change: num
  */
 export async function countButton(
   context: Pick<BotContext, 'forge' | 'state' | 'now'>,
-  read: Extract<ReadChange, { kind: 'read' }>,
+  read: Pick<Facts, 'change'> & { models: readonly Facts[] },
 ): Promise<boolean> {
   const { forge, state } = context;
   const { change, models } = read;
