@@ -57,6 +57,10 @@ export function createApp(options: {
     if (status >= 500) options.onError(error);
     return reply.code(status).send({ error: status >= 500 ? 'try again' : 'refused' });
   });
+  app.addHook('onResponse', async ({ url }, reply) => {
+    const forge = /^\/webhooks\/(gitlab|github)$/.exec(url.split('?', 1)[0] ?? '')?.[1];
+    if (forge) metrics.deliverySeconds.observe({ forge }, reply.elapsedTime / 1000);
+  });
   const { forward } = options;
   if (forward) {
     app.setNotFoundHandler(async ({ method, url, headers, body }, reply) => {

@@ -49,10 +49,11 @@ function isSameWord(a: Omit<DataDecision, 'seq' | 'prev' | 'time'>, b: DataDecis
 /** How often two writers may meet at the same number before one gives up for now. */
 const tries = 5;
 
-/** The side effects as they really are. `enqueue` hands a task to the queue. */
+/** The side effects as they really are. `enqueue` hands a task to the queue; `told` hears what was written. */
 export function createEffects(
   context: Omit<BotContext, 'effects'>,
   enqueue: (task: Task) => Promise<void>,
+  told: { report?(changed: boolean): void; decision?(kind: string): void } = {},
 ): Effects {
   const { forge, mirror, trusted, state } = context;
 
@@ -71,6 +72,8 @@ export function createEffects(
   async function append(chain: {
     key: (seq: number) => string;
     headKey: string;
+    /** What is signed, as it is counted. */
+    kind: string;
     place: { model: string; environment: string } | { dataset: string };
     project: string;
     /** The chain, verified, and whether it says the same already. */
@@ -89,6 +92,7 @@ export function createEffects(
       const prev = last ? decisionDigest(last) : null;
       const envelope = chain.sign({ seq, prev, time: context.now().toISOString() });
       if ((await trusted.writeRecord(chain.key(seq), envelope, { ifAbsent: true })) !== 'stored') continue;
+      told.decision?.(chain.kind);
       return noted(envelope, seq);
     }
     throw new UpstreamError('store', 'others keep writing decisions', { retryable: true });
@@ -108,7 +112,8 @@ export function createEffects(
         pictures.set(id, markdown);
       }
       const fitting = fitReport(report, longestReport[forge.kind], pictures);
-      await forge.ensureComment(change, key, renderMarkdown(fitting, pictures));
+      const { changed } = await forge.ensureComment(change, key, renderMarkdown(fitting, pictures));
+      told.report?.(changed);
     },
     lineThreads: (change, problems) => forge.ensureLineThreads(change, problems),
     status: (sha, status) => forge.setStatus(sha, { ...status, description: cleanLine(status.description) }),
@@ -147,6 +152,7 @@ export function createEffects(
         place: { model, environment },
         key: (seq) => decisionKey(project, model, environment, seq),
         headKey: headKey(project, model, environment),
+        kind: decision.decision,
         async read() {
           const { decisions, envelopes } = await readDecisions(context, project, model, environment);
           const last = decisions.at(-1);
@@ -162,6 +168,7 @@ export function createEffects(
         place: { dataset },
         key: (seq) => dataDecisionKey(project, dataset, seq),
         headKey: dataHeadKey(project, dataset),
+        kind: 'data',
         async read() {
           const { decisions, envelopes } = await readDataChain(trusted, context.keys, project, dataset);
           return { envelopes, said: decisions.some((one) => isSameWord(decision, one)) };

@@ -26,8 +26,9 @@ import { createEffects } from './effects.ts';
 import { createHealth } from './health.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
-import { createMetrics } from './metrics.ts';
+import { countForge, createMetrics } from './metrics.ts';
 import { mountReadiness, mountStatus } from './operations.ts';
+import { measureQueue } from './queue-depth.ts';
 import { openReception } from './reception.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
@@ -101,6 +102,9 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const isolated = !config.stores.trusted.url.startsWith('file:');
   const metrics = createMetrics();
   const health = createHealth(new Date());
+  const version = await readVersion();
+  metrics.build.set({ version, node: process.versions.node }, 1);
+  metrics.refresh = () => measureQueue(metrics, database, config.projects);
   const contexts = new Map<string, BotContext>();
   let queue: Queue | null = null;
 
@@ -117,7 +121,10 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     const mirror = discreet(git, mask);
     const state = createBotState(database, project);
     const base = { forge, mirror, work, trusted, state, keys, signer, now: () => new Date() };
-    const effects: Effects = createEffects(base, enqueueFor(project));
+    const effects: Effects = createEffects(base, enqueueFor(project), {
+      report: (changed) => metrics.reports.inc({ outcome: changed ? 'written' : 'same' }),
+      decision: (kind) => metrics.decisions.inc({ kind }),
+    });
     contexts.set(project, { ...base, effects });
   }
 
@@ -136,7 +143,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const pages = createApp({ receivers: new Map(), secrets: null, metrics, now: () => Date.now(), onError });
   mountReadiness(pages, { health, database, queue });
   if (config.statusToken) {
-    const sources = { version: await readVersion(), health, database, contexts, forge, mask };
+    const sources = { version, health, database, contexts, forge, mask };
     const read = createStatusReader({ ...sources, now: () => new Date() });
     const secure = config.publicUrl?.startsWith('https:') ?? false;
     mountStatus(pages, { token: config.statusToken, secure, now: () => Date.now(), read });
@@ -156,6 +163,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   );
   const url = `http://${config.host}:${reception.port}`;
 
+  const stopCounting = countForge(metrics);
   const running = queue.run();
   running.catch((error: unknown) => log.fatal(describeError(error).message));
   const keepers = [...contexts].map(([project, context]) => {
@@ -177,6 +185,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
         .then(() => null)
         .catch((error: unknown) => describeError(error).message);
       if (problem !== null) log.warn({ project }, `reconcile: ${problem}`);
+      else metrics.reconciled.set({ project }, Date.now() / 1000);
       health.looks.set(project, {
         ended: new Date().toISOString(),
         problem: problem === null ? null : mask(problem),
@@ -206,6 +215,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       await running.catch(() => {});
       await reception.close();
       await pages.close();
+      stopCounting();
       await database.close();
     },
   };

@@ -1,4 +1,5 @@
 import type { Database } from '../src/index.ts';
+import type { BotMetrics } from './metrics.ts';
 import { taskName } from './work.ts';
 
 /** States of tasks, as `cdl bot queue` names them. */
@@ -37,4 +38,22 @@ export async function readDepths(
   >;
   for (const { state, tasks, oldest } of rows) depths[state] = { tasks, oldest };
   return depths;
+}
+
+/** Looks at the queue whenever the metrics are asked for; without a database they say nothing of it. */
+export async function measureQueue(
+  metrics: Pick<BotMetrics, 'queueTasks' | 'queueOldest'>,
+  database: Database,
+  projects: readonly string[],
+): Promise<void> {
+  const depths = await readDepths(database, projects).catch(() => null);
+  if (depths === null) {
+    metrics.queueTasks.reset();
+    metrics.queueOldest.reset();
+    return;
+  }
+  for (const state of queueStates) {
+    metrics.queueTasks.set({ state }, depths[state].tasks);
+    metrics.queueOldest.set({ state }, depths[state].oldest);
+  }
 }

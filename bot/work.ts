@@ -19,7 +19,7 @@ export interface WorkOptions {
   database: Database;
   /** The store keeps writers of the work zone out of the trusted one. */
   isolated: boolean;
-  metrics: Pick<BotMetrics, 'tasks'>;
+  metrics: Pick<BotMetrics, 'tasks' | 'taskSeconds'>;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
 }
 
@@ -136,10 +136,15 @@ export async function doTask(
   options: WorkOptions,
 ): Promise<void> {
   const { metrics, log } = options;
+  const began = performance.now();
+  const count = (outcome: string) => {
+    metrics.tasks.inc({ kind: task.kind, outcome });
+    metrics.taskSeconds.observe({ kind: task.kind, outcome }, (performance.now() - began) / 1000);
+  };
   const letter = letterOf(project, task);
   try {
     await runTask(context, task, options);
-    metrics.tasks.inc({ kind: task.kind, outcome: 'done' });
+    count('done');
     if (await context.state.cursor(letter)) {
       if (task.kind === 'change') await reportRecovery(context, task.change);
       await context.state.setCursor(letter, '');
@@ -148,7 +153,7 @@ export async function doTask(
     const { code, message } = describeError(error);
     // What another service could not do now is tried again; anything else would only fail the same way.
     const again = error instanceof UpstreamError && error.retryable;
-    metrics.tasks.inc({ kind: task.kind, outcome: again ? 'retried' : 'failed' });
+    count(again ? 'retried' : 'failed');
     if (again) {
       log.warn({ project, task, code }, message);
       throw error;

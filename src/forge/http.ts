@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { dispatcherOf, type Network } from './network.ts';
+import { tellRequest } from './requests.ts';
 
 /** One request to a forge. `body` is complete, so that it can be sent again. */
 export interface Sending {
@@ -166,24 +167,39 @@ export async function send(
   const service = sending.url.host;
   for (let attempt = 1; ; attempt++) {
     let received: Received;
+    const began = performance.now();
+    const tell = (outcome: string, pause: number | null, isLimited: boolean) =>
+      tellRequest(sending.method, sending.url.pathname, {
+        outcome,
+        seconds: (performance.now() - began) / 1000,
+        retryIn: pause === null ? null : pause / 1000,
+        isLimited,
+      });
     try {
       received = await once(sending);
     } catch (cause) {
       const code = codeOf(cause);
       const pause = backoff(attempt, undefined, Date.now(), Math.random());
-      if (attempt < attempts && pause !== null && mayRepeat(sending.method, { code })) {
+      const isRepeated = attempt < attempts && pause !== null && mayRepeat(sending.method, { code });
+      tell(/^[A-Z_]+$/.test(code) ? code : 'failed', isRepeated ? pause : null, false);
+      if (isRepeated) {
         await wait(pause);
         continue;
       }
       throw new UpstreamError(service, `${what}: ${code}`, { retryable: !staysBroken.test(code), cause });
     }
     const { headers } = received;
-    if (received.status >= 200 && received.status < 300) return received;
-    if (sending.redirects && received.status >= 300 && received.status < 400) return received;
+    const { status: first } = received;
+    if ((first >= 200 && first < 300) || (sending.redirects && first >= 300 && first < 400)) {
+      tell(String(first), null, false);
+      return received;
+    }
     const { status, retryAfter } = readLimit(received.status, headers, Date.now());
     const said = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
     const pause = backoff(attempt, retryAfter, Date.now(), Math.random());
-    if (attempt < attempts && pause !== null && mayRepeat(sending.method, { status })) {
+    const isRepeated = attempt < attempts && pause !== null && mayRepeat(sending.method, { status });
+    tell(String(status), isRepeated ? pause : null, status === 429);
+    if (isRepeated) {
       await wait(pause);
       continue;
     }

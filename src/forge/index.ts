@@ -7,6 +7,7 @@ export type { GithubAuth } from './github-client.ts';
 export { hookEvents as githubHookEvents } from './github-hooks.ts';
 export { type GitlabAccess, readGitlabAccess, type TokenAccess } from './gitlab-access.ts';
 export { type Network, type ProxySettings, readProxies } from './network.ts';
+export { type ForgeRequest, watchForge } from './requests.ts';
 export type * from './types.ts';
 
 /** Which forge, and how to reach a project there. */

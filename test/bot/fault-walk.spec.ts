@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEffects } from '../../bot/effects.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import type { BotContext, Task } from '../../bot/types.ts';
@@ -114,7 +115,7 @@ const enqueueTo = (tasks: Task[]) => async (task: Task) => {
 
 const options = {
   isolated: false,
-  metrics: { tasks: { inc: () => undefined } as never },
+  metrics: createMetrics({ process: false }),
   log: { info: () => undefined, warn: () => undefined, error: () => undefined } as never,
 };
 

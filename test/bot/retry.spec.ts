@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createEffects } from '../../bot/effects.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import { readChange } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import type { BotContext, Task } from '../../bot/types.ts';
@@ -47,7 +48,7 @@ const run = (task: Task) =>
   doTask(bot.forge.project, bot, task, {
     database,
     isolated: false,
-    metrics: { tasks: { inc: () => undefined } as never },
+    metrics: createMetrics({ process: false }),
     log: { info: () => undefined, warn: () => undefined, error: () => undefined } as never,
   });
 

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readBotConfig } from '../../bot/config.ts';
 import { createEffects } from '../../bot/effects.ts';
 import { botRedactor, discreet } from '../../bot/mask.ts';
+import { createMetrics } from '../../bot/metrics.ts';
 import { doTask } from '../../bot/work.ts';
 import { type Database, openDatabase, openForge } from '../../src/index.ts';
 import { startCdl } from '../cli/run-cdl.ts';
@@ -262,7 +263,7 @@ describe('what the bot knows and nobody else may', () => {
     const options = {
       database,
       isolated: false,
-      metrics: { tasks: { inc: () => undefined } as never },
+      metrics: createMetrics({ process: false }),
       log: { info: keep, warn: keep, error: keep } as never,
     };
     let told = 0;
