@@ -113,6 +113,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl db backup cdl-2026-03-01.gz',
       'cdl db backup - | ssh vault "cat > cdl.gz"',
       'cdl db restore cdl-2026-03-01.gz',
+      'ssh vault cat cdl.gz | cdl db restore - --force',
       'cdl db rebuild',
     ],
     load: async () => (await import('./db.ts')).db,

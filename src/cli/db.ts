@@ -1,7 +1,9 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { nearest } from '../core/suggest.ts';
@@ -57,10 +59,23 @@ async function backup(input: CommandInput, database: Database, file: string): Pr
   return 0;
 }
 
-async function restore(input: CommandInput, database: Database, file: string): Promise<number> {
+/** The file of a backup; one that comes by standard input is kept first, for it is read twice: to verify it, and to write it. */
+async function withFile<T>(input: CommandInput, file: string, use: (path: string) => Promise<T>): Promise<T> {
+  if (file !== '-') return use(resolve(input.cwd, file));
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-restore-'));
+  try {
+    const path = join(folder, 'standard input');
+    await pipeline(process.stdin, createWriteStream(path, { mode: 0o600 }));
+    return await use(path);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function restore(input: CommandInput, database: Database, path: string): Promise<number> {
   const { restoreBackup } = await import('../db/restore.ts');
   const { console } = input;
-  const header = await restoreBackup(database, resolve(input.cwd, file), {
+  const header = await restoreBackup(database, path, {
     force: input.options.force === true,
     signal: console.signal,
     progress: (share) => console.progress('restoring', share),
@@ -77,8 +92,10 @@ async function restore(input: CommandInput, database: Database, file: string): P
 /** Keys whose decisions count: those that jobs trust, and the bot's own. */
 async function keysOf(env: CommandInput['env']): Promise<ReadonlyMap<string, KeyObject>> {
   const trusted = await readTrustedKeys(env);
-  const pem = env.CDL_SIGNING_KEY;
-  if (!pem?.includes('-----BEGIN')) return trusted;
+  const given = env.CDL_SIGNING_KEY;
+  if (!given) return trusted;
+  // PEM, or a path, as the bot takes it.
+  const pem = given.includes('-----BEGIN') ? given : await readFile(given, 'utf8');
   const key = createPublicKey(createPrivateKey(pem));
   return new Map([...trusted, [keyId(key), key]]);
 }
@@ -135,7 +152,8 @@ export async function db(input: CommandInput): Promise<number> {
   const database = await openDatabase({ url: url || null, folder: join(folder || '.', 'database') });
   try {
     if (action === 'backup') return await backup(input, database, file!);
-    return action === 'restore' ? await restore(input, database, file!) : await rebuild(input, database);
+    if (action === 'rebuild') return await rebuild(input, database);
+    return await withFile(input, file!, (path) => restore(input, database, path));
   } finally {
     await database.close();
   }

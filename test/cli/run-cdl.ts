@@ -10,11 +10,15 @@ export interface Ended {
 }
 
 /** Starts the built command line as people do: `bin/cdl.js` in a process of its own. */
-export function startCdl(args: readonly string[], options: { cwd: string; env: NodeJS.ProcessEnv }) {
+export function startCdl(
+  args: readonly string[],
+  { input, ...options }: { cwd: string; env: NodeJS.ProcessEnv; input?: Buffer },
+) {
   const child = spawn(process.execPath, [join(packageRoot(), 'bin', 'cdl.js'), ...args], {
     ...options,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
+  child.stdin.end(input);
   const said = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     said.stdout += text;

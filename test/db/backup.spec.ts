@@ -323,6 +323,15 @@ describe('a backup', () => {
     expect(again.code, again.stderr).toBe(0);
     expect(again.stdout).toContain('60000  deliveries');
     expect(await other.query('select count(*) as n from deliveries')).toEqual([{ n: 60000 }]);
+    const piped = startCdl(['db', 'restore', '-', '--force'], {
+      cwd: folder,
+      env: { ...env, CDL_DATABASE: other.url },
+      input: await readFile(path),
+    });
+    expect(await piped.ended).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('60000  deliveries'),
+    });
     const wrong = await runCdl(['db', 'restor', path], {
       cwd: folder,
       env: { ...env, CDL_DATABASE: other.url },
