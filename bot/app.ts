@@ -3,6 +3,7 @@ import { type Receiver, receiveEvent } from './event.ts';
 import { readEvent } from './gitlab.ts';
 import { type BotMetrics, metricsText } from './metrics.ts';
 import { verifyWebhook, type WebhookSecrets } from './signature.ts';
+import { type Tracing, untraced } from './trace.ts';
 
 export type { Receiver } from './event.ts';
 
@@ -44,10 +45,11 @@ export function createApp(options: {
   metrics: BotMetrics;
   now(): number;
   onError(error: unknown): void;
+  tracing?: Tracing;
   /** Where only deliveries are taken in: who answers everything else. */
   forward?: (request: ForwardedRequest) => Promise<ForwardedAnswer>;
 }): FastifyInstance {
-  const { receivers, secrets, metrics } = options;
+  const { receivers, secrets, metrics, tracing = untraced } = options;
   const app = fastify({ logger: false, bodyLimit: largestBody, forceCloseConnections: true });
   // The signature is over the bytes as they came.
   app.removeAllContentTypeParsers();
@@ -88,7 +90,9 @@ export function createApp(options: {
       metrics.deliveries.inc({ outcome: 'refused' });
       return reply.code(400).send({ error: 'not JSON' });
     }
-    const outcome = await receiveEvent(receivers, verified.id, readEvent(payload));
+    const outcome = await tracing.run('webhook gitlab', { kind: 'server' }, () =>
+      receiveEvent(receivers, verified.id, readEvent(payload)),
+    );
     metrics.deliveries.inc({ outcome });
     if (outcome === 'ignored') return reply.code(204).send();
     return reply.code(outcome === 'queued' ? 202 : 200).send({ queued: outcome === 'queued' });

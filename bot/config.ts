@@ -9,6 +9,7 @@ import {
   type StoreCredentials,
   UserError,
 } from '../src/index.ts';
+import type { TraceSettings } from './trace.ts';
 import { type Environment, readVariable, type VariableName, variableNamed } from './variables.ts';
 
 export type { Environment } from './variables.ts';
@@ -67,6 +68,8 @@ export interface BotConfig {
   driftHours: number;
   /** What opens the status page; null: there is none. */
   statusToken?: string | null;
+  /** Where traces go; null: there are none. */
+  traces?: TraceSettings | null;
   /** PATH on which git is. */
   path: string;
   ca: string | null;
@@ -198,6 +201,34 @@ function readStatusToken(env: Environment): string | null {
   );
 }
 
+/** As the OpenTelemetry specification has it (OTLP exporter configuration). */
+function readTraces(env: Environment): TraceSettings | null {
+  const base = readVariable(env, 'OTEL_EXPORTER_OTLP_ENDPOINT');
+  const whole = readVariable(env, 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT');
+  const pairs = readVariable(env, 'OTEL_EXPORTER_OTLP_HEADERS')?.split(',') ?? [];
+  const service = need(env, 'OTEL_SERVICE_NAME');
+  const url = whole ?? (base === null ? null : `${base.replace(/\/+$/, '')}/v1/traces`);
+  if (url === null) return null;
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
+    const name = whole === null ? 'OTEL_EXPORTER_OTLP_ENDPOINT' : 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT';
+    throw new UserError('config-invalid', `${name} is no URL of http or https`);
+  }
+  const headers: Record<string, string> = {};
+  for (const pair of pairs) {
+    const [, name, value] = /^\s*([!#$%&'*+.^_`|~\w-]+)\s*=(.*)$/.exec(pair) ?? [];
+    try {
+      if (name === undefined || value === undefined) throw new URIError();
+      headers[name] = decodeURIComponent(value.trim());
+    } catch {
+      throw new UserError(
+        'config-invalid',
+        'OTEL_EXPORTER_OTLP_HEADERS is not name=value,… (percent-encoded)',
+      );
+    }
+  }
+  return { url, headers, service };
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
   const trusted = readVariable(env, 'CDL_TRUSTED_KEYS');
@@ -221,6 +252,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
     driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
     statusToken: readStatusToken(env),
+    traces: readTraces(env),
     path: need(env, 'PATH'),
     log: readLevel(env),
   };

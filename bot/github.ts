@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { GithubAuth } from '../src/index.ts';
 import { type BotEvent, type Receiver, receiveEvent } from './event.ts';
 import type { BotMetrics } from './metrics.ts';
+import { type Tracing, untraced } from './trace.ts';
 
 const repository = z.object({ full_name: z.string() });
 const user = z.object({ id: z.int() });
@@ -147,10 +148,11 @@ export async function mountGithub(
     /** Base of the REST API. */
     url: string;
     metrics: BotMetrics;
+    tracing?: Tracing;
     onError(error: unknown): void;
   },
 ): Promise<void> {
-  const { receivers, metrics, auth } = options;
+  const { receivers, metrics, auth, tracing = untraced } = options;
   const { createNodeMiddleware, Probot, ProbotOctokit } = await import('probot');
   const { pino } = await import('pino');
   const probot = new Probot({
@@ -173,7 +175,10 @@ export async function mountGithub(
           const receiver = first ? receivers.get(first.project) : undefined;
           const self = first?.kind === 'comment' && receiver ? (await receiver.self()).id : null;
           const event = self === null ? first : readGithubEvent(name, payload, self);
-          metrics.deliveries.inc({ outcome: await receiveEvent(receivers, id, event) });
+          const outcome = await tracing.run('webhook github', { kind: 'server' }, () =>
+            receiveEvent(receivers, id, event),
+          );
+          metrics.deliveries.inc({ outcome });
         } catch (error) {
           options.onError(error);
           // Probot answers with the message, which is for nobody outside.

@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { type Database, UpstreamError } from '../src/index.ts';
+import { type Tracing, untraced } from './trace.ts';
 import type { Task } from './types.ts';
 import { jobOf, taskName } from './work.ts';
 
@@ -14,13 +15,16 @@ const patience = 8_000;
 export function createInbox(
   database: Database,
   project: string,
+  tracing: Tracing = untraced,
 ): (id: string, tasks: readonly Task[]) => Promise<boolean> {
   const sql = `with fresh as (insert into deliveries (id) values ($1) on conflict (id) do nothing returning id)
     select (select count(*) from fresh) as fresh, count(graphile_worker.add_job(
       identifier => $3, payload => (job -> 'payload')::json, queue_name => job ->> 'queue', job_key => job ->> 'key'
     )) as queued from fresh, jsonb_array_elements($2::jsonb) as job`;
-  return async (id, tasks) => {
-    const jobs = tasks.map((task) => ({ payload: { task }, ...jobOf(project, task) }));
+  const take = async (id: string, tasks: readonly Task[]): Promise<boolean> => {
+    const trace = tracing.parent();
+    const payload = (task: Task) => ({ task, ...(trace !== null && { trace }) });
+    const jobs = tasks.map((task) => ({ payload: payload(task), ...jobOf(project, task) }));
     const params = [id, JSON.stringify(jobs), taskName(project)];
     const until = Date.now() + patience;
     for (;;) {
@@ -33,4 +37,5 @@ export function createInbox(
       }
     }
   };
+  return (id, tasks) => tracing.run('queue add', { kind: 'producer' }, () => take(id, tasks));
 }

@@ -33,6 +33,7 @@ import { openReception } from './reception.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import { createStatusReader } from './status.ts';
+import { openTracing } from './trace.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 import { readVersion } from './version.ts';
 import { doTask, jobOf, taskName } from './work.ts';
@@ -105,11 +106,15 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const version = await readVersion();
   metrics.build.set({ version, node: process.versions.node }, 1);
   metrics.refresh = () => measureQueue(metrics, database, config.projects);
+  const tracing = await openTracing(config.traces ?? null, { version, mask });
   const contexts = new Map<string, BotContext>();
   let queue: Queue | null = null;
 
   const enqueueFor = (project: string) => async (task: Task) => {
-    await queue!.add(taskName(project), { task }, jobOf(project, task));
+    await tracing.run('queue add', { kind: 'producer' }, async () => {
+      const trace = tracing.parent();
+      await queue!.add(taskName(project), { task, ...(trace !== null && { trace }) }, jobOf(project, task));
+    });
   };
   for (const project of config.projects) {
     const forge = discreet(await openForge(forgeOptions(config, project)), mask);
@@ -118,9 +123,13 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       access: forge.git(),
       path: config.path,
     });
-    const mirror = discreet(git, mask);
-    const state = createBotState(database, project);
-    const base = { forge, mirror, work, trusted, state, keys, signer, now: () => new Date() };
+    const mirror = tracing.port('git', discreet(git, mask));
+    const state = createBotState(tracing.port('db', database), project);
+    const zones = {
+      work: tracing.port('store', work, { 'cdl.zone': 'work' }),
+      trusted: tracing.port('store', trusted, { 'cdl.zone': 'trusted' }),
+    };
+    const base = { forge, mirror, ...zones, state, keys, signer, now: () => new Date() };
     const effects: Effects = createEffects(base, enqueueFor(project), {
       report: (changed) => metrics.reports.inc({ outcome: changed ? 'written' : 'same' }),
       decision: (kind) => metrics.decisions.inc({ kind }),
@@ -131,7 +140,13 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const options = { database, isolated, metrics, log };
   const handlers = [...contexts].map(([project, context]) => [
     taskName(project),
-    (payload: unknown) => doTask(project, context, (payload as { task: Task }).task, options),
+    (payload: unknown) => {
+      const { task, trace = null } = payload as { task: Task; trace?: string };
+      const attributes = { 'cdl.project': project, ...('change' in task && { 'cdl.change': task.change }) };
+      return tracing.run(`task ${task.kind}`, { kind: 'consumer', parent: trace, attributes }, () =>
+        doTask(project, context, task, options),
+      );
+    },
   ]);
   queue = await openQueue(database, Object.fromEntries(handlers), {
     concurrency: 4,
@@ -157,6 +172,8 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       host: config.host,
       port: config.port,
       database: database.url,
+      traces: config.traces ?? null,
+      version,
     },
     pages,
     { metrics, onError },
@@ -180,7 +197,10 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
     for (const keep of keepers) await keep();
     for (const [project, context] of contexts) {
       if (health.isStopping) return;
-      const problem = await reconcile(context)
+      const problem = await tracing
+        .run('reconcile', { kind: 'internal', attributes: { 'cdl.project': project } }, () =>
+          reconcile(context),
+        )
         .then(() => scheduleDrift(context, config.driftHours))
         .then(() => null)
         .catch((error: unknown) => describeError(error).message);
@@ -216,6 +236,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       await reception.close();
       await pages.close();
       stopCounting();
+      await tracing.close();
       await database.close();
     },
   };

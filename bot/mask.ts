@@ -27,11 +27,19 @@ export function botRedactor(config: BotConfig): (text: string) => string {
     one.credentials?.sessionToken,
     ...urlPasswords(one.url),
   ]);
-  const urls = [config.database, config.proxy?.http, config.proxy?.https, config.forge.url];
+  const urls = [
+    config.database,
+    config.proxy?.http,
+    config.proxy?.https,
+    config.forge.url,
+    config.traces?.url,
+  ];
   const secrets = [
     ...forgeSecrets(config.forge),
     config.signingKey,
     config.statusToken,
+    // `Bearer …`: the token by itself as well.
+    ...Object.values(config.traces?.headers ?? {}).flatMap((one) => [one, ...one.split(' ')]),
     ...credentials,
     ...urls.flatMap(urlPasswords),
   ];

@@ -8,6 +8,7 @@ import { type GithubReceiver, mountGithub } from './github.ts';
 import { createInbox } from './inbox.ts';
 import { createMetrics } from './metrics.ts';
 import type { FromReception, ReceptionData, ToReception } from './reception.ts';
+import { openTracing } from './trace.ts';
 
 const port = parentPort;
 if (!port) throw new Error('this is a thread of the bot, not a program');
@@ -18,6 +19,10 @@ const onError = (error: unknown) => tell({ kind: 'error', message: describeError
 const database = await openDatabase({ url: data.database, folder: '' });
 // What the process as a whole uses is counted by the bot itself.
 const metrics = createMetrics({ process: false });
+
+// What errors say of the forge or the database never leaves this thread unmasked: not at all here.
+const { version } = data;
+const tracing = await openTracing(data.traces, { version, mask: () => 'failed' });
 
 const waiting = new Map<number, (answer: ForwardedAnswer) => void>();
 let asked = 0;
@@ -38,7 +43,7 @@ const receivers = new Map<string, GithubReceiver>();
 for (const project of data.projects) {
   const forge = await openForge(forgeOptions(data, project));
   receivers.set(project, {
-    take: createInbox(database, project),
+    take: createInbox(tracing.port('db', database), project, tracing),
     defaultBranch: () => forge.defaultBranch(),
     self: () => forge.self(),
   });
@@ -51,13 +56,14 @@ const app = createApp({
       ? { signing: forge.signingToken.split(' ').filter(Boolean), token: forge.webhookSecret }
       : null,
   metrics,
+  tracing,
   now: () => Date.now(),
   onError,
   forward,
 });
 if (forge.kind === 'github') {
   const { auth, url, webhookSecret: secret } = forge;
-  await mountGithub(app, { receivers, metrics, auth, url, secret, onError });
+  await mountGithub(app, { receivers, metrics, tracing, auth, url, secret, onError });
 }
 
 port.on('message', (message: ToReception) => {
@@ -69,6 +75,7 @@ port.on('message', (message: ToReception) => {
   void app
     .close()
     .then(() => database.close())
+    .then(() => tracing.close())
     .catch(onError)
     .then(() => port.close());
 });

@@ -6,12 +6,16 @@ import { packageRoot } from '../src/index.ts';
 import type { ForwardedAnswer, ForwardedRequest } from './app.ts';
 import type { BotConfig } from './config.ts';
 import type { BotMetrics, ThreadMetrics } from './metrics.ts';
+import type { TraceSettings } from './trace.ts';
 
 /** What the thread that takes deliveries in needs. */
 export interface ReceptionData
   extends Pick<BotConfig, 'forge' | 'projects' | 'ca' | 'proxy' | 'host' | 'port'> {
   /** URL of the database, as every client connects to it. */
   database: string;
+  /** Where traces go, and which version sends them; null for none. */
+  traces: TraceSettings | null;
+  version: string;
 }
 
 /** From the thread. */

@@ -201,6 +201,24 @@ export const variables = [
       'who says it may look at `/status` and `/status.json`; at least 16 characters; unset there are no such pages',
     secret: true,
   },
+  {
+    ...plain,
+    name: 'OTEL_EXPORTER_OTLP_ENDPOINT',
+    meaning:
+      'where an OpenTelemetry collector takes OTLP over HTTP; traces are sent to `/v1/traces` below it, unset sends none',
+  },
+  {
+    ...plain,
+    name: 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    meaning: 'the whole URL for traces, in place of the one above',
+  },
+  {
+    ...plain,
+    name: 'OTEL_EXPORTER_OTLP_HEADERS',
+    meaning: 'headers for the collector, `name=value` separated by commas, percent-encoded',
+    secret: true,
+  },
+  { ...plain, name: 'OTEL_SERVICE_NAME', meaning: 'what traces call the bot', standard: 'cdl-bot' },
   { ...plain, name: 'PATH', meaning: 'where git is found', standard: '/usr/local/bin:/usr/bin:/bin' },
   {
     ...plain,
