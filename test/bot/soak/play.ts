@@ -263,7 +263,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     if (roll < 0.42) return pushContent(change);
     if (roll < 0.46) {
       change.parts++;
-      return commit('ada', change.branch, { [`docs-${change.parts}.md`]: 'words\n' });
+      return commit('ada', change.branch, { [`docs-${change.branch}-${change.parts}.md`]: 'words\n' });
     }
     if (roll < 0.68) return approve(change);
     if (roll < 0.72) return reject(change);
