@@ -27,6 +27,8 @@ function cut(block: Block): Block {
           .slice(0, most)
           .map(([name, value]): [string, string] => [shorten(name, 100), shorten(value, 300)]),
       };
+    case 'links':
+      return { ...block, links: block.links.slice(0, most) };
     case 'gates':
       return {
         ...block,

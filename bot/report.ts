@@ -15,7 +15,7 @@ import { isDataOpen } from './data-approval.ts';
 import { dataBlocks, dataHeadline } from './data-report.ts';
 import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
-import { type ChangePlan, changeName, countingApprovals, isLockEdited, type Standing } from './plan.ts';
+import { type ChangePlan, countingApprovals, isLockEdited, type Standing } from './plan.ts';
 import { cost, evaluationBlocks, historyBlocks, planBlocks, text } from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
 import type { Facts } from './types.ts';
@@ -263,6 +263,17 @@ function lineage(facts: Facts): Record<string, Digest> {
   };
 }
 
+/** Where what is judged came from, to look at. */
+function origins({ change, pipeline, run }: Facts): { name: string; text: string; url: string }[] {
+  return [
+    { name: 'change', text: `number ${change.id}, commit ${change.head.slice(0, 12)}`, url: change.url },
+    ...(pipeline
+      ? [{ name: 'trained by', text: `pipeline ${pipeline.pipeline.id}`, url: pipeline.pipeline.url }]
+      : []),
+    ...(run ? [{ name: 'evaluated by', text: `pipeline ${run.pipeline}`, url: run.url }] : []),
+  ];
+}
+
 /** Lines by which a hand-edited lock differs from the one that belongs there; null when it is the right one, or the bot's turn. */
 function lockDifference(facts: Facts, standing: Standing): string | null {
   const { lock, model, environment, change } = facts;
@@ -293,15 +304,20 @@ export function buildReport(
   if (standing.kind === 'broken' || standing.kind === 'waiting') {
     const jobs = pipeline?.failed ?? [];
     blocks.push({
-      kind: 'facts',
-      facts: [
-        ...(pipeline ? ([['pipeline', pipeline.pipeline.url]] as [string, string][]) : []),
-        ...jobs.map((job): [string, string] => [job.name, `${job.reason ?? job.state} ${job.url}`]),
+      kind: 'links',
+      links: [
+        ...(pipeline
+          ? [{ name: 'pipeline', text: pipeline.pipeline.state, url: pipeline.pipeline.url }]
+          : []),
+        ...jobs.map((job) => ({ name: job.name, text: job.reason ?? job.state, url: job.url })),
       ],
     });
   }
   if (facts.run && (standing.kind === 'evaluating' || standing.kind === 'unanswered')) {
-    blocks.push({ kind: 'facts', facts: [['evaluation', facts.run.url]] });
+    blocks.push({
+      kind: 'links',
+      links: [{ name: 'evaluation', text: `pipeline ${facts.run.pipeline}`, url: facts.run.url }],
+    });
   }
   const edited = lockDifference(facts, standing);
   if (edited) {
@@ -328,10 +344,10 @@ export function buildReport(
           ['owner', requirements.owner],
           ['metrics that matter', requirements.metrics.join(', ') || '–'],
           ['constraints', requirements.constraints.join('; ') || '–'],
-          ['change', changeName(facts.change)],
           ...cost(facts, background.seconds),
         ],
       },
+      { kind: 'links', links: origins(facts) },
     ],
   });
   // Last, so that the eye has seen what the line is about.

@@ -46,6 +46,8 @@ export type Block =
   | { kind: 'heading'; text: string }
   | { kind: 'text'; text: string }
   | { kind: 'facts'; facts: [string, string][] }
+  /** Facts to follow. `url` is one the forge or this program made, never text of others: it is all that a report links to. */
+  | { kind: 'links'; links: { name: string; text: string; url: string }[] }
   | { kind: 'table'; head: string[]; align: ('left' | 'right')[]; rows: string[][] }
   | { kind: 'gates'; gates: GateLine[] }
   | { kind: 'chart'; chart: Chart }

@@ -81,6 +81,8 @@ function renderBlock(block: Block, pictures: ReadonlyMap<string, string>, budget
       return [renderText(block.text, budget)];
     case 'facts':
       return [renderFacts(block.facts, budget)];
+    case 'links':
+      return [renderLinks(block.links, budget)];
     case 'table':
       return [renderTable(block, budget)];
     case 'gates':
@@ -141,6 +143,22 @@ function renderFacts(facts: readonly (readonly [string, string])[], budget: Budg
     return `- **${escapeInline(clip(name, budget.cell)) || '–'}:** ${text}`;
   });
   return [...shown, ...more(facts.length - shown.length, 'fact').map((note) => `- *${note}*`)].join('\n');
+}
+
+/** As links of CommonMark (§6.3), in the form with angle brackets; what is no web address stays text. */
+function renderLinks(links: readonly { name: string; text: string; url: string }[], budget: Budget): string {
+  return links
+    .slice(0, budget.rows)
+    .map(({ name, text, url }) => {
+      const label = escapeInline(clip(cleanLine(text), budget.cell));
+      const parsed = URL.canParse(url) ? new URL(url) : null;
+      const target =
+        parsed && /^https?:$/.test(parsed.protocol)
+          ? parsed.href.replace(/[<>\\\s]/g, encodeURIComponent)
+          : null;
+      return `- **${escapeInline(clip(cleanLine(name), budget.cell)) || '–'}:** ${target ? `[${label}](<${target}>)` : label}`;
+    })
+    .join('\n');
 }
 
 function renderTable(table: TextTable, budget: Budget): string {

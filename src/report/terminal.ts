@@ -54,6 +54,12 @@ function renderBlock(block: Block, columns: number, paint: Paint): string[] {
         .flatMap((line) => wrap(line, columns));
     case 'facts':
       return renderFacts(block.facts, columns, paint);
+    case 'links':
+      return renderFacts(
+        block.links.map(({ name, text, url }): [string, string] => [name, `${text}  ${url}`]),
+        columns,
+        paint,
+      );
     case 'table':
       return renderTable(block, columns, paint);
     case 'gates':

@@ -114,6 +114,29 @@ describe('a report of names and texts that somebody chose to do harm', () => {
     );
   });
 
+  it('links to what it was told to link to, and to nothing else', () => {
+    const ours = 'https://forge.example/acme/';
+    fc.assert(
+      fc.property(venomous, venomous, venomous, (name, text, tail) => {
+        const links = [
+          { name, text, url: `${ours}${tail.replaceAll('\0', '')}` },
+          { name, text, url: tail },
+          { name, text, url: 'javascript:alert(1)' },
+        ];
+        const markdown = renderMarkdown({
+          ...{ key: 'x', title: 't', verdict: 'pass', summary: 's' },
+          blocks: [{ kind: 'links', links }],
+        });
+        const targets = [...parser.render(markdown).matchAll(/<a href="([^"]*)"/g)].map(([, url]) => url!);
+        expect(targets.length).toBeGreaterThanOrEqual(1);
+        for (const target of targets) expect(target).toMatch(/^https?:/);
+        expect(targets.filter((target) => target.startsWith('https://forge.example/'))).not.toEqual([]);
+        expect(parser.render(markdown).match(/<li>/g)).toHaveLength(3);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   it('keeps the columns of its tables, whatever stands in a cell', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(venomous, venomous), { minLength: 1, maxLength: 4 }), (cells) => {
