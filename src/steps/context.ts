@@ -156,7 +156,8 @@ function credentials(env: Environment, zone: Zone['name']): StoreCredentials | n
 
 /**
  * Opens one zone of the store: `CDL_WORK_STORE` or `CDL_TRUSTED_STORE`. On a person's machine without either, both are
- * folders below the repository's `.cdl/store`. In CI an unset one means that this job may not use it.
+ * folders below the repository's `.cdl/store`. In CI an unset one means that this job may not use it. Blobs of the work zone
+ * are kept in the cache folder; those of the trusted zone are not, because jobs that may not read it use the same folder.
  */
 export async function openZone(env: Environment, name: Zone['name'], root: string | null): Promise<Zone> {
   const variable = `CDL_${name.toUpperCase()}_STORE`;
@@ -171,7 +172,8 @@ export async function openZone(env: Environment, name: Zone['name'], root: strin
     );
   }
   const store = await openStore(url, credentials(env, name));
-  return createZone(name, store, url.startsWith('file:') ? {} : { cache: join(cacheFolder(env), 'blobs') });
+  const cached = name === 'work' && !url.startsWith('file:');
+  return createZone(name, store, cached ? { cache: join(cacheFolder(env), 'blobs') } : {});
 }
 
 /**

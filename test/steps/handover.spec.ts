@@ -1,5 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -128,6 +131,41 @@ describe('the environment of a job', () => {
     await expect(openZone({ CI: 'true' }, 'work', folder)).rejects.toMatchObject({ code: 'store-denied' });
     const own = await openZone({}, 'work', folder);
     expect(own.store.url).toBe(`file://${join(folder, '.cdl', 'store', 'work')}`);
+  });
+
+  it('keeps copies of blobs for later jobs, but none of the trusted zone', async () => {
+    const secret = Buffer.from('a withheld item');
+    const digest = digestBytes(secret);
+    // A bucket that may be read only.
+    const server = createServer((request, response) => {
+      request.resume();
+      const read = request.method === 'GET' || request.method === 'HEAD';
+      const body = read ? secret : Buffer.from('<Error><Code>AccessDenied</Code></Error>');
+      response.writeHead(read ? 200 : 403, { 'content-length': body.length });
+      response.end(request.method === 'HEAD' ? undefined : body);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const store = `s3://b?endpoint=http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const env = Object.fromEntries(
+        ['WORK', 'TRUSTED'].flatMap((zone) => [
+          [`CDL_${zone}_STORE`, store],
+          [`CDL_${zone}_ACCESS_KEY`, 'key'],
+          [`CDL_${zone}_SECRET_KEY`, 'secret'],
+        ]),
+      );
+      const kept = async (name: Zone['name']) => {
+        const cache = join(folder, name);
+        const opened = await openZone({ ...env, CDL_CACHE: cache }, name, null);
+        expect(await opened.readBlob(digest)).toEqual(secret);
+        const names = await readdir(cache, { recursive: true }).catch(() => []);
+        return names.filter((path) => path.includes(digest.slice(-60))).length;
+      };
+      expect([await kept('work'), await kept('trusted')]).toEqual([1, 0]);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
   });
 
   it('hands five names at most to processes that run model code', () => {
