@@ -84,7 +84,10 @@ export const datasetSchema = z
       .default('tensor')
       .describe('what one item is'),
     shape: z.array(z.int().positive()).max(4).default([]).describe('of one tensor, e.g. [28, 28]'),
-    classes: z.array(z.string().min(1).max(80)).min(2).max(1000),
+    classes: z
+      .array(z.string().min(1).max(80))
+      .min(2)
+      .max(256, 'at most 256 classes: a label is stored as one byte'),
     sources: z.array(sourceSchema).min(1).describe('the first that can be reached is used'),
     split: splitSchema,
     clean: cleanSchema

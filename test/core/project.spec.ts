@@ -247,6 +247,22 @@ models: { m: { data: d, code: [model.ts] } }
     expect(parseProject(text.replace(line, '')).datasets.d!.clean).toBeUndefined();
   });
 
+  it('refuses more classes than a label has room for', () => {
+    const text = (count: number) => `version: 1
+project: p
+requirements: { problem: x, owner: y }
+datasets:
+  d:
+    item: text
+    classes: [${Array.from({ length: count }, (_, n) => `c${n}`).join(', ')}]
+    sources: [{ file: [f], sha256: ${'a'.repeat(64)}, read: { format: text-folder } }]
+    split: { key: k, test: 0.2 }
+models: { m: { data: d, code: [model.ts] } }
+`;
+    expect(parseProject(text(256)).datasets.d!.classes).toHaveLength(256);
+    expect(() => parseProject(text(257))).toThrow(/datasets\.d\.classes: at most 256 classes/);
+  });
+
   it('refuses a glob that excludes', () => {
     expect(broken('code: ["models/lenet/**"]', 'code: ["!models/lenet/**"]')).toThrow(/no exclusion/);
   });
