@@ -34,7 +34,7 @@ const params = z.object({
 const what = {
   name: 'clean',
   summary: 'Clean collected items; quarantine those that break a rule',
-  epoch: 1,
+  epoch: 2,
 };
 
 /** What is asked of single items. Whether they have labels shows only after they were labelled. */

@@ -25,7 +25,7 @@ const megabytes = (bytes: number, total: number | null): string =>
 export const ingest: Step<typeof params> = {
   name: 'ingest',
   summary: 'Collect data from pinned sources and store it as a data version',
-  epoch: 3,
+  epoch: 4,
   stage: 'data',
   params,
   async inputs(ctx, given) {

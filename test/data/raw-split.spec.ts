@@ -204,6 +204,44 @@ describe('texts nearly the same', () => {
     expect(groupsOf([a, mixed], 0.9)[0]!.length).toBe(1);
   });
 
+  /** A text of 200 words in so many versions, each with one word of its own. */
+  const copies = (count: number, from = 1) =>
+    Array.from({ length: count }, (_, n) => {
+      const all = words(from, 200).split(' ');
+      all[(n * 37) % 200] = `own${n}`;
+      return all.join(' ');
+    });
+
+  test.each([33, 100])('are found however many there are: %d copies', (count) => {
+    const [family, other] = [copies(count), copies(count, 77)];
+    const texts = family.flatMap((text, n) => [text, other[n]!]);
+    const first = groupsOf(texts);
+    expect(first[0]).toEqual(family.toSorted());
+    expect(first[1]).toEqual(other.toSorted());
+    expect(new Set(first.map((group) => group.length))).toEqual(new Set([count]));
+    expect(groupsOf(texts.toReversed()).toReversed()).toEqual(first);
+  });
+
+  test('are grouped the same whatever the order, also where many share what they share', () => {
+    const family = copies(40);
+    const footer = words(500, 60);
+    const texts = [...family, ...Array.from({ length: 40 }, (_, n) => `${words(n * 300 + 9, 30)} ${footer}`)];
+    const expected = new Map(groupsOf(texts).map((group, at) => [texts[at]!, group]));
+    const shuffled = fc.shuffledSubarray(texts, { minLength: texts.length });
+    fc.assert(
+      fc.property(shuffled, (other) => {
+        for (const [at, group] of groupsOf(other).entries()) expect(group).toEqual(expected.get(other[at]!));
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('are not those that share a footer with many others, and not the footer itself', () => {
+    const footer = words(500, 60);
+    const texts = Array.from({ length: 50 }, (_, n) => `${words(n * 300 + 9, 150)} ${footer}`);
+    expect(groupsOf([...texts, footer]).every((group) => group.length === 1)).toBe(true);
+  });
+
   test('stay on one side', async () => {
     const many = Array.from({ length: 30 }, (_, n) => words(n * 100, 60)).flatMap((text, n) => [
       { t: text, y: n % 2 ? 'a' : 'b' },
