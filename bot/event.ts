@@ -3,7 +3,8 @@ import type { Task } from './types.ts';
 
 /** What a delivery is about. Texts of payloads are never used: everything is read again from the forge. */
 export type BotEvent =
-  | { kind: 'change'; project: string; change: number }
+  /** `over`: it was merged or closed. */
+  | { kind: 'change'; project: string; change: number; over: boolean }
   | { kind: 'comment'; project: string; change: number; comment: string }
   | {
       kind: 'pipeline';
@@ -22,27 +23,22 @@ export type BotEvent =
 export interface Receiver {
   /** Remembers a delivery and queues its tasks, both or neither; false when it was remembered already. */
   take(id: string, tasks: readonly Task[]): Promise<boolean>;
-  defaultBranch(): Promise<string>;
 }
 
-async function tasksOf(receiver: Receiver, event: BotEvent): Promise<Task[]> {
+/** What an event calls for. Asks nobody: a delivery never waits for the forge. */
+function tasksOf(event: BotEvent): Task[] {
   switch (event.kind) {
     case 'change':
-      // A merge changes the default branch's releases.
-      return [{ kind: 'change', change: event.change }, { kind: 'branch' }];
+      // A merge changes the default branch's releases; the branch task looks at every open change, so only then.
+      return [{ kind: 'change', change: event.change }, ...(event.over ? [{ kind: 'branch' } as const] : [])];
     case 'comment':
       return [{ kind: 'comment', change: event.change, comment: event.comment }];
     case 'pipeline':
       if (event.change !== null) return [{ kind: 'change', change: event.change }];
-      if (event.ref !== '' && event.ref !== (await receiver.defaultBranch())) {
-        return [{ kind: 'push', branch: event.ref }];
-      }
-      // An evaluation or a deployment ended: which changes wait for it, the branch task finds out.
-      return [{ kind: 'branch' }];
-    case 'push': {
-      const { branch } = event;
-      return [branch === (await receiver.defaultBranch()) ? { kind: 'branch' } : { kind: 'push', branch }];
-    }
+      // Of the default branch, an evaluation or a deployment ended; which branch that is, the task finds out.
+      return [event.ref === '' ? { kind: 'branch' } : { kind: 'push', branch: event.ref }];
+    case 'push':
+      return [{ kind: 'push', branch: event.branch }];
     case 'queue':
       return [{ kind: 'queue', branch: event.branch }];
     case 'deployment':
@@ -58,5 +54,5 @@ export async function receiveEvent(
 ): Promise<'ignored' | 'repeated' | 'queued'> {
   const receiver = event ? receivers.get(event.project) : undefined;
   if (!event || !receiver) return 'ignored';
-  return (await receiver.take(id, await tasksOf(receiver, event))) ? 'queued' : 'repeated';
+  return (await receiver.take(id, tasksOf(event))) ? 'queued' : 'repeated';
 }

@@ -12,7 +12,7 @@ const numbered = z.object({ number: z.int().positive() });
 
 // By event name (docs.github.com, webhook events and payloads); each declares only what is used.
 const payloads = {
-  pull_request: z.object({ repository, number: z.int().positive() }),
+  pull_request: z.object({ repository, action: z.string().default(''), number: z.int().positive() }),
   pull_request_review: z.object({ repository, pull_request: numbered }),
   issue_comment: z.object({
     repository,
@@ -73,13 +73,16 @@ export function readGithubEvent(name: string, value: unknown, self: string | nul
   switch (name) {
     case 'pull_request': {
       const event = read(name, value);
-      return event && { kind: 'change', project: event.repository.full_name, change: event.number };
+      if (!event) return null;
+      // Merging closes it too.
+      const over = event.action === 'closed';
+      return { kind: 'change', project: event.repository.full_name, change: event.number, over };
     }
     case 'pull_request_review': {
       const event = read(name, value);
-      return (
-        event && { kind: 'change', project: event.repository.full_name, change: event.pull_request.number }
-      );
+      if (!event) return null;
+      const { number: change } = event.pull_request;
+      return { kind: 'change', project: event.repository.full_name, change, over: false };
     }
     case 'issue_comment': {
       const event = read(name, value);
@@ -93,7 +96,8 @@ export function readGithubEvent(name: string, value: unknown, self: string | nul
       // Only when a person asks for it again: our own check runs tell nothing, and jobs are told by their run.
       if (event?.action !== 'rerequested') return null;
       const [first] = event.check_run.pull_requests;
-      return first ? { kind: 'change', project: event.repository.full_name, change: first.number } : null;
+      const project = event.repository.full_name;
+      return first ? { kind: 'change', project, change: first.number, over: false } : null;
     }
     case 'workflow_run': {
       const event = read(name, value);
@@ -131,7 +135,8 @@ export function readGithubEvent(name: string, value: unknown, self: string | nul
 
 /** A repository as the webhook side sees it. */
 export interface GithubReceiver extends Receiver {
-  self(): Promise<{ id: string }>;
+  /** The bot's own id as far as it is known by now; null when it is not: then its comments are sorted out later. */
+  self(): string | null;
 }
 
 /**
@@ -173,7 +178,7 @@ export async function mountGithub(
         try {
           const first = readGithubEvent(name, payload);
           const receiver = first ? receivers.get(first.project) : undefined;
-          const self = first?.kind === 'comment' && receiver ? (await receiver.self()).id : null;
+          const self = first?.kind === 'comment' && receiver ? receiver.self() : null;
           const event = self === null ? first : readGithubEvent(name, payload, self);
           const outcome = await tracing.run('webhook github', { kind: 'server' }, () =>
             receiveEvent(receivers, id, event),

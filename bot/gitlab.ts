@@ -8,7 +8,11 @@ const payload = z.discriminatedUnion('object_kind', [
   z.object({
     object_kind: z.literal('merge_request'),
     project,
-    object_attributes: z.object({ iid: z.int().positive() }),
+    object_attributes: z.object({
+      iid: z.int().positive(),
+      state: z.string().default(''),
+      action: z.string().default(''),
+    }),
   }),
   z.object({
     object_kind: z.literal('note'),
@@ -47,8 +51,11 @@ export function readEvent(value: unknown): BotEvent | null {
   const event = parsed.data;
   const path = event.project.path_with_namespace;
   switch (event.object_kind) {
-    case 'merge_request':
-      return { kind: 'change', project: path, change: event.object_attributes.iid };
+    case 'merge_request': {
+      const { iid, state, action } = event.object_attributes;
+      const over = ['merged', 'closed'].includes(state) || ['merge', 'close'].includes(action);
+      return { kind: 'change', project: path, change: iid, over };
+    }
     case 'note': {
       const { id, noteable_type, system, action } = event.object_attributes;
       if (noteable_type !== 'MergeRequest' || !event.merge_request || system || action !== 'create')

@@ -39,16 +39,41 @@ async function forward(request: ForwardedRequest): Promise<ForwardedAnswer> {
   return answered;
 }
 
+const { forge } = data;
+
+/** The bot's own id, asked for beside the deliveries, which never wait for the forge: null until it has answered. */
+async function learnSelf(project: string): Promise<() => string | null> {
+  const { self } = await openForge(forgeOptions(data, project));
+  let known: string | null = null;
+  let asking = false;
+  const ask = () => {
+    if (asking || known !== null) return;
+    asking = true;
+    // What it says of a failure is said again by the tasks, which need it.
+    void self()
+      .then(({ id }) => {
+        known = id;
+      })
+      .catch(() => {})
+      .finally(() => {
+        asking = false;
+      });
+  };
+  ask();
+  return () => {
+    ask();
+    return known;
+  };
+}
+
 const receivers = new Map<string, GithubReceiver>();
 for (const project of data.projects) {
-  const forge = await openForge(forgeOptions(data, project));
   receivers.set(project, {
     take: createInbox(tracing.port('db', database), project, tracing),
-    defaultBranch: () => forge.defaultBranch(),
-    self: () => forge.self(),
+    // GitLab's deliveries are read without it.
+    self: forge.kind === 'github' ? await learnSelf(project) : () => null,
   });
 }
-const { forge } = data;
 const app = createApp({
   receivers,
   secrets:
@@ -77,7 +102,8 @@ port.on('message', (message: ToReception) => {
     .then(() => database.close())
     .then(() => tracing.close())
     .catch(onError)
-    .then(() => port.close());
+    // Ends this thread alone, and with it a question that the forge has not answered.
+    .then(() => process.exit());
 });
 await app.listen({ host: data.host, port: data.port });
 tell({ kind: 'listening', port: (app.server.address() as AddressInfo).port });

@@ -78,18 +78,24 @@ async function noteUnderWay({ state, effects }: BotContext, branch: string, run:
 
 /**
  * Starts what a push to a branch calls for by the rules of the default branch, stops what an earlier push started, and says
- * how it goes as a status of the commit. A branch with an open change is left to the change's own pipeline. Forks have no
+ * how it goes as a status of the commit. The default branch has the task `branch` queued instead: whoever took the delivery in
+ * did not ask which one that is. A branch with an open change is left to the change's own pipeline. Forks have no
  * branches here. May be killed and run again at any point. Throws UpstreamError (try again later) and UserError.
  */
 export async function convergePush(context: BotContext, branch: string): Promise<void> {
   const { forge, mirror, state, effects } = context;
   const defaultBranch = await forge.defaultBranch();
+  const name = `trigger/${branch}`;
+  const before = (await state.cursor(name)) ?? '';
+  if (branch === defaultBranch) {
+    await effects.enqueue({ kind: 'branch' });
+    // What was started before it became the default branch is brought to its end below.
+    if (before === '') return;
+  }
   const tip = await mirror.head(defaultBranch);
   const read = tip ? await projectAt(context, tip) : null;
   if (!read || 'problem' in read) return;
   const { triggers, budgets } = read.project;
-  const name = `trigger/${branch}`;
-  const before = (await state.cursor(name)) ?? '';
   const rule = triggerFor(triggers ?? [], branch, defaultBranch);
   if (!rule && before === '') return;
   const head = await mirror.head(branch);

@@ -33,7 +33,7 @@ export type Task =
   | { kind: 'comment'; change: number; comment: string }
   /** Live state, decisions and releases of the default branch. */
   | { kind: 'branch' }
-  /** A branch of people that was pushed to, or whose pipeline ended. */
+  /** A branch that was pushed to, or whose pipeline ended; the default branch calls for the task `branch` instead. */
   | { kind: 'push'; branch: string }
   /** A branch that a merge queue made of what it is about to merge. */
   | { kind: 'queue'; branch: string }

@@ -24,7 +24,13 @@ describe('the events in GitHub’s own example payloads', () => {
 
   it('are the ones the bot acts on', () => {
     const project = 'Codertocat/Hello-World';
-    expect(read('pull_request', 'opened')[0]).toEqual({ kind: 'change', project, change: 2 });
+    expect(read('pull_request', 'opened')[0]).toEqual({
+      kind: 'change',
+      project,
+      change: 2,
+      over: false,
+    });
+    expect(read('pull_request', 'closed')[0]).toMatchObject({ kind: 'change', over: true });
     expect(read('pull_request', 'synchronize')[0]).toMatchObject({ kind: 'change' });
     expect(read('pull_request_review', 'submitted')[0]).toMatchObject({ kind: 'change', change: 2 });
     expect(read('push').find((one) => one !== null)).toMatchObject({ kind: 'push', project });
@@ -93,8 +99,7 @@ describe('the bot’s HTTP side for GitHub', () => {
         tasks.push(...given);
         return true;
       },
-      defaultBranch: async () => 'main',
-      self: async () => ({ id: '99' }),
+      self: () => '99',
     };
     const metrics = createMetrics();
     const receivers = new Map([['acme/fashion', receiver]]);

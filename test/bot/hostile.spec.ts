@@ -225,7 +225,6 @@ describe('deliveries of an attacker', () => {
         tasks.push(...given);
         return true;
       },
-      defaultBranch: async () => 'main',
     };
     const app = createApp({
       receivers: new Map([['acme/dl-demo', receiver]]),

@@ -200,7 +200,10 @@ describe('a push to a branch without a change', () => {
     world = await createBotWorld(database, `${yaml}budgets: { day: { job_seconds: 10 } }\n`);
     await world.push('ada', 'feature/a', { 'cdl.yaml': yaml.replace('exp/*', '**') });
     await convergePush(world.context, 'feature/a');
+    const before = world.tasks.length;
     await convergePush(world.context, 'main');
+    // Whoever took the delivery in did not know which the default branch is.
+    expect(world.tasks.slice(before)).toEqual([{ kind: 'branch' }]);
     await convergePush(world.context, 'exp/never-there');
     await world.push('ada', 'exp/b', { 'model.ts': 'two\n' });
     await world.openChange('exp/b');

@@ -97,7 +97,10 @@ describe.skipIf(!haveSamples)('the events in the sample payloads', () => {
 
   it('are the ones the bot acts on', () => {
     const project = 'acme/dl-demo';
-    expect(read('merge_request_open')).toEqual({ kind: 'change', project, change: 16 });
+    expect(read('merge_request_open')).toEqual({ kind: 'change', project, change: 16, over: false });
+    expect(read('merge_request_merge')).toMatchObject({ kind: 'change', over: true });
+    expect(read('merge_request_close')).toMatchObject({ kind: 'change', over: true });
+    expect(read('merge_request_update_push')).toMatchObject({ kind: 'change', over: false });
     expect(read('note_mr')).toEqual({ kind: 'comment', project, change: 16, comment: '1244' });
     expect(read('note_mr_update')).toBeNull();
     expect(read('pipeline_success')).toMatchObject({ kind: 'pipeline', change: 16, state: 'success' });
@@ -133,7 +136,6 @@ describe('the bot’s HTTP side', () => {
         tasks.push(...given);
         return true;
       },
-      defaultBranch: async () => 'main',
     };
     const app = createApp({
       receivers: new Map([['acme/dl-demo', receiver]]),
@@ -165,6 +167,32 @@ describe('the bot’s HTTP side', () => {
     const metrics = await app.inject('/metrics');
     expect(metrics.body).toContain('cdl_bot_deliveries_total{outcome="repeated"} 1');
     expect((await app.inject('/healthz')).json()).toEqual({ status: 'ok' });
+  });
+
+  it('looks at the default branch, and so at every open change, only when a change is merged or closed', async () => {
+    const { app, tasks } = start();
+    for (const [index, given] of [
+      { state: 'opened', action: 'update' },
+      { state: 'opened', action: 'approved' },
+      { state: 'merged', action: 'merge' },
+      { state: 'closed', action: 'close' },
+    ].entries()) {
+      const payload = {
+        object_kind: 'merge_request',
+        project: { path_with_namespace: 'acme/dl-demo' },
+        object_attributes: { iid: index + 1, ...given },
+      };
+      const body = Buffer.from(JSON.stringify(payload));
+      expect((await post(app, signed(body, { 'webhook-id': `change-${index}` }), body)).statusCode).toBe(202);
+    }
+    expect(tasks).toEqual([
+      { kind: 'change', change: 1 },
+      { kind: 'change', change: 2 },
+      { kind: 'change', change: 3 },
+      { kind: 'branch' },
+      { kind: 'change', change: 4 },
+      { kind: 'branch' },
+    ]);
   });
 
   it('refuses a wrong signature without saying more, and forgets nothing it could not queue', async () => {
