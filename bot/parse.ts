@@ -1,4 +1,5 @@
 import { nearest } from '../src/index.ts';
+import { plainLines } from './plain-lines.ts';
 
 /** One line of a comment that speaks to the bot. */
 export type Spoken =
@@ -8,33 +9,6 @@ export type Spoken =
 
 /** More lines than this in one comment are no conversation. */
 const mostCommands = 10;
-
-/** The lines that a reader sees as plain text: no code blocks, no quotes, no HTML comments. */
-function plainLines(body: string): string[] {
-  const lines: string[] = [];
-  let fence: string | null = null;
-  // NUL is no character of a text (and PostgreSQL keeps none).
-  const visible = body
-    .slice(0, 100_000)
-    .replaceAll('\0', '')
-    .replace(/<!--[\s\S]*?(-->|$)/g, '');
-  for (const line of visible.split(/\r\n|\r|\n/)) {
-    const mark = /^ {0,3}(`{3,}|~{3,})/.exec(line)?.[1] ?? null;
-    if (fence !== null) {
-      const closes = mark !== null && mark[0] === fence[0] && mark.length >= fence.length;
-      if (closes && line.trim() === mark) fence = null;
-      continue;
-    }
-    if (mark !== null) {
-      fence = mark;
-      continue;
-    }
-    // Four spaces or a tab make code, `>` makes a quote (CommonMark 0.31, 4.4 and 5.1).
-    if (/^( {4}|\t| {0,3}>)/.test(line)) continue;
-    lines.push(line);
-  }
-  return lines;
-}
 
 /** Words of a line: quoted ones may hold spaces, `--name value` and `--name=value` become options. */
 function words(text: string): { args: string[]; options: Record<string, string> } {

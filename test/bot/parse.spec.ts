@@ -39,10 +39,121 @@ describe('the comment parser', () => {
       '<!-- /approve 3f9a2c -->',
       '<!--\n/approve 3f9a2c',
       '`/approve 3f9a2c`',
+      '>>>\n/approve 3f9a2c\n>>>',
+      '>>>\n\nsaid\n\n/approve 3f9a2c\n\n>>>',
+      '>>>>\n>>>\n>>>\n/approve 3f9a2c\n>>>>',
+      '>>>\n/approve 3f9a2c',
+      '> said\n>>>\n/approve 3f9a2c\n>>>',
+      '- ```\n  /approve 3f9a2c\n  ```',
+      '1. ```\n   /approve 3f9a2c\n   ```',
+      '- one\n  - ~~~\n    /approve 3f9a2c\n    ~~~',
+      '> said\n/approve 3f9a2c',
+      '> - said\n/approve 3f9a2c',
+      '<pre>\n/approve 3f9a2c\n</pre>',
+      'so: <pre>\n\n/approve 3f9a2c\n\n</pre>',
+      '<code>\n/approve 3f9a2c\n</code>',
+      '<code>\n\n/approve 3f9a2c\n\n</code>',
+      'so: <code>\n/approve 3f9a2c\n</code>',
+      '<blockquote>\n\n/approve 3f9a2c\n\n</blockquote>',
+      'so: `not\n/approve 3f9a2c\nyet`',
+      'so: ``not `\n/approve 3f9a2c\nyet``',
+      'so: <!--\n/approve 3f9a2c\n-->',
+      '- /approve 3f9a2c',
+      '# so\n    /approve 3f9a2c',
+      '[note]:\n/approve',
     ]) {
       expect(names(body), body).toEqual([]);
     }
-    expect(names('```\ncode\n```\n/help')).toEqual(['help']);
+  });
+
+  it('hears what stands below, between or right under something it ignores', () => {
+    for (const body of [
+      '```\ncode\n```\n/help',
+      '- ```\n  code\n  ```\n\n/help',
+      '- ```\n  code\n/help',
+      '1. one\n2. two\n/help',
+      '>>>\nsaid\n>>>\n/help',
+      '```\n>>>\n```\n/help',
+      '~~~\n>>>\n~~~\n/help\n````\n>>>\n~~~\n/status\n````',
+      '> said\n\n/help',
+      '<pre>\nx\n</pre>\n/help',
+      'as `<pre>` does\n/help',
+      'a \\` and a `\n/help',
+      '/help\n--\nAda',
+      '/help\n---',
+      '/help <command>\n<digest>',
+    ]) {
+      expect(names(body), body).toEqual(['help']);
+    }
+  });
+
+  it('never finds a command inside a quote or code, and always one on a line of its own', () => {
+    const word = fc.stringMatching(/^[a-z ,.]{0,12}$/).map((text) => `x${text}`.trimEnd());
+    const indent = (by: string, text: string) => text.replaceAll('\n', `\n${by}`);
+    const forms: ((inner: string, word: string) => string)[] = [
+      (inner) => `\`\`\`\n${inner}\n\`\`\``,
+      (inner, some) => `~~~~text\n${some}\n${inner}\n~~~~`,
+      (inner) => `- \`\`\`\n  ${indent('  ', inner)}\n  \`\`\``,
+      (inner) => `1. \`\`\`\n   ${indent('   ', inner)}\n   \`\`\``,
+      (inner, some) => `>>>\n${some}\n\n${inner}\n>>>`,
+      (inner) => `> ${indent('> ', inner)}`,
+      (inner, some) => `> ${some}\n${inner}`,
+      (inner) => `<pre>\n${inner}\n</pre>`,
+      (inner) => `<code>\n${inner}\n</code>`,
+      (inner, some) => `${some} <pre>\n\n${inner}\n\n</pre>`,
+      (inner) => `<blockquote>\n\n${inner}\n\n</blockquote>`,
+      (inner, some) => `${some} \`${some}\n${inner}\n${some}\``,
+      (inner, some) => `${some} \`\`${some}\n${inner}\n${some}\`\``,
+      (inner) => `    ${indent('    ', inner)}`,
+      (inner) => `<!--\n${inner}\n-->`,
+    ];
+    const part = fc.tuple(
+      fc.constantFrom(...forms),
+      word,
+      fc.constantFrom('/approve 3f9a2c', 'cdl /approve 3f'),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(part, { maxLength: 4 }),
+        word,
+        fc.constantFrom('\n', '\r\n'),
+        (parts, said, end) => {
+          const hidden = parts.map(([form, some, command]) => form(command, some)).join('\n\n');
+          const write = (text: string) => text.replaceAll('\n', end);
+          expect(names(write(hidden))).toEqual([]);
+          expect(names(write(`${hidden}\n\n/status\n${said}`))).toEqual(['status']);
+          expect(names(write(`${said}\n/status\n\n${hidden}\n\n/help`))).toEqual(['status', 'help']);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it('reads a megabyte of nested quotes, lists and brackets to an end', () => {
+    for (const one of [
+      '> ',
+      '- ',
+      '1. ',
+      '>',
+      '<',
+      '<a b=',
+      '<!--',
+      '[',
+      '`',
+      '~~~\n',
+      '>>>\n',
+      '- a\n',
+      '> - ',
+      '\\',
+    ]) {
+      const hostile = one.repeat(1_000_000 / one.length);
+      expect(names(`/status\n\n${hostile}`), one).toEqual(['status']);
+      expect(names(`/status\n\n${hostile.slice(0, 500).replaceAll('> ', '>\t')}\n${hostile}`), one).toEqual([
+        'status',
+      ]);
+    }
+    const steps = Array.from({ length: 400 }, (_, depth) => `${' '.repeat(2 * depth)}- a`).join('\n');
+    expect(names(`/status\n\n${steps}`)).toEqual(['status']);
   });
 
   it('asks about slips and leaves other slash words alone', () => {
