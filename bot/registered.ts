@@ -29,13 +29,31 @@ export async function readRegistered(
   return text ? claimSchema.parse(JSON.parse(text)) : null;
 }
 
-/** Keeps what `/register` proposes; it counts as long as code and configuration of the change make it. */
+// One note for each person: who proposes the same once more takes nobody's part in it away.
+const proposerOf = (change: number, userId: string): string => `proposer/${change}/${userId}`;
+
+/** Whether a person proposed a version on a change by `/register`, whatever is proposed there now. */
+export async function isProposer(
+  state: Pick<BotState, 'cursor'>,
+  change: number,
+  userId: string,
+): Promise<boolean> {
+  return Boolean(await state.cursor(proposerOf(change, userId)));
+}
+
+/**
+ * Keeps what `/register` proposes and the id of who said it: they chose what is approved, as whoever starts a training does.
+ * The version counts as long as code and configuration of the change make it.
+ */
 export async function keepRegistered(
   state: Pick<BotState, 'setCursor'>,
   change: number,
   model: string,
   claim: Claim,
+  userId: string,
 ): Promise<void> {
+  // First, so that no claim is there without who made it.
+  await state.setCursor(proposerOf(change, userId), model);
   await state.setCursor(nameOf(change, model), JSON.stringify(claim));
 }
 

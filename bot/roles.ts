@@ -9,10 +9,11 @@ import {
   selfApproval,
 } from '../src/index.ts';
 import { codeownersPaths, ownersOf } from './codeowners.ts';
+import { isProposer } from './registered.ts';
 import type { Approval, Facts, Sources } from './types.ts';
 
 /** In which way somebody made the change that they want to approve. */
-export type Conflict = 'author' | 'committers' | 'trigger';
+export type Conflict = 'author' | 'committers' | 'trigger' | 'proposer';
 
 /** Who may what, as the forge and the default branch say at this moment; asks each question once. */
 export interface Roles {
@@ -28,8 +29,8 @@ export interface Roles {
   conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
 }
 
-/** More pipelines of one change than this are not asked for who started them. */
-const mostPipelines = 30;
+/** How many pipelines are asked at once for who started them. */
+const pipelinesAtOnce = 20;
 
 /** Whether a commit's author is this person, as far as names and addresses tell. Errs on the side of yes. */
 export function isSamePerson(author: { name: string; email: string }, person: Person): boolean {
@@ -71,9 +72,9 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>
   const owners = () =>
     once('codeowners', async () => {
       const tip = await mirror.head(await forge.defaultBranch());
-      for (const path of tip ? codeownersPaths : []) {
+      for (const path of tip ? codeownersPaths[forge.kind] : []) {
         const text = await mirror.readFile(tip!, path);
-        if (text !== null) return ownersOf(text, projectFile);
+        if (text !== null) return ownersOf(text, projectFile, forge.kind);
       }
       return [];
     });
@@ -157,10 +158,17 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>
       }
       if (!may.trigger) {
         const starters = await once(`starters ${change.id}`, async () => {
-          const pipelines = (await forge.changePipelines(change.id)).slice(0, mostPipelines);
-          return Promise.all(pipelines.map((one) => forge.pipelineStarter(one.id)));
+          const pipelines = await forge.changePipelines(change.id);
+          const ids: (string | null)[] = [];
+          // All of them: a training must not be forgotten because much was pushed since.
+          for (let from = 0; from < pipelines.length; from += pipelinesAtOnce) {
+            const some = pipelines.slice(from, from + pipelinesAtOnce);
+            ids.push(...(await Promise.all(some.map((one) => forge.pipelineStarter(one.id)))));
+          }
+          return ids;
         });
         if (starters.includes(person.id)) return 'trigger';
+        if (await isProposer(state, change.id, person.id)) return 'proposer';
       }
       return null;
     },

@@ -224,7 +224,7 @@ export function createTools(context: BotContext): Tools {
         author: authorOf(person),
       }),
     registered: (facts, wanted) => findRegistered(context, facts, wanted),
-    setRegistered: (change, model, claim) => keepRegistered(state, change, model, claim),
+    setRegistered: (change, model, claim, person) => keepRegistered(state, change, model, claim, person.id),
     deployable: (facts, environment, entry) => deployable(context, facts, environment, entry),
     async startDeployment(key, model, environment) {
       const name = `deploy/${key}`;

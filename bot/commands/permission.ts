@@ -90,6 +90,7 @@ export async function refuseMakers(
     author: 'You are an author of this change',
     committers: 'You are an author of this change (you wrote a commit of it)',
     trigger: 'You started a pipeline of this change',
+    proposer: 'You proposed a version on this change (by `/register`)',
   }[conflict];
   return {
     emoji: 'no_entry',

@@ -49,7 +49,7 @@ export const register: Command<Pick<Tools, 'member' | 'registered' | 'setRegiste
         };
       case 'fits': {
         const { claim } = found;
-        await tools.setRegistered(call.change.id, model, claim);
+        await tools.setRegistered(call.change.id, model, claim, permission.person);
         return {
           emoji: 'thumbsup',
           text: `Version ${claim.version} of **${model}** (checkpoint \`${shortDigest(claim.candidate.checkpoint)}\`) was made from exactly this code and configuration: it is proposed, and evaluated next. The entry of \`cdl.lock\` follows as a commit.`,

@@ -86,8 +86,8 @@ export interface Tools {
   evaluationOf(facts: Facts, version: number): Promise<FoundEvaluation>;
   /** A version of the registry for this change, by number or by the first digits of its checkpoint. */
   registered(facts: Facts, wanted: { version: number } | { prefix: string }): Promise<FoundVersion>;
-  /** Proposes such a version on a change. */
-  setRegistered(change: number, model: string, claim: Claim): Promise<void>;
+  /** Proposes such a version on a change, and notes who said so. */
+  setRegistered(change: number, model: string, claim: Claim, person: Person): Promise<void>;
   /** Whether an entry of the default branch's lock can be deployed now. */
   deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
   /** Starts the deployment once for each key. */

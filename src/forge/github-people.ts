@@ -23,6 +23,27 @@ type Where = { owner: string; repo: string };
 /** Commits a pull request's own list is cut at (docs.github.com, REST, list commits on a pull request). */
 const listedCommits = 250;
 
+type Commit = z.infer<typeof schema.commitSchema>;
+
+/** Whether this is GitHub's own account, the committer of what is done on its pages: the person is the author then. */
+const isWebFlow = (account: Commit['committer']): boolean =>
+  Boolean(account && 'login' in account && account.login === 'web-flow');
+
+/** Who signed a commit by what git says, and the account behind the address: names in git are anybody's to choose. */
+function signed(
+  written: Commit['commit']['committer'],
+  account: Commit['committer'],
+): { name: string; email: string }[] {
+  const linked = account && 'login' in account ? account : null;
+  return [
+    ...(written ? [{ name: written.name, email: written.email }] : []),
+    // Under the private address that GitHub gives it.
+    ...(linked
+      ? [{ name: linked.login, email: `${linked.id}+${linked.login}@users.noreply.github.com` }]
+      : []),
+  ];
+}
+
 /** The part of the port about who people are and what they did. */
 export function createPeople(
   octokit: Octokit,
@@ -98,13 +119,10 @@ export function createPeople(
         }));
     },
     async commitAuthors(id) {
-      const authors = (await commitsOf(id)).flatMap(({ commit, author }) => {
-        const written = commit.author ? [{ name: commit.author.name, email: commit.author.email }] : [];
-        if (!author || !('login' in author)) return written;
-        // The account behind the address, under the private address GitHub gives it: names in git are anybody's to choose.
-        const linked = { name: author.login, email: `${author.id}+${author.login}@users.noreply.github.com` };
-        return [...written, linked];
-      });
+      const authors = (await commitsOf(id)).flatMap(({ commit, author, committer }) => [
+        ...signed(commit.author, author),
+        ...(isWebFlow(committer) ? [] : signed(commit.committer, committer)),
+      ]);
       return [...new Map(authors.map((one) => [`${one.name}\n${one.email}`, one])).values()];
     },
   };

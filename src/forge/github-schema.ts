@@ -35,11 +35,15 @@ export const pullSchema = z.object({
 /** A changed file of a pull request. */
 export const fileSchema = z.object({ filename: z.string(), previous_filename: z.string().optional() });
 
-/** A commit: what git says of its author, and the account GitHub knows behind it. */
+const signatureSchema = z.object({ name: z.string(), email: z.string() });
+const accountSchema = z.union([userSchema, z.object({})]);
+
+/** A commit: what git says of its author and its committer, and the accounts GitHub knows behind them. */
 export const commitSchema = z.object({
   sha: z.string(),
-  commit: z.object({ author: z.object({ name: z.string(), email: z.string() }).nullable() }),
-  author: z.union([userSchema, z.object({})]).nullable(),
+  commit: z.object({ author: signatureSchema.nullable(), committer: signatureSchema.nullish() }),
+  author: accountSchema.nullable(),
+  committer: accountSchema.nullish(),
 });
 
 /** A comparison, a page of its commits. */

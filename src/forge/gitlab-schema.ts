@@ -73,7 +73,12 @@ export const discussionSchema = z.object({ id: z.string(), notes: z.array(noteSc
 /** A changed file (doc: api/merge_requests, diffs). */
 export const diffSchema = z.object({ old_path: z.string(), new_path: z.string() });
 /** A commit (doc: api/commits). */
-export const commitSchema = z.object({ author_name: z.string(), author_email: z.string() });
+export const commitSchema = z.object({
+  author_name: z.string(),
+  author_email: z.string(),
+  committer_name: z.string().nullish(),
+  committer_email: z.string().nullish(),
+});
 /** A file (doc: api/repository_files). */
 export const fileSchema = z.object({ content: z.string(), encoding: z.literal('base64') });
 /** An upload (doc: api/project_markdown_uploads). */

@@ -137,8 +137,12 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     async commitAuthors(id) {
       const found: unknown = await api.MergeRequests.allCommits(project, id, { perPage: 100 });
       const commits = read(z.array(schema.commitSchema), found, `commits of !${id}`);
-      const seen = new Map(commits.map((c) => [`${c.author_name}\n${c.author_email}`, c]));
-      return [...seen.values()].map((c) => ({ name: c.author_name, email: c.author_email }));
+      const people = commits.flatMap((one) => [
+        { name: one.author_name, email: one.author_email },
+        { name: one.committer_name ?? '', email: one.committer_email ?? '' },
+      ]);
+      const named = people.filter(({ name, email }) => name !== '' || email !== '');
+      return [...new Map(named.map((one) => [`${one.name}\n${one.email}`, one])).values()];
     },
     async readFile(path, ref) {
       const found: unknown = await orNull(() => api.RepositoryFiles.show(project, path, ref));

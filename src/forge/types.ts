@@ -122,7 +122,7 @@ export interface Forge {
   /** Open changes, and those merged or closed since a time (ISO 8601). */
   listChanges(filter: { state: 'open' } | { updatedSince: string }): Promise<Change[]>;
   changedFiles(id: number): Promise<string[]>;
-  /** User names, e-mails and names of everybody who wrote a commit of the change. */
+  /** User names, e-mails and names of everybody who wrote a commit of the change or committed it (amended, rebased). */
   commitAuthors(id: number): Promise<{ name: string; email: string }[]>;
   /** A file's text at a ref; null when there is no such file. */
   readFile(path: string, ref: string): Promise<string | null>;

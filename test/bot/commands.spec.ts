@@ -91,7 +91,8 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
         ? { kind: 'differs', version: 6, what }
         : { kind: 'fits', claim: { v: 1, candidate, version, run } };
     },
-    setRegistered: async (_change, _model, claim) => void done.push(`proposed ${claim.version}`),
+    setRegistered: async (_change, _model, claim, person) =>
+      void done.push(`proposed ${claim.version} by ${person.username}`),
     deployable: async ({ paused }) =>
       paused === null ? { kind: 'ready' } : (JSON.parse(paused) as Deployable),
     async startDeployment(key, name, environment) {

@@ -22,6 +22,7 @@ import { openDescription } from '../forge/github-fake/description.ts';
 import { githubOpenapi } from '../forge/github-openapi.ts';
 import { expectHarmless } from '../report/harmless.ts';
 import { createGithubWorld, type GithubWorld } from './github-world.ts';
+import { git } from './jobs.ts';
 import { projectYaml } from './world.ts';
 
 const found = await githubOpenapi();
@@ -194,6 +195,25 @@ describe.skipIf(!description)('on GitHub', () => {
     expect(parseProject(text).models.fashion!.hyperparameters).toEqual({ epochs: 7 });
     const review = shortDigest((await factsOf(change)).review!);
     expect(await answer('walt', change, `/approve ${review}`)).toContain('You are an author of this change');
+  });
+
+  it('who committed what they say another one wrote cannot approve it; the account of GitHub’s own pages is nobody', async () => {
+    await begin(projectYaml().replace('[vera, walt, ada]', '[vera, eve]'));
+    await world.push('eve', 'exp/a', { 'model.ts': 'good\n' }, 'ada <ada@example.com>');
+    // As an edit on GitHub's pages is committed.
+    const { repository } = world.fake.state;
+    const pages = ['-c', 'committer.name=GitHub', '-c', 'committer.email=noreply@github.com'];
+    const ada = ['-c', 'author.name=ada', '-c', 'author.email=ada@example.com'];
+    const commit = ['commit-tree', 'exp/a^{tree}', '-p', 'exp/a', '-m', 'edit'];
+    const edited = await git(repository, ...pages, ...ada, ...commit);
+    await git(repository, 'update-ref', 'refs/heads/exp/a', edited);
+    const change = await world.openChange('exp/a');
+    await settle(change);
+    const authors = await world.context.forge.commitAuthors(change);
+    expect([...new Set(authors.map((one) => one.name))].sort()).toEqual(['ada', 'eve']);
+    const review = shortDigest((await factsOf(change)).review!);
+    expect(await answer('eve', change, `/approve ${review}`)).toContain('you wrote a commit of it');
+    expect(await answer('vera', change, `/approve ${review}`)).toContain('Approved fashion');
   });
 
   it('a push to a branch without a pull request starts training once, and stops what an earlier push started', async () => {

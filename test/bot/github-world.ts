@@ -39,7 +39,8 @@ export interface GithubWorld {
   /** What each job of the next runs takes, and the labels of its runner. */
   cost: { seconds: number; labels: string[] };
   api<T>(who: FakeUser, method: string, path: string, body?: object): Promise<T>;
-  push(who: 'ada' | 'eve', branch: string, files: Record<string, string>): Promise<string>;
+  /** `writer`: another author than who commits. */
+  push(who: 'ada' | 'eve', branch: string, files: Record<string, string>, writer?: string): Promise<string>;
   openChange(branch: string, more?: { title?: string; draft?: boolean }): Promise<number>;
   say(who: 'ada' | 'vera' | 'walt' | 'eve', change: number, body: string): Promise<string>;
   /** Bodies of the bot's comments. */
@@ -194,7 +195,7 @@ export async function createGithubWorld(
     outcome: 'success',
     cost: { seconds: 0, labels: ['ubuntu-latest'] },
     api,
-    async push(who, branch, files) {
+    async push(who, branch, files, writer) {
       const known = await git(source, 'branch', '--list', branch);
       await git(source, 'checkout', '-q', ...(known ? [branch] : ['-b', branch, 'main']));
       if (known) await git(source, '-c', header(people[who]), 'pull', '-q', '--ff-only', url, branch);
@@ -202,7 +203,8 @@ export async function createGithubWorld(
       await git(source, 'add', '.');
       const { login } = people[who];
       const author = ['-c', `user.name=${login}`, '-c', `user.email=${login}@example.com`];
-      await git(source, ...author, 'commit', '-qm', `change ${Object.keys(files).join(' ')}`);
+      const written = writer ? ['--author', writer] : [];
+      await git(source, ...author, 'commit', '-qm', `change ${Object.keys(files).join(' ')}`, ...written);
       await git(source, '-c', header(people[who]), 'push', '-q', url, branch);
       await fake.settled();
       return git(source, 'rev-parse', 'HEAD');

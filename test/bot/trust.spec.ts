@@ -385,3 +385,69 @@ describe('two validators at the same second, heard by two bots', () => {
     expect((await story.decisions()).map((one) => one.seq)).toEqual([1, 2, 3]);
   });
 });
+
+describe('who made a change', () => {
+  const withEve = (more = '') => projectYaml(more).replace('[vera, walt, ada]', '[vera, eve]');
+
+  /** A change of Ada's that proposes version 1, made elsewhere, because Eve said so. */
+  async function registered(): Promise<number> {
+    await world.push('ada', 'exp/elsewhere', { 'model.ts': 'better\n' });
+    await world.openChange('exp/elsewhere');
+    world.outcome = 'failed';
+    await world.push('ada', 'exp/a', { 'model.ts': 'better\n', 'notes.md': 'same code\n' });
+    const change = await world.openChange('exp/a');
+    await story.settle(change);
+    expect(await story.answer('eve', change, '/register 1')).toContain('it is proposed');
+    await story.settle(change);
+    return change;
+  }
+
+  it('is also whoever proposed its version by /register, also when another one says the same later', async () => {
+    await begin(withEve());
+    const change = await registered();
+    const line = await story.approveLine(change);
+    expect(await story.answer('eve', change, line)).toContain('You proposed a version on this change');
+    expect(await story.answer('walt', change, '/register 1')).toContain('it is proposed');
+    await story.settle(change);
+    const again = await story.say('eve', change, line);
+    expect(story.emoji(change, again)).toEqual(['no_entry']);
+    await story.settle(change);
+    expect(story.status(change)).toContain('waiting for approval (0 of 1');
+    expect(await story.answer('vera', change, line)).toContain('Approved fashion');
+  });
+
+  it('may be whoever proposed its version where who started a training may approve', async () => {
+    await begin(withEve('approvals: { self_approval: { trigger: true } }\n'));
+    const change = await registered();
+    expect(await story.answer('eve', change, await story.approveLine(change))).toContain('Approved fashion');
+  });
+
+  it('is also whoever committed what they say another one wrote', async () => {
+    await begin(withEve());
+    await world.push('eve', 'exp/a', { 'model.ts': 'good\n' }, 'Ada <ada@example.com>');
+    const change = await world.openChange('exp/a');
+    await story.settle(change);
+    const line = await story.approveLine(change);
+    expect(await story.answer('eve', change, line)).toContain('you wrote a commit of it');
+    expect(await story.answer('vera', change, line)).toContain('Approved fashion');
+    await story.settle(change);
+    expect(story.status(change)).toBe('success: approved');
+  });
+
+  it('is also whoever started a pipeline of it that dozens followed', async () => {
+    await begin();
+    const change = await story.propose('good\n');
+    const [first] = [...world.project.pipelines.values()].filter((one) => one.mergeRequestIid === change);
+    const { ada, vera } = world.people;
+    for (let i = 0; i < 45; i++) {
+      const id = world.sandbox.world.nextId('pipeline');
+      world.project.pipelines.set(id, { ...first!, id, iid: id, userId: ada.id });
+    }
+    first!.userId = vera.id;
+    await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    await story.settle(change);
+    const line = await story.approveLine(change);
+    expect(await story.answer('vera', change, line)).toContain('You started a pipeline of this change');
+    expect(await story.answer('walt', change, line)).toContain('Approved fashion');
+  });
+});

@@ -89,8 +89,8 @@ export interface BotWorld {
     path: string,
     body?: object,
   ): Promise<T>;
-  /** Commits model.ts (and more files) on a branch and pushes as a person. */
-  push(who: 'ada' | 'eve', branch: string, files: Record<string, string>): Promise<string>;
+  /** Commits model.ts (and more files) on a branch and pushes as a person; `writer`: another author, as `git commit --author` names them. */
+  push(who: 'ada' | 'eve', branch: string, files: Record<string, string>, writer?: string): Promise<string>;
   openChange(branch: string, title?: string): Promise<number>;
   say(who: 'ada' | 'vera' | 'walt' | 'eve', change: number, body: string): Promise<string>;
   /** Bodies of the bot's comments on a change. */
@@ -329,7 +329,7 @@ export async function createBotWorld(
     outcome: 'success',
     cost: { seconds: 0, tags: [] },
     api,
-    async push(who, branch, files) {
+    async push(who, branch, files, writer) {
       const { name, username, token } = people[who];
       const known = await git(source, 'branch', '--list', branch);
       await git(source, 'checkout', '-q', ...(known ? [branch] : ['-b', branch, 'main']));
@@ -339,7 +339,8 @@ export async function createBotWorld(
       for (const [file, text] of Object.entries(files)) await writeFile(join(source, file), text);
       await git(source, 'add', '.');
       const author = ['-c', `user.name=${name}`, '-c', `user.email=${username}@example.com`];
-      await git(source, ...author, 'commit', '-qm', `change ${Object.keys(files).join(' ')}`);
+      const written = writer ? ['--author', writer] : [];
+      await git(source, ...author, 'commit', '-qm', `change ${Object.keys(files).join(' ')}`, ...written);
       await git(source, '-c', header, 'push', '-q', url, branch);
       await sandbox.settled();
       return git(source, 'rev-parse', 'HEAD');

@@ -307,10 +307,20 @@ function presentIssue(state: FakeState, issue: FakeState['issues'][number]): obj
 
 function presentCommit(state: FakeState, commit: Awaited<ReturnType<typeof log>>[number]): object {
   // GitHub links a commit to the account that owns the address; here, the account named before the @.
-  const account = state.users.find((one) => one.login === commit.author.email.split('@')[0]);
+  const accountOf = (email: string) => {
+    // Its own address for what is done on its pages.
+    if (email === 'noreply@github.com') return { login: 'web-flow', id: 19864447, type: 'User' };
+    const account = state.users.find((one) => one.login === email.split('@')[0]);
+    return account ? simpleUser(account) : null;
+  };
+  const { author, committer } = commit;
   return {
     sha: commit.id,
-    commit: { author: { name: commit.author.name, email: commit.author.email } },
-    author: account ? simpleUser(account) : null,
+    commit: {
+      author: { name: author.name, email: author.email },
+      committer: { name: committer.name, email: committer.email },
+    },
+    author: accountOf(author.email),
+    committer: accountOf(committer.email),
   };
 }
