@@ -208,9 +208,9 @@ describe.skipIf(!description)('on GitHub', () => {
     const edited = await git(repository, ...pages, ...ada, ...commit);
     await git(repository, 'update-ref', 'refs/heads/exp/a', edited);
     const change = await world.openChange('exp/a');
-    await settle(change);
     const authors = await world.context.forge.commitAuthors(change);
     expect([...new Set(authors.map((one) => one.name))].sort()).toEqual(['ada', 'eve']);
+    await settle(change);
     const review = shortDigest((await factsOf(change)).review!);
     expect(await answer('eve', change, `/approve ${review}`)).toContain('you wrote a commit of it');
     expect(await answer('vera', change, `/approve ${review}`)).toContain('Approved fashion');
