@@ -22,8 +22,14 @@ const members = z.array(member).default([]);
 
 const selfApprovalSchema = z.strictObject({
   author: z.boolean().default(false).describe('who opened the change may approve it'),
-  committers: z.boolean().default(false).describe('who wrote or committed a commit of the change may approve it'),
-  trigger: z.boolean().default(false).describe('who started one of its pipelines, or proposed a version by /register, may approve it'),
+  committers: z
+    .boolean()
+    .default(false)
+    .describe('who wrote or committed a commit of the change may approve it'),
+  trigger: z
+    .boolean()
+    .default(false)
+    .describe('who started one of its pipelines, or proposed a version by /register, may approve it'),
 });
 
 /** The schema of `cdl.yaml`. */
