@@ -67,9 +67,12 @@ async function lookAtGit(options: ForgeOptions, path: string): Promise<Finding[]
 
 /**
  * Looks at everything between the bot and its forge: the way there, tokens, roles, branch, webhook, clock. By project; what
- * is wrong is a finding, never an exception. Throws UserError environment-missing, config-invalid.
+ * is wrong is a finding, never an exception. `withGit`: a clone, too, which takes as long as that does. Throws UserError environment-missing, config-invalid.
  */
-export async function examineForge(env: Environment): Promise<{ project: string; findings: Finding[] }[]> {
+export async function examineForge(
+  env: Environment,
+  { withGit = true }: { withGit?: boolean } = {},
+): Promise<{ project: string; findings: Finding[] }[]> {
   const config = await readForgeConfig(env);
   const { forge } = config;
   const network = { ca: config.ca ?? undefined, proxy: config.proxy };
@@ -94,7 +97,9 @@ export async function examineForge(env: Environment): Promise<{ project: string;
     });
     // What a refused token cannot do need not be told three times.
     if (isOpen) {
-      findings.push(...(await look('git', () => lookAtGit(options, readVariable(env, 'PATH') ?? ''))));
+      if (withGit) {
+        findings.push(...(await look('git', () => lookAtGit(options, readVariable(env, 'PATH') ?? ''))));
+      }
       findings.push(
         ...(await look('webhook', () => lookAtHook(options, base && wantedHook(forge, base).url))),
       );

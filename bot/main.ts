@@ -48,6 +48,8 @@ export { tendQueue } from './queue.ts';
 export interface RunningBot {
   /** `http://host:port`. */
   url: string;
+  /** Says something in its log. */
+  warn(told: object, text: string): void;
   /** Resolves, with the reason, when the bot can no longer take deliveries in. */
   lost: Promise<Error>;
   /** Looks for what webhooks did not tell, now. */
@@ -222,6 +224,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   return {
     url,
     lost: reception.lost,
+    warn: (told, text) => log.warn(told, text),
     async reconcile() {
       looking = looking.then(look);
       await looking;
@@ -242,10 +245,22 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   };
 }
 
+/** Says in the log what is wrong between the bot and its forge, when it starts; it works as well as it can all the same. */
+async function tellProblems(env: Environment, warn: (told: object, text: string) => void): Promise<void> {
+  const { examineForge } = await import('./doctor.ts');
+  // Its own mirrors show by themselves whether git works.
+  for (const { project, findings } of await examineForge(env, { withGit: false })) {
+    for (const { name, state, text } of findings) {
+      if (state === 'problem') warn({ project, name }, `${text} (cdl doctor --forge tells more)`);
+    }
+  }
+}
+
 /** Runs the bot until it is told to stop (SIGTERM, SIGINT); the exit code. */
 export async function main(env: Environment): Promise<number> {
   try {
     const bot = await startBot(await readBotConfig(env));
+    void tellProblems(env, bot.warn).catch((error: unknown) => bot.warn({}, describeError(error).message));
     // Linux: of this thread alone (setpriority(2)), so that the one that answers the forge comes first.
     if (process.platform === 'linux') setPriority(10);
     const told = new Promise<null>((resolve) => {

@@ -1,4 +1,5 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -12,6 +13,7 @@ import { openForge } from '../../src/index.ts';
 import { addMember, createProject, createToken, createUser } from '../../src/sandbox/seed.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
 import type { Project, Token, User } from '../../src/sandbox/state.ts';
+import { startCdl } from '../cli/run-cdl.ts';
 import { type Description, openDescription } from '../forge/github-fake/description.ts';
 import { type GithubFake, startGithubFake } from '../forge/github-fake/server.ts';
 import { githubOpenapi } from '../forge/github-openapi.ts';
@@ -105,6 +107,35 @@ describe('cdl doctor --forge on GitLab', () => {
     expect(JSON.stringify(data)).not.toContain(people.bot.token.token);
     const same = await run(environment({ CDL_EVALUATION_TOKEN: people.bot.token.token }));
     expect(same.text).toContain('is the bot itself');
+  });
+
+  it('is what a bot says in its log as well when it starts, and it starts all the same', async () => {
+    const key = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    const { child, said, ended } = startCdl(['bot'], {
+      cwd: folder,
+      env: {
+        PATH: process.env.PATH,
+        HOME: folder,
+        ...environment({ CDL_EVALUATION_TOKEN: people.bot.token.token, CDL_BOT_URL: '' }),
+        CDL_SIGNING_KEY: key,
+        CDL_WORK_STORE: `file://${folder}/work`,
+        CDL_TRUSTED_STORE: `file://${folder}/trusted`,
+        CDL_BOT_FOLDER: join(folder, 'bot'),
+        CDL_BOT_PORT: '0',
+      },
+    });
+    try {
+      while (!/"url":[\s\S]*is the bot itself/.test(said.stdout)) {
+        await Promise.race([
+          once(child.stdout, 'data'),
+          ended.then((end) => expect.fail(JSON.stringify(end))),
+        ]);
+      }
+      expect(said.stdout).not.toContain(people.bot.token.token);
+    } finally {
+      child.kill('SIGTERM');
+      expect(await ended).toMatchObject({ code: 0 });
+    }
   });
 
   it.each([

@@ -1,6 +1,8 @@
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { packageRoot } from '../../src/exec/root.ts';
+import { run } from '../../src/exec/run.ts';
 import { modelCode, openScratch, type Scratch, tinyConfig, tinyFiles } from '../steps/project.ts';
 import { runCdl } from './run-cdl.ts';
 
@@ -325,4 +327,13 @@ describe('secrets', () => {
     for (const form of forms) expect(stdout + stderr).not.toContain(form);
     expect(stdout + stderr).toContain('[MASKED]');
   });
+});
+
+it('ends without a word when nobody reads on', async () => {
+  const program = join(packageRoot(), 'bin', 'cdl.js');
+  const { stderr, code } = await run('sh', ['-c', '"$0" "$1" --help | true', process.execPath, program], {
+    cwd: scratch.root,
+    env: scratch.env,
+  });
+  expect([stderr.toString(), code]).toEqual(['', 0]);
 });
