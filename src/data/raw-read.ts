@@ -6,7 +6,7 @@ import { defaultLimits, type ReadConfig } from '../core/project-read.ts';
 import { bytesOf, readEntries } from './entries.ts';
 import type { Entry } from './entry.ts';
 import type { RawItem } from './raw-item.ts';
-import { type Row, readRows } from './record-rows.ts';
+import { namedColumns, noColumn, type Row, type RowFormat, readRows } from './record-rows.ts';
 import type { FetchedSource } from './sources.ts';
 
 /** Something of a source that is no item, and why; `position` says where it is. */
@@ -15,12 +15,15 @@ export interface SetAside {
   position: string;
 }
 
-type RowFormat = Extract<ReadConfig, { format: 'csv' | 'jsonl' }>;
+/** So many columns of JSON lines are remembered, to name the nearest one. */
+const mostColumns = 1000;
+
 type FolderFormat = Extract<ReadConfig, { folder: string }>;
 
 /**
  * All that a source holds, as raw items or as set aside with a reason, in the order of the source and one in memory at a
- * time. Throws UserError data-invalid for an archive or a file that cannot be read at all, or that holds no item.
+ * time. Throws UserError data-invalid for an archive or a file that cannot be read at all, that holds no item, or that lacks
+ * a column which `read:` names: a CSV file in its first row, JSON lines in every row of the source.
  */
 export async function* readRawSource(
   config: DatasetConfig,
@@ -104,9 +107,10 @@ async function* rowItems(
   // A source that is one file is that table, whatever it is called.
   const single = read.files === undefined && fetched.files.length === 1;
   const described = new Map<string, Known>();
-  const names: string[] = [];
+  // Of JSON lines, where a row need not have every field.
+  const columns = new Set<string>();
+  const missing = new Map(read.format === 'csv' ? [] : namedColumns(read).map((named) => [named[1], named]));
   for await (const entry of readEntries(fetched)) {
-    names.push(entry.path);
     if (!isTable(entry.path) && !(single && entry.path === fetched.files[0]!.name.replace(/^.*\//, '')))
       continue;
     if (entry.problem) {
@@ -115,6 +119,12 @@ async function* rowItems(
     }
     for await (const row of readRows(read, entry.path, await entry.open(), most)) {
       const position = `${entry.path}:${row.line}`;
+      if (missing.size > 0 && 'values' in row) {
+        for (const column of Object.keys(row.values)) {
+          missing.delete(column);
+          if (columns.size < mostColumns) columns.add(column);
+        }
+      }
       const known = describe(row, read, config.classes);
       if ('reason' in known) yield { ...known, position };
       else if (read.file === undefined) yield rowItem(row, read, known, entry.path, position);
@@ -122,6 +132,9 @@ async function* rowItems(
       else described.set(known.file, known);
     }
   }
+  const [lost] = missing.values();
+  if (lost && columns.size > 0)
+    throw noColumn(fetched.files.map(({ name }) => name).join(', '), lost, [...columns]);
   if (read.file === undefined) return;
   for await (const entry of readEntries(fetched)) {
     const known = described.get(entry.path);

@@ -189,6 +189,53 @@ describe('rows', () => {
     ]);
   });
 
+  test('of a CSV that are too large or no UTF-8 are set aside; the sign for what is none is a character', async () => {
+    const bytes = Buffer.concat([
+      Buffer.from('\ufeff"t"§y\nsoup \ufffd é§food\n"big\n'),
+      Buffer.from(`${'x'.repeat(200)}"§food\nbad`),
+      Buffer.from([0xff]),
+      Buffer.from('§food\n\ufefflast§sport\n'),
+    ]);
+    const read = csv({ text: 't', label: 'y', delimiter: '§' });
+    const { items, aside } = await readAll('u.csv', bytes, read, { limits: { item: 100 } });
+    expect(items.map(({ text, label }) => [text, label])).toEqual([
+      ['soup \ufffd é', 0],
+      ['\ufefflast', 1],
+    ]);
+    expect(aside).toEqual([
+      ['too-large', 'u.csv:3'],
+      ['not-utf-8', 'u.csv:5'],
+    ]);
+  });
+
+  test('of a CSV in UTF-16 with its mark are read, too', async () => {
+    const bytes = Buffer.from('\ufefft,y\r\nsüß,food\r\n', 'utf16le');
+    const { items } = await readAll('w.csv', bytes, csv({ text: 't', label: 'y' }));
+    expect(items.map(({ text, label }) => [text, label])).toEqual([['süß', 0]]);
+  });
+
+  test.each([
+    ['label', { label: 'topics' }],
+    ['group', { group: 'topics' }],
+    ['attributes', { attributes: ['story', 'topics'] }],
+  ])('without a column that %s names are refused, and the nearest one is told', async (key, wrong) => {
+    const expected = {
+      code: 'data-invalid',
+      message: expect.stringMatching(
+        new RegExp(`^m\\.\\w+ has no column "topics", which read.${key} names$`),
+      ),
+      hint: 'did you mean "topic"?',
+    };
+    const rows = Buffer.from('story,topic\nsoup,food\n');
+    await expect(readAll('m.csv', rows, csv({ text: 'story', ...wrong }))).rejects.toMatchObject(expected);
+    const lines = '{"story":"soup","topic":"food"}\n';
+    const read: ReadConfig = { format: 'jsonl', text: 'story', ...wrong };
+    await expect(readAll('m.jsonl', Buffer.from(lines), read)).rejects.toMatchObject(expected);
+    // Here one row has it, which need not be each.
+    const some = Buffer.from(`${lines}{"story":"goal","topics":"sport"}\n`);
+    expect((await readAll('m.jsonl', some, read)).items).toHaveLength(2);
+  });
+
   test('a file that is no CSV is named with the line', async () => {
     await expect(readAll('bad.csv', Buffer.from('a,b\n1,"x" y\n'), csv({ text: 'a' }))).rejects.toMatchObject(
       { code: 'data-invalid', message: expect.stringMatching(/^bad.csv is no CSV: .* line 2/) },
