@@ -39,7 +39,10 @@ async function build(
     file: ['lines.jsonl'],
     sha256,
     ...(only && { side: only }),
-    read: { format: 'jsonl', text: 't', label: 'y', attributes: ['who'] },
+    read: {
+      ...{ format: 'jsonl', text: 't', label: 'y' },
+      ...(lines.some(({ who }) => who !== undefined) && { attributes: ['who'] }),
+    },
   };
   const config: DatasetConfig = {
     item: 'text',
