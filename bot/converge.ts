@@ -1,22 +1,16 @@
-import {
-  type Change,
-  type Digest,
-  digestJson,
-  emptyLock,
-  type LineProblem,
-  lockFile,
-  type Report,
-} from '../src/index.ts';
+import { type Digest, emptyLock, lockFile } from '../src/index.ts';
 import { countButton, renderShown, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { readBackground } from './history.ts';
 import { isLockConflict } from './lock-merge.ts';
 import { renderReturn, returnCursor } from './places.ts';
 import { type ChangePlan, planChange } from './plan.ts';
+import { isQuiet, noteReport, putAside } from './quiet.ts';
 import { type ReadChange, readChange } from './read.ts';
 import { buildReport, reportKey } from './report.ts';
 import { enforceBudget } from './spending.ts';
 import type { BotContext, Facts } from './types.ts';
+import { takeBackUnreadable, tellUnreadable } from './unreadable.ts';
 
 /** What was done for one model, for the log and for tests. */
 export interface Converged {
@@ -24,58 +18,6 @@ export interface Converged {
   environment: string;
   standing: ChangePlan['standing']['kind'];
   status: ChangePlan['status'];
-}
-
-/** The lines `FILE:LINE:COLUMN  what is wrong` of a message. */
-function lineProblems(text: string): LineProblem[] {
-  return [...text.matchAll(/^(\S+?):(\d+):\d+\s+(.+)$/gm)].map(([, path, line, message]) => ({
-    path: path!,
-    line: Number(line),
-    message: message!,
-  }));
-}
-
-/** Threads at the lines of cdl.yaml that are wrong; resolved with the mistake. Nobody is asked while there never were any. */
-async function keepLineThreads(
-  context: BotContext,
-  change: Change,
-  problems: readonly LineProblem[],
-): Promise<void> {
-  const name = `lines/${change.id}`;
-  const before = (await context.state.cursor(name)) ?? '';
-  const now =
-    problems.length === 0 ? '' : `${change.head} ${digestJson(problems.map((one) => ({ ...one })))}`;
-  if (before === now) return;
-  await context.effects.lineThreads(change.id, problems);
-  await context.effects.setCursor(name, now);
-}
-
-async function unreadable(
-  context: BotContext,
-  read: Extract<ReadChange, { kind: 'unreadable' }>,
-): Promise<void> {
-  const { change, problem } = read;
-  const isFork = problem === 'fork';
-  const report: Report = {
-    key: 'report',
-    title: isFork ? 'A branch of a fork' : 'cdl.yaml',
-    verdict: isFork ? 'warn' : 'fail',
-    summary: isFork
-      ? 'The branch is in a fork: nothing is run or evaluated for it here. A member can bring it into this project.'
-      : 'cdl.yaml cannot be read, so nothing else was looked at.',
-    blocks: isFork ? [] : [{ kind: 'code', language: 'text', text: problem }],
-  };
-  await context.effects.comment(change.id, 'report', report);
-  if (isFork) return;
-  await keepLineThreads(context, change, lineProblems(problem));
-  await context.effects.status(change.head, {
-    name: 'cdl',
-    state: 'failed',
-    description: 'cdl.yaml cannot be read',
-    url: null,
-    pipeline: null,
-    problems: lineProblems(problem),
-  });
 }
 
 /** Stops the evaluation of an earlier state of the change: its answer would be about something nobody proposes any more. */
@@ -124,9 +66,11 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   if (plan.decision) await effects.appendDecision(plan.decision);
   await cancelSuperseded(context, facts);
   const background = await readBackground(context, facts);
-  // A draft is somebody's desk: the status tells how it stands, and /status more.
-  const isQuiet = change.draft && change.state === 'open';
-  if (!isQuiet) await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
+  if (isQuiet(change)) await putAside(context, facts);
+  else {
+    await noteReport(context, facts);
+    await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
+  }
   if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
     const name = shownCursor(facts);
     await effects.setCursor(name, renderShown(facts.review, change.head, await context.state.cursor(name)));
@@ -161,10 +105,10 @@ export async function convergeChange(
   if (await resolveLock(context, read)) read = await readChange(context, id, isolated);
   if (read.kind === 'ignored') return [];
   if (read.kind === 'unreadable') {
-    await unreadable(context, read);
+    await tellUnreadable(context, read);
     return [];
   }
-  await keepLineThreads(context, read.change, []);
+  await takeBackUnreadable(context, read.change);
   await enforceBudget(context, { ...read, branch: read.defaultBranch });
   const done: Converged[] = [];
   let committed = false;

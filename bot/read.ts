@@ -145,7 +145,11 @@ function changedRules(head: Project, base: Project, model: string): string[] {
 /** A change that cannot be read any further, and why; or the facts of each of its models. */
 export type ReadChange =
   | { kind: 'ignored' }
-  | { kind: 'unreadable'; change: Change; problem: string }
+  | { kind: 'unreadable'; change: Change; why: 'fork' }
+  /** Its own cdl.yaml is wrong. */
+  | { kind: 'unreadable'; change: Change; why: 'change'; problem: string }
+  /** That of the default branch is, whose rules judge every change. `mends`: the change brings one that can be read. */
+  | { kind: 'unreadable'; change: Change; why: 'branch'; branch: string; problem: string; mends: boolean }
   | {
       kind: 'read';
       change: Change;
@@ -170,7 +174,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
   if (change.state === 'closed') return { kind: 'ignored' };
   const tip = await mirror.head(defaultBranch);
   if (!tip) return { kind: 'ignored' };
-  if (change.fork) return { kind: 'unreadable', change, problem: 'fork' };
+  if (change.fork) return { kind: 'unreadable', change, why: 'fork' };
   const [headProject, baseProject, headLock, baseLock, pipelines] = await Promise.all([
     projectAt(sources, change.head),
     projectAt(sources, tip),
@@ -179,10 +183,16 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     readHeadPipeline(sources, change),
   ]);
   if (headProject === null) return { kind: 'ignored' };
-  if ('problem' in headProject) return { kind: 'unreadable', change, problem: headProject.problem };
   if (baseProject && 'problem' in baseProject) {
-    const problem = `cdl.yaml of ${defaultBranch} cannot be read:\n${baseProject.problem}`;
-    return { kind: 'unreadable', change, problem };
+    const { problem } = baseProject;
+    const own = 'problem' in headProject ? headProject.problem : null;
+    if (own !== null && own !== problem) return { kind: 'unreadable', change, why: 'change', problem: own };
+    // A branch that leaves the file alone brings nothing into the default branch that could be read.
+    const mends = own === null && (await forge.changedFiles(id)).includes(projectFile);
+    return { kind: 'unreadable', change, why: 'branch', branch: defaultBranch, problem, mends };
+  }
+  if ('problem' in headProject) {
+    return { kind: 'unreadable', change, why: 'change', problem: headProject.problem };
   }
   const pipeline = pipelines.head;
   const [approvals, rejections] = await Promise.all([

@@ -70,9 +70,13 @@ export function releaseTag(model: string, version: number): string {
   return `model/${model}/v${version}`;
 }
 
+/** What the name of a failed release begins with where dead letters are listed; its tag follows. */
+export const releasePrefix = 'release ';
+
 /**
  * Makes the tag and the release of what was promoted, once for each version and environment: the newest environment's
- * text stays. A bot that may not make tags says so as a dead letter (`failed/release …`) and goes on.
+ * text stays. A bot that may not make tags says so as a dead letter (`failed/release …`) and goes on;
+ * the letter is gone when it could be made.
  */
 export async function releasePromoted(context: BotContext, promoted: Promoted): Promise<void> {
   const { effects, state, trusted } = context;
@@ -80,6 +84,7 @@ export async function releasePromoted(context: BotContext, promoted: Promoted): 
   const tag = releaseTag(model, live.version);
   const done = `released/${tag}/${environment}`;
   if (await state.cursor(done)) return;
+  const letter = `failed/${releasePrefix}${tag}`;
   try {
     const meta = (await trusted.getArtifact(live.evaluation)).meta;
     const parsed = evaluationSchema.safeParse(meta);
@@ -92,8 +97,9 @@ export async function releasePromoted(context: BotContext, promoted: Promoted): 
     });
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    await effects.setCursor(`failed/release ${tag}`, error.message);
+    await effects.setCursor(letter, error.message);
     return;
   }
+  if (await state.cursor(letter)) await effects.setCursor(letter, '');
   await effects.setCursor(done, context.now().toISOString());
 }

@@ -10,6 +10,7 @@ import {
   spentJob,
   sumOf,
 } from './budget.ts';
+import { isQuiet } from './quiet.ts';
 import type { BotContext, Sources } from './types.ts';
 
 const day = 24 * 3600_000;
@@ -111,7 +112,8 @@ export async function enforceBudget(
   if (over && rules && change.state === 'open') {
     for (const pipeline of read.running) await effects.cancelEvaluation(pipeline.id);
     const now = `${over.scope}.${over.unit}.${over.limit}`;
-    if (before === now) return;
+    // A draft hears of it when it is ready.
+    if (before === now || isQuiet(change)) return;
     await effects.comment(change.id, 'budget', explain(over, rules, read.branch));
     await effects.setCursor(name, now);
   } else if (before !== '') {

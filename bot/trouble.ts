@@ -1,18 +1,27 @@
 import { describeError, type Report } from '../src/index.ts';
+import { isQuiet } from './quiet.ts';
 import type { BotContext } from './types.ts';
 
 const key = 'trouble';
 
+/** What a change was told of last; '' when nothing is in the way. */
+const toldCursor = (change: number): string => `trouble/${change}`;
+
 /**
- * Tells the people of a change that the bot cannot go on with it, and why: they would wait for a report that never comes.
- * What is a bug of ours goes to the log alone, with its trace; here stands only that it happened.
+ * Tells the people of a change, once, that the bot cannot go on with it, and why: they would wait for a report that never
+ * comes. A draft hears of it when it is ready. What is a bug of ours goes to the log alone, with its trace; here stands only
+ * that it happened.
  */
 export async function reportTrouble(
-  context: Pick<BotContext, 'effects'>,
+  context: Pick<BotContext, 'effects' | 'forge' | 'state'>,
   change: number,
   error: unknown,
 ): Promise<void> {
   const { code, message, hint } = describeError(error);
+  const name = toldCursor(change);
+  if ((await context.state.cursor(name)) === message) return;
+  const found = await context.forge.getChange(change);
+  if (found && isQuiet(found)) return;
   const isBug = code === 'bug';
   const report: Report = {
     key,
@@ -27,10 +36,16 @@ export async function reportTrouble(
     ],
   };
   await context.effects.comment(change, key, report);
+  await context.effects.setCursor(name, message);
 }
 
-/** Says that it goes on again, after {@link reportTrouble}. */
-export async function reportRecovery(context: Pick<BotContext, 'effects'>, change: number): Promise<void> {
+/** Says that it goes on again, after {@link reportTrouble} told of it. */
+export async function reportRecovery(
+  context: Pick<BotContext, 'effects' | 'state'>,
+  change: number,
+): Promise<void> {
+  const name = toldCursor(change);
+  if (!(await context.state.cursor(name))) return;
   await context.effects.comment(change, key, {
     key,
     title: 'CDL goes on with this change',
@@ -38,4 +53,5 @@ export async function reportRecovery(context: Pick<BotContext, 'effects'>, chang
     summary: 'What was in the way is gone.',
     blocks: [],
   });
+  await context.effects.setCursor(name, '');
 }

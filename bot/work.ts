@@ -9,6 +9,7 @@ import { convergeQueue } from './merge-queue.ts';
 import type { BotMetrics } from './metrics.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
+import { releasePrefix } from './release.ts';
 import { noteStanding } from './standing.ts';
 import { convergePush } from './trigger.ts';
 import { reportRecovery, reportTrouble } from './trouble.ts';
@@ -51,8 +52,12 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
   }
 }
 
-/** The task that {@link jobOf} gave this key for the project; null when it gave none. */
+/**
+ * The task that {@link jobOf} gave this key for the project, or that looks after what failed by this name: a release is made
+ * by the branch task. Null when there is none.
+ */
 export function taskOfKey(project: string, key: string): Task | null {
+  if (key.startsWith(releasePrefix)) return { kind: 'branch' };
   if (!key.startsWith(`${project} `)) return null;
   const rest = key.slice(project.length + 1);
   if (rest === 'branch' || rest === 'drift') return { kind: rest };
@@ -72,7 +77,6 @@ export function letterOf(project: string, task: Task): string {
 /** What failed for good and was not done since, as tasks. */
 export async function deadTasks(context: Pick<BotContext, 'forge' | 'state'>): Promise<Task[]> {
   const { forge, state } = context;
-  // A release that failed has a letter too; the branch task looks after it.
   const tasks = (await state.cursors(letters)).map((name) =>
     taskOfKey(forge.project, name.slice(letters.length)),
   );
@@ -159,12 +163,14 @@ export async function doTask(
       throw error;
     }
     // Told once: reconciling comes by again and again.
-    if ((await context.state.cursor(letter)) === message) return;
+    const isKnown = (await context.state.cursor(letter)) === message;
     if (task.kind === 'change') {
-      await reportTrouble(context, task.change, error).catch((second: unknown) =>
-        log.warn({ project, task }, `the trouble could not be told: ${describeError(second).message}`),
-      );
+      await reportTrouble(context, task.change, error).catch((second: unknown) => {
+        if (isKnown) return;
+        log.warn({ project, task }, `the trouble could not be told: ${describeError(second).message}`);
+      });
     }
+    if (isKnown) return;
     log.error({ project, task, code }, message);
     await context.state.setCursor(letter, message);
   }

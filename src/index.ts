@@ -26,7 +26,7 @@ export {
   type Queryable,
   type Queue,
 } from './db/index.ts';
-export { driftReport, findDrift, readDrift } from './deploy/drift.ts';
+export { type Drift, driftReport, findDrift, readDrift } from './deploy/drift.ts';
 export { planDeployment } from './deploy/plan.ts';
 export { readChain, readDataChain, readLiveRecord } from './deploy/records.ts';
 export type { Plan } from './deploy/types.ts';

@@ -141,4 +141,22 @@ describe('the bot and a budget', () => {
     // What was spent survives a bot that forgets all but its tables.
     expect(sumOf(await context.state.jobsOf(change)).gpuSeconds).toBeGreaterThan(150);
   });
+
+  it('tells a draft when it is ready, and stops its pipeline before', async () => {
+    const { context } = world;
+    world.outcome = 'success';
+    world.cost = { seconds: 2000, tags: ['gpu'] };
+    await world.push('ada', 'exp/draft', { 'model.ts': 'draft\n' });
+    const change = await world.openChange('exp/draft', 'Draft: Better');
+    await convergeChange(context, change, true);
+    world.outcome = 'running';
+    await world.push('ada', 'exp/draft', { 'model.ts': 'draft two\n' });
+    const pipeline = [...world.project.pipelines.values()].at(-1)!;
+    for (let i = 0; i < 2; i++) await convergeChange(context, change, true);
+    expect(pipeline.status).toBe('canceled');
+    expect(world.comments(change)).toEqual([]);
+    await world.api('ada', 'PUT', `merge_requests/${change}`, { title: 'Better' });
+    for (let i = 0; i < 2; i++) await convergeChange(context, change, true);
+    expect(world.comments(change).filter((body) => body.includes('The budget is used up'))).toHaveLength(1);
+  });
 });

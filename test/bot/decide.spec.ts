@@ -412,6 +412,23 @@ describe('what people are told', () => {
     expect(world.comments(change)[0]).toContain(shortDigest(first!.review!));
   });
 
+  it('is that the report waits when a change becomes a draft: nothing to approve stands there until it is none', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    await settle(change);
+    const report = world.comments(change);
+    expect(report[0]).toContain('/approve');
+    await world.api('ada', 'PUT', `merge_requests/${change}`, { title: 'Draft: Better' });
+    for (let i = 0; i < 2; i++) await convergeChange(world.context, change, false);
+    expect(world.comments(change)).toHaveLength(1);
+    expect(world.comments(change)[0]).toContain('The change is a draft now');
+    expect(world.comments(change)[0]).not.toContain('/approve');
+    await world.api('ada', 'PUT', `merge_requests/${change}`, { title: 'Better' });
+    await settle(change);
+    expect(world.comments(change)).toEqual(report);
+  });
+
   it('is a release for what was promoted, once, and what changes in the manifest for the next', async () => {
     world = await createBotWorld(database);
     await release('one\n', 'exp/a');

@@ -103,9 +103,16 @@ describe("the bot's queue, from outside", () => {
 
     it('refuses a key that is not there, and a failure that is no task', async () => {
       await expect(dropTask(database, 'nothing')).rejects.toThrow(/no task "nothing"/);
-      await createBotState(database, project).setCursor('failed/release m/v1', 'denied');
-      await expect(replayTasks(database, 'release m/v1')).rejects.toThrow(/no task that can be replayed/);
-      expect(await states()).toContainEqual(['dead', 'release m/v1']);
+      await createBotState(database, project).setCursor('failed/of another kind', 'denied');
+      await expect(replayTasks(database, 'of another kind')).rejects.toThrow(/no task that can be replayed/);
+      expect(await states()).toContainEqual(['dead', 'of another kind']);
+    });
+
+    it('replays a release that failed as the task of the default branch', async () => {
+      await createBotState(database, project).setCursor('failed/release model/m/v1', 'denied');
+      expect(await replayTasks(database, 'release model/m/v1')).toEqual(['release model/m/v1']);
+      expect(await states()).toContainEqual(['waiting', `${project} branch`]);
+      expect((await states()).flat()).not.toContain('release model/m/v1');
     });
 
     it('is found by its URL alone', async () => {

@@ -6,6 +6,7 @@ import { createEffects } from '../../bot/effects.ts';
 import { createMetrics } from '../../bot/metrics.ts';
 import { readChange } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
+import { type Promoted, releasePromoted } from '../../bot/release.ts';
 import type { BotContext, Task } from '../../bot/types.ts';
 import { deadTasks, doTask } from '../../bot/work.ts';
 import { type Database, openDatabase, openForge, shortDigest } from '../../src/index.ts';
@@ -146,5 +147,52 @@ describe('a comment that could not be handled because the forge said no', () => 
     await drain();
     expect(refused).toBeGreaterThan(1);
     expect(repliesTo(change, comment)[0]).toContain('Approved fashion');
+  });
+});
+
+describe('a release that the forge refused', () => {
+  it('is a dead letter of the branch task until it is made', async () => {
+    const { change } = await proposed('exp/release');
+    const facts = await factsOf(change);
+    if (facts.claim.kind !== 'verified') throw new Error('no claim');
+    const promoted: Promoted = {
+      model: 'fashion',
+      environment: 'production',
+      live: {
+        candidate: facts.claim.digest,
+        evaluation: facts.answer!.digest,
+        package: facts.plan!.package,
+        plan: facts.plan!.digest,
+        version: facts.claim.claim.version,
+        since: new Date().toISOString(),
+        commit: facts.change.head,
+      },
+      decision: { change: `!${change}`, approvers: [], baseline: null },
+    };
+    refuse('POST', /\/releases/, { kind: 'status', status: 403 });
+    await releasePromoted(bot, promoted);
+    expect(await deadTasks(bot)).toEqual([{ kind: 'branch' }]);
+    proxy.fault = () => null;
+    await releasePromoted(bot, promoted);
+    expect(world.project.releases.size).toBe(1);
+    expect(await deadTasks(bot)).toEqual([]);
+  });
+});
+
+describe('a change that the bot cannot go on with', () => {
+  it('is told so, once; a draft when it is ready', async () => {
+    await world.push('ada', 'exp/stuck', { 'model.ts': 'stuck\n' });
+    const change = await world.openChange('exp/stuck', 'Draft: Better');
+    refuse('GET', /\/pipelines\/\d+\/jobs/, { kind: 'status', status: 403 });
+    for (let i = 0; i < 2; i++) await run({ kind: 'change', change });
+    expect(await deadTasks(bot)).toEqual([{ kind: 'change', change }]);
+    expect(world.comments(change)).toEqual([]);
+    await world.api('ada', 'PUT', `merge_requests/${change}`, { title: 'Better' });
+    for (let i = 0; i < 2; i++) await run({ kind: 'change', change });
+    expect(world.comments(change)).toHaveLength(1);
+    expect(world.comments(change)[0]).toContain('CDL cannot go on with this change');
+    proxy.fault = () => null;
+    await run({ kind: 'change', change });
+    expect(world.comments(change)[0]).toContain('CDL goes on with this change');
   });
 });

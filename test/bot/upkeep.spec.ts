@@ -81,6 +81,72 @@ describe('a mistake in cdl.yaml', () => {
     await converge(change);
     expect(threads()).toHaveLength(2);
     expect(threads().every((one) => one.resolved)).toBe(true);
+    expect(world.comments(change).join('\n')).not.toContain('cannot be read');
+    expect(world.comments(change).join('\n')).toContain('cdl.yaml was read again: all is well');
+    expect(world.statuses(change).cdl).toBe('success: cdl.yaml was read again: all is well');
+    // Once: nobody looks at the status again, nor gives the next commit one.
+    const ours = () =>
+      world.project.statuses.filter((one) => one.name === 'cdl').map((one) => one.description);
+    world.project.statuses.findLast((one) => one.name === 'cdl')!.description = 'as somebody left it';
+    const before = ours();
+    await converge(change);
+    expect(ours()).toEqual(before);
+  });
+
+  it('is only a status while the change is a draft, and a change that never had one is told nothing', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'cdl.yaml': projectYaml().replace('    gates:', '    gatez:') });
+    const change = await world.openChange('exp/a', 'Draft: Better');
+    const notes = () => world.project.mergeRequests.get(change)!.notes.filter((note) => !note.system);
+    await converge(change);
+    expect(notes()).toEqual([]);
+    expect(world.statuses(change).cdl).toBe('failed: cdl.yaml cannot be read');
+    await world.push('ada', 'exp/a', { 'cdl.yaml': projectYaml('# mended\n') });
+    await converge(change);
+    expect(notes()).toEqual([]);
+    expect(world.statuses(change).cdl).toContain('success');
+    await world.push('ada', 'exp/b', { 'model.ts': 'two\n' });
+    const other = await world.openChange('exp/b');
+    await converge(other);
+    expect(world.statuses(other).cdl).toBeUndefined();
+    expect(world.comments(other).join('\n')).not.toContain('read again');
+  });
+
+  it('of the default branch is not a change’s fault: the one that mends it passes, the others wait and go on', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
+    const waiting = await world.openChange('exp/a');
+    await world.push('ada', 'break', { 'cdl.yaml': projectYaml().replace('    gates:', '    gatez:') });
+    await mergeAsOwner(await world.openChange('break'));
+    await world.push('ada', 'break', { 'cdl.yaml': projectYaml('# mended\n') });
+    const mending = await world.openChange('break');
+    for (let i = 0; i < 2; i++) for (const change of [waiting, mending]) await converge(change);
+    const notes = (change: number) =>
+      world.project.mergeRequests.get(change)!.notes.filter((note) => !note.system);
+    for (const change of [waiting, mending]) {
+      expect(notes(change)).toHaveLength(1);
+      expect(notes(change)[0]!.position).toBeFalsy();
+      expect(notes(change)[0]!.body).toContain('cdl.yaml of main cannot be read');
+      expect(notes(change)[0]!.body).toContain('gatez');
+    }
+    expect(world.statuses(mending)).toEqual({
+      cdl: 'success: mends cdl.yaml of main; nothing is judged until it is merged',
+    });
+    expect(world.statuses(waiting).cdl).toBe(
+      'pending: cdl.yaml of main cannot be read; nothing is judged until it is mended',
+    );
+
+    await keepDrift(world.context);
+    const issue = () => [...world.project.issues.values()].at(-1)!;
+    expect(issue().description).toContain('cdl.yaml of main cannot be read');
+    await mergeAsOwner(mending);
+    await keepDrift(world.context);
+    expect(issue().state).toBe('closed');
+    await converge(waiting);
+    expect(world.statuses(waiting).cdl).toContain('success');
+    expect(await settle(waiting)).toBe('judged');
+    expect(world.comments(waiting).join('\n')).not.toContain('cannot be read');
+    expect(world.comments(waiting).join('\n')).toContain('/approve');
   });
 });
 
@@ -221,6 +287,14 @@ describe('a push to a branch without a change', () => {
 });
 
 describe('drift', () => {
+  it('is also a lock of the default branch that cannot be read', async () => {
+    world = await createBotWorld(database, projectYaml(), { 'cdl.lock': 'version: 1\nmodels: nonsense\n' });
+    for (let i = 0; i < 2; i++) await keepDrift(world.context);
+    const issues = [...world.project.issues.values()];
+    expect(issues.map((one) => one.state)).toEqual(['opened']);
+    expect(issues[0]!.description).toContain('cdl.lock of main cannot be read');
+  });
+
   it('is one issue, kept up to date, and closed when all is well; looked for once in so many hours', async () => {
     world = await createBotWorld(database);
     const issues = () => [...world.project.issues.values()];
