@@ -6,7 +6,7 @@ import type { LabelSet, Vote } from './label-set.ts';
 export type LabelScope = Pick<LabelSet, 'project' | 'dataset' | 'side'>;
 
 /** An annotation as the server has it now, with the data version that its item was pushed from. */
-export interface Annotation extends Vote {
+export interface Annotation extends Omit<Vote, 'version'> {
   version: Digest | null;
 }
 
@@ -125,13 +125,14 @@ export async function votesAsOf(
 ): Promise<Vote[]> {
   return (await standing(database, scope, until))
     .filter(({ kind }) => kind !== 'deleted')
-    .map(({ item, annotation, labeler, choices, at, source }) => ({
+    .map(({ item, annotation, labeler, choices, at, source, version }) => ({
       item,
       // Two servers may count alike.
       annotation: `${source}#${annotation}`,
       labeler: labeler === null ? null : `${source}@${labeler}`,
       choices: [...choices].sort(),
       at,
+      ...(version && { version }),
     }));
 }
 

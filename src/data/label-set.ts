@@ -16,6 +16,8 @@ const voteSchema = z.strictObject({
   choices: z.array(z.string()),
   /** ISO 8601. */
   at: z.string(),
+  /** The data version that the item was pushed from, where the server says it. */
+  version: digestSchema.optional(),
 });
 
 /** What one person says an item is, as it stood at a time. */

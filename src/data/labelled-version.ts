@@ -2,15 +2,22 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { digestSchema } from '../core/artifact.ts';
 import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { LabelsConfig } from '../core/project-labels.ts';
 import type { Zone } from '../store/types.ts';
 import type { Agreement } from './label-agreement.ts';
-import { agreementOfVotes, type LabelSet, type Resolution, resolveVotes, votesByItem } from './label-set.ts';
+import {
+  agreementOfVotes,
+  type LabelSet,
+  type Resolution,
+  resolveVotes,
+  type Vote,
+  votesByItem,
+} from './label-set.ts';
 import type { RawItem } from './raw-item.ts';
 import { readRawItems, writeShards } from './shards.ts';
+import { indexOfVersion } from './version-index.ts';
 
 const rawMetaSchema = z.looseObject({
   v: z.literal(2, 'only texts, images, records and files are labelled'),
@@ -38,6 +45,8 @@ export interface Labelled {
   conflicts: { item: Digest; choices: [string, number][] }[];
   /** Votes for what is no class: set aside. */
   unknownChoices: number;
+  /** Votes for items that an earlier version had and this one has not: set aside, but part of the agreement. */
+  goneVotes: number;
   agreement: Agreement;
   /** Whether the agreement is enough to be approved, and if not, why. */
   refused: string | null;
@@ -61,8 +70,8 @@ export function agreementProblem(agreement: Agreement, config: LabelsConfig): st
 /**
  * Makes the labelled version of a raw data version: the same items with the labels that a label set gives them. An item whose
  * votes decide nothing is set aside or stays without a label, as `conflicts` says; one without enough votes keeps the label of
- * its source, if it has any. Throws UserError data-invalid when the label set names an item that the data version does not
- * have; nothing is stored then.
+ * its source, if it has any. Votes for items that are gone since they were pushed are set aside. Throws UserError
+ * data-invalid when the label set names an item that no version had; nothing is stored then.
  */
 export async function buildLabelled(name: string, input: LabelledInput, zone: Zone): Promise<Labelled> {
   const { config, set } = input;
@@ -83,8 +92,9 @@ export async function buildLabelled(name: string, input: LabelledInput, zone: Zo
     }
     const votes = votesByItem(set.votes);
     const pending = new Set(votes.keys());
-    const found: Pick<Labelled, 'conflicts' | 'unknownChoices' | 'unlabelled' | 'labels'> = {
+    const found: Pick<Labelled, 'conflicts' | 'unknownChoices' | 'goneVotes' | 'unlabelled' | 'labels'> = {
       conflicts: [],
+      goneVotes: 0,
       unknownChoices: 0,
       unlabelled: 0,
       labels: new Map(),
@@ -132,13 +142,16 @@ export async function buildLabelled(name: string, input: LabelledInput, zone: Zo
     };
     const output = await mkdtemp(join(folder, 'output-'));
     const names = await writeShards(labelled(), output, classes);
-    if (pending.size > 0) {
+    const gone = await goneItems(zone, pending, votes);
+    const unknown = [...pending].filter((item) => !gone.has(item));
+    if (unknown.length > 0) {
       throw new UserError(
         'data-invalid',
-        `the labels ${input.labels} are about ${pending.size} items that the data version ${input.dataset} does not have: ${[...pending].slice(0, 3).join(', ')}`,
-        'label the data version that was pushed, or delete the tasks of items that are gone; no version was made',
+        `the labels ${input.labels} are about ${unknown.length} items that neither the data version ${input.dataset} nor the one they were pushed from has: ${unknown.slice(0, 3).join(', ')}`,
+        'delete the tasks of these items on the label server: items get there by cdl label only; no version was made',
       );
     }
+    for (const item of gone) found.goneVotes += votes.get(item)!.length;
     const before = await readFile(join(data, 'quarantine.jsonl'), 'utf8');
     await writeFile(join(output, 'classes.json'), `${canonicalJson(classes)}\n`);
     await writeFile(join(output, 'quarantine.jsonl'), before + aside.map((line) => `${line}\n`).join(''));
@@ -203,14 +216,34 @@ export async function labelsOfVersion(
   digest: Digest,
   classes: readonly string[],
 ): Promise<Map<Digest, string>> {
-  const index = (await zone.getArtifact(digest)).files.find(({ path }) => path === 'index.jsonl');
-  if (!index) throw new UserError('artifact-corrupt', `${digest} has no index.jsonl`);
-  const line = z.object({ id: digestSchema, label: z.int().nonnegative().nullable() });
   const labels = new Map<Digest, string>();
-  for (const text of (await zone.readBlob(index.digest)).toString('utf8').split('\n')) {
-    if (text === '') continue;
-    const { id, label } = line.parse(JSON.parse(text));
+  for (const { id, label } of await indexOfVersion(zone, digest)) {
     if (label !== null) labels.set(id, classes[label] ?? String(label));
   }
   return labels;
+}
+
+/**
+ * Those of these items that an earlier version had: one that their votes name, or one that is no longer stored, which nobody
+ * can look into.
+ */
+async function goneItems(
+  zone: Zone,
+  items: ReadonlySet<Digest>,
+  votes: ReadonlyMap<Digest, readonly Vote[]>,
+): Promise<Set<Digest>> {
+  const gone = new Set<Digest>();
+  const byVersion = new Map<Digest, Set<Digest>>();
+  for (const item of items) {
+    for (const { version } of votes.get(item) ?? []) {
+      if (version) byVersion.set(version, (byVersion.get(version) ?? new Set()).add(item));
+    }
+  }
+  for (const [version, named] of byVersion) {
+    const had = (await zone.hasArtifact(version))
+      ? (await indexOfVersion(zone, version)).map(({ id }) => id).filter((id) => named.has(id))
+      : named;
+    for (const item of had) gone.add(item);
+  }
+  return gone;
 }

@@ -62,6 +62,9 @@ function reportOf(
           : []),
         ['Labelers disagree', String(made.conflicts.length)],
         ['Votes for what is no class', String(made.unknownChoices)],
+        ...(made.goneVotes > 0
+          ? ([['Votes for items that are gone', String(made.goneVotes)]] as [string, string][])
+          : []),
         ['Items with two votes or more', String(agreement.items)],
         ['Percent agreement', figure(agreement.percent)],
         ['Cohen’s kappa', agreement.cohen === null ? '–' : figure(agreement.cohen)],
@@ -154,7 +157,7 @@ async function push(
 export const label: Step<typeof params> = {
   name: 'label',
   summary: 'Push items to labelers; make the labelled data version',
-  epoch: 1,
+  epoch: 2,
   stage: 'data',
   params,
   async inputs(ctx, given) {

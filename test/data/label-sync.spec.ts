@@ -98,6 +98,7 @@ describe('the label sync', () => {
 
     const then = (await readLabelSet(input.zone, first.labels)).votes;
     expect(await votesAsOf(database, scope, { time: before })).toEqual(then);
+    expect(new Set(then.map((vote) => vote.version))).toEqual(new Set([version]));
     expect(await votesAsOf(database, scope, { seq: 120 })).toEqual(then);
     expect(agreementOfVotes(await votesAsOf(database, scope)).percent).toBeLessThan(1);
   });

@@ -118,6 +118,36 @@ describe('a labelled version', () => {
     expect(strict.refused).toContain('less than labels.min_agreement 0.8');
   });
 
+  it('sets votes aside for items that an earlier version had, and no others', async () => {
+    const stranger = { ...items[0]!, id: digestBytes('stranger') };
+    const first = await zone.getArtifact(dataset);
+    // The next version lacks one that was labelled; the first one is still there.
+    const shards = join(folder, 'next');
+    await mkdir(shards);
+    const kept = items.filter((item) => item !== items[3]).sort((a, b) => (a.id < b.id ? -1 : 1));
+    const names = await writeShards(kept, shards, classes);
+    await writeFile(join(shards, 'quarantine.jsonl'), '');
+    await writeFile(join(shards, 'classes.json'), JSON.stringify(classes));
+    const files = [];
+    for (const path of [...names, 'quarantine.jsonl', 'classes.json']) {
+      files.push({ path, ...(await zone.putFile(join(shards, path))) });
+    }
+    const next = await zone.putArtifact({ ...first, files, meta: { ...first.meta, count: 5 } });
+    const make = (votes: Vote[]) =>
+      buildLabelled('news', { dataset: next, labels: digestBytes('set'), set: setOf(votes), config }, zone);
+    const pushed = agreed.map((one) => ({ ...one, version: dataset }));
+    expect(await make(pushed)).toMatchObject({ count: 5, goneVotes: 2, perClass: [3, 1], unlabelled: 1 });
+    // Of a version that is no longer stored, nobody can say what it had.
+    const old = { ...vote(stranger, 's@1', 'sport'), version: digestBytes('collected as garbage') };
+    expect(await make([...pushed, old])).toMatchObject({ goneVotes: 3 });
+    for (const wrong of [{}, { version: dataset }, { version: next }]) {
+      await expect(make([...pushed, { ...vote(stranger, 's@1', 'sport'), ...wrong }])).rejects.toMatchObject({
+        code: 'data-invalid',
+        message: expect.stringContaining('about 1 items'),
+      });
+    }
+  });
+
   it('is not made of labels that are about an unknown item', async () => {
     const stranger = { ...items[0]!, id: digestBytes('stranger') };
     await expect(build([...agreed, vote(stranger, 's@1', 'sport')])).rejects.toMatchObject({
