@@ -113,7 +113,7 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
       ? 'Overrule the failed gate, with the reason (signed and kept)'
       : 'Approve exactly this candidate, evaluation and deployment plan',
   });
-  blocks.push({ kind: 'command', command: '/reject train "why"', why: 'Send it back to a step' });
+  blocks.push({ kind: 'command', command: 'cdl /reject train "why"', why: 'Send it back to a step' });
   return blocks;
 }
 

@@ -18,13 +18,13 @@ import {
   type Person,
   projectFile,
   renderLock,
-  renderMarkdown,
   UserError,
   versionKey,
   withEntry,
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
 import type { Deployable, FoundEvaluation, PromotedVersion, Tools } from './commands/types.ts';
+import { dataIssue } from './data-issue.ts';
 import { mergeWithLock } from './lock-merge.ts';
 import { lockAt, projectAt, readAnswer, readDecisions, readLive } from './read.ts';
 import { findRegistered, keepRegistered } from './registered.ts';
@@ -271,17 +271,9 @@ export function createTools(context: BotContext): Tools {
       return { entry, isCurrent: entry.code === code && entry.config === configDigest(config) };
     },
     evaluationOf: (facts, version) => evaluationOf(context, facts, version),
-    openIssue(key, { title, text, change, labels }) {
-      const description = renderMarkdown({
-        key,
-        title,
-        verdict: 'warn',
-        summary: 'Asked for by a validator.',
-        blocks: [{ kind: 'text', text }],
-      });
-      // The forge's own address, which may be a link: forges show it at both ends.
-      const linked = `Asked for in ${change.url}\n\n${description}`;
-      return forge.ensureIssue(key, { title, description: linked, labels });
+    openIssue(key, { labels, ...request }) {
+      const description = dataIssue({ key, ...request });
+      return forge.ensureIssue(key, { title: request.title, description, labels });
     },
     now: () => context.now(),
   };

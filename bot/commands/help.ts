@@ -5,6 +5,7 @@ const who: Readonly<Record<Command['role'], string>> = {
   anyone: 'anyone',
   member: 'who may push',
   approver: 'approving role',
+  'approver-or-data': 'approving role, data',
   data: 'data',
   operator: 'approving role, devops, maintainer',
 };

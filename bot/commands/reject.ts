@@ -12,7 +12,6 @@ export const returnable = [
   'tune',
   'train',
   'evaluate',
-  'compress',
   'package',
 ] as const;
 

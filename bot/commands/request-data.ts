@@ -1,5 +1,5 @@
 import { digestJson } from '../../src/index.ts';
-import { permit } from './permission.ts';
+import { permit, rulesOf } from './permission.ts';
 import { subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
@@ -9,7 +9,7 @@ export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejectio
   usage: '/request-data "what" [--model name]',
   summary: 'Open an issue for the data role, and send this change back to the data until it changes.',
   examples: ['/request-data "more shoes with laces, 200 at least"'],
-  role: 'approver',
+  role: 'approver-or-data',
   async handle(call, tools) {
     const what = call.args.join(' ').trim().slice(0, 1000);
     if (what === '') {
@@ -28,6 +28,8 @@ export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejectio
       title: `Data for ${facts.model}`,
       text: what,
       change: call.change,
+      asker: { username: permission.person.username, role: permission.role },
+      people: rulesOf(call)?.roles.data ?? [],
       labels: ['cdl', 'data'],
     });
     await tools.setRejection({

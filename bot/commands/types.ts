@@ -10,6 +10,7 @@ import type {
   Project,
   Role,
 } from '../../src/index.ts';
+import type { DataRequest } from '../data-issue.ts';
 import type { ChangePlan } from '../plan.ts';
 import type { FoundVersion } from '../registered.ts';
 import type { Conflict } from '../roles.ts';
@@ -92,11 +93,8 @@ export interface Tools {
   deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
   /** Starts the deployment once for each key. */
   startDeployment(key: string, model: string, environment: string): Promise<{ url: string }>;
-  /** Opens an issue that leads back to the change it is about. */
-  openIssue(
-    key: string,
-    issue: { title: string; text: string; change: Change; labels: string[] },
-  ): Promise<{ url: string }>;
+  /** Opens an issue for the role data that leads back to the change it is about. */
+  openIssue(key: string, issue: Omit<DataRequest, 'key'> & { labels: string[] }): Promise<{ url: string }>;
   now(): Date;
 }
 
@@ -134,7 +132,7 @@ export interface Command<Needs extends Partial<Tools> = object> {
   summary: string;
   /** One or two lines as a person would write them. */
   examples: readonly string[];
-  /** Who may: anybody who can comment, a member who may push, the approving role, the role data, or a role that operates (devops, maintainer) too. */
-  role: 'anyone' | 'member' | 'approver' | 'data' | 'operator';
+  /** Who may: anybody who can comment, a member who may push, the approving role, that or the role data, the role data, or a role that operates (devops, maintainer) too. */
+  role: 'anyone' | 'member' | 'approver' | 'approver-or-data' | 'data' | 'operator';
   handle(call: Call, tools: Needs): Promise<Answer>;
 }

@@ -1,7 +1,10 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { commandNames, commands } from '../../bot/commands/index.ts';
+import { returnable } from '../../bot/commands/reject.ts';
 import type { Answer, Deployable, Tools } from '../../bot/commands/types.ts';
+import { dataIssue } from '../../bot/data-issue.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
 import { isSamePerson } from '../../bot/roles.ts';
@@ -19,6 +22,7 @@ import {
   shortDigest,
   withEntry,
 } from '../../src/index.ts';
+import { steps } from '../../src/steps/index.ts';
 import { approvalOf, dataApprovalOf, factsWith, factsWithData, failingFacts, lockOf } from './facts.ts';
 import { projectYaml, scoresOf } from './world.ts';
 
@@ -112,8 +116,8 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
             : null,
       };
     },
-    async openIssue(key, { title, text }) {
-      done.push(`${key}: ${title}: ${text}`);
+    async openIssue(key, request) {
+      done.push(dataIssue({ key, ...request }));
       return { url: 'https://gitlab.example.com/acme/fashion/-/issues/3' };
     },
     addApproval: async (approval) => void approvals.push(approval),
@@ -411,6 +415,39 @@ describe('the bot’s answers', () => {
     const { done } = await say('walt', dataLine, [unapproved, { ...unapproved, model: 'second' }]);
     const { evidence, review } = unapproved.data!;
     expect(done).toEqual([`data clothes ${evidence.version} ${review} walt !12`]);
+  });
+
+  it('open an issue for data that says who asked, by which role, and for whom, and notifies nobody', async () => {
+    const roles = { ...project.roles, data: ['eve', '@acme/data'] };
+    const rules = { project: { ...project, roles }, model };
+    for (const [who, name] of [
+      ['vera', 'request-data-issue'],
+      ['eve', 'request-data-issue-by-data'],
+    ] as const) {
+      const { done } = await say(who, '/request-data "more shoes for @all"', [factsWith({ rules })]);
+      expect(done[0]).not.toMatch(/@[a-z]/);
+      await expect(done[0]).toMatchFileSnapshot(golden(name));
+    }
+  });
+
+  it('send a change back only to steps that there are', () => {
+    const names = steps.map(({ name }) => name);
+    expect(returnable.filter((step) => !names.includes(step))).toEqual([]);
+  });
+
+  it('and the reports show every command so that it is understood when copied', () => {
+    const folder = join(import.meta.dirname, '../golden/comments');
+    let reports = 0;
+    for (const file of readdirSync(folder)) {
+      const text = readFileSync(join(folder, file), 'utf8');
+      for (const [, block] of text.matchAll(/^```[a-z]*\n([\s\S]*?)\n```$/gm)) {
+        const shown = block!.split('\n').filter((line) => /^\s*(cdl +)?\/[a-z]/.test(line));
+        const kinds = parseComment(block!, commandNames).map(({ kind }) => kind);
+        expect(kinds, `${file}: ${block}`).toEqual(shown.map(() => 'command'));
+        if (file.startsWith('report-')) reports += shown.length;
+      }
+    }
+    expect(reports).toBeGreaterThan(5);
   });
 
   it('keep with a rejection which candidate it was about', async () => {
