@@ -3,6 +3,7 @@ import {
   candidateDigest,
   candidateSchema,
   type Database,
+  type Digest,
   decisionDigest,
   derivedTables,
   digestSchema,
@@ -33,20 +34,42 @@ const versionSchema = z.object({
 /** How many rows were new, by table. */
 export type Imported = Record<'runs' | 'versions' | 'evaluations' | 'decisions', number>;
 
+async function entriesOf(zone: Zone, prefix: string): Promise<{ key: string; etag: string }[]> {
+  const entries: { key: string; etag: string }[] = [];
+  for await (const { key, etag } of zone.listRecords(prefix)) entries.push({ key, etag });
+  return entries;
+}
+
 async function keysOf(zone: Zone, prefix: string): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const entry of zone.listRecords(prefix)) keys.push(entry.key);
-  return keys;
+  return (await entriesOf(zone, prefix)).map(({ key }) => key);
+}
+
+/** A record as it was when it was looked at last; what it names, where its key does not say. */
+interface Looked {
+  etag: string;
+  evaluation?: { digest: Digest; project: string };
+}
+
+/**
+ * What this process has looked at, by zone and key, so that a record is read again only when it is another one: a minute's
+ * look costs a listing, not a request for every record there ever was. It holds a line for each record.
+ */
+const looked = new WeakMap<Zone, Map<string, Looked>>();
+
+function lookedAt(zone: Zone): Map<string, Looked> {
+  const known = looked.get(zone) ?? new Map<string, Looked>();
+  looked.set(zone, known);
+  return known;
 }
 
 /** The digests of a column that the index has already. */
-async function known(database: Database, sql: string, project: string): Promise<Set<string>> {
+async function digestsOf(database: Database, sql: string, project: string): Promise<Set<string>> {
   const rows = await database.query<{ id: string }>(sql, [project]);
   return new Set(rows.map((row) => row.id));
 }
 
 async function importRuns(database: Database, work: Zone, project: string): Promise<number> {
-  const have = await known(database, 'select digest as id from runs where project = $1', project);
+  const have = await digestsOf(database, 'select digest as id from runs where project = $1', project);
   let count = 0;
   for (const key of await keysOf(work, `runs/${project}/`)) {
     const digest = `sha256:${key.split('/').at(-1)?.replace('.json', '')}`;
@@ -77,7 +100,7 @@ async function importRuns(database: Database, work: Zone, project: string): Prom
 }
 
 async function importVersions(database: Database, work: Zone, project: string): Promise<number> {
-  const have = await known(
+  const have = await digestsOf(
     database,
     `select model || '/' || version as id from versions where project = $1`,
     project,
@@ -100,13 +123,25 @@ async function importVersions(database: Database, work: Zone, project: string): 
 }
 
 async function importEvaluations(database: Database, trusted: Zone, project: string): Promise<number> {
-  const have = await known(database, 'select digest as id from evaluations where project = $1', project);
+  const have = await digestsOf(database, 'select digest as id from evaluations where project = $1', project);
+  const known = lookedAt(trusted);
   let count = 0;
-  for (const key of await keysOf(trusted, 'evaluations/')) {
+  for (const { key, etag } of await entriesOf(trusted, 'evaluations/')) {
+    const before = known.get(key);
+    if (before?.etag === etag && before.evaluation) {
+      // The key is the question's: whose it is, only the answer says.
+      const { digest, project: whose } = before.evaluation;
+      if (whose !== project || have.has(digest)) continue;
+    }
     const digest = ((await trusted.readRecord(key))?.value as { evaluation?: unknown } | undefined)
       ?.evaluation;
-    if (!isDigest(digest) || have.has(digest)) continue;
+    if (!isDigest(digest)) continue;
+    if (have.has(digest)) {
+      known.set(key, { etag, evaluation: { digest, project } });
+      continue;
+    }
     const evaluation = evaluationSchema.parse((await trusted.getArtifact(digest)).meta);
+    known.set(key, { etag, evaluation: { digest, project: evaluation.project } });
     if (evaluation.project !== project) continue;
     const { model, environment, candidate, baseline, verdict, scores } = evaluation;
     await database.query(
@@ -125,14 +160,28 @@ async function importDecisions(
   keys: Sources['keys'],
   project: string,
 ): Promise<number> {
-  const have = await known(database, 'select digest as id from decisions where project = $1', project);
+  const rows = await database.query<{ id: string; digest: string }>(
+    `select model || '/' || environment || '/' || seq as id, digest from decisions where project = $1`,
+    [project],
+  );
+  const have = new Set(rows.map(({ digest }) => digest));
+  const numbered = new Set(rows.map(({ id }) => id));
+  const known = lookedAt(trusted);
   let count = 0;
-  for (const key of await keysOf(trusted, `decisions/${encodeURIComponent(project)}/`)) {
+  for (const { key, etag } of await entriesOf(trusted, `decisions/${encodeURIComponent(project)}/`)) {
+    const [, , model = '', environment = '', number = ''] = key.replace(/\.json$/, '').split('/');
+    const isIn = numbered.has(`${model}/${environment}/${Number(number)}`);
+    // Decisions are written once: one that is another than it was is read, and its signature checked, again.
+    if (isIn && (known.get(key)?.etag ?? etag) === etag) {
+      known.set(key, { etag });
+      continue;
+    }
     const envelope = (await trusted.readRecord(key))?.value as Envelope;
     const decision = openDecision(envelope, keys, key);
     const digest = decisionDigest(envelope);
+    known.set(key, { etag });
     if (have.has(digest)) continue;
-    const { model, environment, seq, prev, candidate, evaluation, change, time } = decision;
+    const { seq, prev, candidate, evaluation, change, time } = decision;
     await database.query(
       `insert into decisions (digest, project, model, environment, seq, prev, decision, candidate, evaluation, change,
                               decided_at, envelope)
@@ -140,8 +189,8 @@ async function importDecisions(
       [
         digest,
         project,
-        model,
-        environment,
+        decision.model,
+        decision.environment,
         seq,
         prev,
         decision.decision,

@@ -23,6 +23,7 @@ import { createApp } from './app.ts';
 import { type BotConfig, type Environment, forgeOptions, readBotConfig, type StoreConfig } from './config.ts';
 import { scheduleDrift } from './drift.ts';
 import { createEffects } from './effects.ts';
+import { createForgetting } from './forget.ts';
 import { createHealth } from './health.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
@@ -195,7 +196,11 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
       health.hooks.set(project, await keep());
     };
   });
+  const forget = createForgetting(database);
   const look = async () => {
+    await forget(new Date()).catch((error: unknown) =>
+      log.warn(`old deliveries stay: ${describeError(error).message}`),
+    );
     for (const keep of keepers) await keep();
     for (const [project, context] of contexts) {
       if (health.isStopping) return;

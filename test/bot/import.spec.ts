@@ -11,6 +11,7 @@ import {
   type Digest,
   decisionKey,
   digestJson,
+  evaluationKey,
   keyId,
   openDatabase,
   openStore,
@@ -18,6 +19,7 @@ import {
   versionKey,
   type Zone,
 } from '../../src/index.ts';
+import { factsWith } from './facts.ts';
 
 const digest = (name: string): Digest => digestJson(name);
 const candidate: Candidate = {
@@ -141,6 +143,57 @@ describe('the index of the store', () => {
     });
     expect(told).toContain('p');
     expect((await all()).map((rows) => rows.sort())).toEqual(before);
+  });
+
+  it('reads a record again only when it is new, is another one, or its row is gone', async () => {
+    const read: string[] = [];
+    const counting: Zone = {
+      ...trusted,
+      readRecord: (key) => {
+        read.push(key);
+        return trusted.readRecord(key);
+      },
+    };
+    const look = async (project = 'p') => {
+      read.length = 0;
+      const { evaluations, decisions } = await importIndex(
+        { database, work, trusted: counting, keys },
+        project,
+      );
+      return { evaluations, decisions, read: [...read].sort() };
+    };
+    const evaluate = async (name: string, project: string) => {
+      const { evaluation } = factsWith().answer!;
+      const artifact = await trusted.putArtifact({
+        kind: 'evaluation',
+        name: 'm',
+        files: [],
+        parents: [digest(name)],
+        meta: { ...evaluation, project, candidate: digest(name) } as never,
+      });
+      const key = evaluationKey(digest(`question ${name}`));
+      await trusted.writeRecord(key, { evaluation: artifact });
+      return key;
+    };
+    const first = await evaluate('first', 'p');
+    const others = await evaluate('of another project', 'q');
+    expect(await look()).toEqual({ evaluations: 1, decisions: 0, read: [first, others].sort() });
+    // What is in the index, and what is another project's, costs a listing.
+    const nothing = { evaluations: 0, decisions: 0, read: [] };
+    expect(await look()).toEqual(nothing);
+    const second = await evaluate('second', 'p');
+    expect(await look()).toEqual({ evaluations: 1, decisions: 0, read: [second] });
+    expect(await look('q')).toMatchObject({ evaluations: 1 });
+    await database.query('truncate evaluations, decisions');
+    expect(await look()).toMatchObject({ evaluations: 2, decisions: 1 });
+    expect(await look()).toEqual(nothing);
+    // A decision that is another than it was is looked at, though its number is known.
+    const key = decisionKey('p', 'm', 'production', 1);
+    const good = (await trusted.readRecord(key))!;
+    await trusted.writeRecord(key, { ...(good.value as object), signatures: [] });
+    for (let i = 0; i < 2; i++) await expect(look()).rejects.toMatchObject({ code: 'decision-invalid' });
+    await trusted.writeRecord(key, good.value as never);
+    expect(await look()).toEqual(nothing);
   });
 
   it('refuses a decision that no trusted key signed', async () => {

@@ -52,6 +52,9 @@ beforeAll(async () => {
   world = await createBotWorld(database);
   // Installing a webhook takes a maintainer.
   world.project.members.set(world.people.bot.id, 40);
+  await database.query(
+    `insert into deliveries (id, received_at) values ('long-ago', now() - interval '8 days'), ('lately', now())`,
+  );
   bot = await startBot(configOf(world));
 });
 afterAll(async () => {
@@ -62,6 +65,12 @@ afterAll(async () => {
 });
 
 describe('the bot as a whole', () => {
+  it('forgets the deliveries that nobody sends again', async () => {
+    await bot.reconcile();
+    const left = await database.query(`select id from deliveries where id in ('long-ago', 'lately')`);
+    expect(left).toEqual([{ id: 'lately' }]);
+  });
+
   it('hears signed webhooks and goes from push to approval', async () => {
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     const change = await world.openChange('exp/a');
