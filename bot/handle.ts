@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { type Comment, digestJson, UpstreamError } from '../src/index.ts';
 import { commandNames, commands } from './commands/index.ts';
-import type { Answer } from './commands/types.ts';
+import { refuseOutsider } from './commands/permission.ts';
+import type { Answer, Call, Tools } from './commands/types.ts';
 import { parseComment, type Spoken } from './parse.ts';
 import { planChange } from './plan.ts';
 import { readChange } from './read.ts';
@@ -10,19 +11,17 @@ import type { BotContext } from './types.ts';
 
 const strongest = ['no_entry', 'confused', 'thumbsup', 'eyes'] as const;
 
-async function answerOne(
-  context: BotContext,
-  spoken: Spoken,
-  call: Omit<Parameters<(typeof commands)[number]['handle']>[0], 'args' | 'options'>,
-): Promise<Answer> {
-  if (spoken.kind === 'typo') {
-    const meant = spoken.suggestion
-      ? `Did you mean \`/${spoken.suggestion}\`?`
-      : '`/help` lists what I know.';
-    return { emoji: 'confused', text: `I do not know \`/${spoken.name}\`. ${meant}` };
-  }
-  const command = commands.find((one) => one.name === spoken.name)!;
-  return command.handle({ ...call, args: spoken.args, options: spoken.options }, createTools(context));
+function answerTypo({ name, suggestion }: Extract<Spoken, { kind: 'typo' }>): Answer {
+  const meant = suggestion ? `Did you mean \`/${suggestion}\`?` : '`/help` lists what I know.';
+  return { emoji: 'confused', text: `I do not know \`/${name}\`. ${meant}` };
+}
+
+/** The change as it was read, and the tools with what they have looked up of people meanwhile. */
+interface Reading {
+  call: Pick<Call, 'change' | 'models'>;
+  tools: Tools;
+  /** A refusal of the author was given twice, looked up anew the second time. */
+  isSure: boolean;
 }
 
 /**
@@ -80,8 +79,7 @@ async function carryOut(
   spoken: readonly Spoken[],
   isolated: boolean,
 ): Promise<Said> {
-  // Read again for each: the second command of a comment sees what the first did.
-  const answer = async (one: Spoken): Promise<Answer> => {
+  const look = async (): Promise<Reading> => {
     const read = await readChange(context, changeId, isolated);
     const change = read.kind === 'ignored' ? await context.forge.getChange(changeId) : read.change;
     if (!change) {
@@ -90,13 +88,47 @@ async function carryOut(
     }
     const models =
       read.kind === 'read' ? read.models.map((facts) => ({ facts, plan: planChange(facts, read.base) })) : [];
-    return answerOne(context, one, { comment, change, models });
+    return { call: { change, models }, tools: createTools(context), isSure: false };
   };
+  const member = () => context.forge.member(comment.author.id);
+  let isLookedUpTwice = false;
+  let author: { member: Awaited<ReturnType<typeof member>> } | null = null;
+  let reading: Reading | null = null;
   const answers: Answer[] = [];
   for (const one of spoken) {
-    const first = await answer(one);
+    if (one.kind === 'typo') {
+      answers.push(answerTypo(one));
+      continue;
+    }
+    const command = commands.find(({ name }) => name === one.name)!;
+    // Whoever may do nothing here costs no reading of the change, however many commands they write.
+    if (command.role !== 'anyone') {
+      author ??= { member: await member() };
+      if (refuseOutsider(command.role, author.member) && !isLookedUpTwice) {
+        author = { member: await member() };
+        isLookedUpTwice = true;
+      }
+      const refused = refuseOutsider(command.role, author.member);
+      if (refused) {
+        answers.push(refused);
+        continue;
+      }
+    }
+    const handle = ({ call, tools }: Reading) =>
+      command.handle({ ...call, comment, args: one.args, options: one.options }, tools);
+    reading ??= await look();
+    let answer = await handle(reading);
     // The bot acts on a comment once, so a no is final: not one that a bad moment of the forge or a push in between made.
-    answers.push(isRefusal(first) && one.kind === 'command' ? await answer(one) : first);
+    if (isRefusal(answer) && answer.about !== 'person') {
+      reading = await look();
+      answer = await handle(reading);
+    } else if (isRefusal(answer) && !reading.isSure) {
+      reading = { ...reading, tools: createTools(context), isSure: true };
+      answer = await handle(reading);
+    }
+    answers.push(answer);
+    // The next command of the comment sees what this one did.
+    if (!isRefusal(answer) && command.role !== 'anyone') reading = null;
   }
   return {
     emoji: strongest.find((name) => answers.some((one) => one.emoji === name)) ?? 'eyes',

@@ -7,12 +7,14 @@ import {
   selfApproval,
 } from '../../src/index.ts';
 import { quoted } from './subject.ts';
-import type { Answer, Call, Tools } from './types.ts';
+import type { Answer, Call, Command, Tools } from './types.ts';
 
 /** A person who may do something, with the role that says so; or the answer for somebody who may not. */
 export type Permission = { person: Person; role: string } | { refused: Answer };
 
-const refuse = (text: string): { refused: Answer } => ({ refused: { emoji: 'no_entry', text } });
+const refuse = (text: string, about?: 'person'): { refused: Answer } => ({
+  refused: { emoji: 'no_entry', text, ...(about && { about }) },
+});
 
 /** The rules that count for a change: the default branch's; null while it has none. */
 export function rulesOf(call: Call): Project | null {
@@ -21,12 +23,26 @@ export function rulesOf(call: Call): Project | null {
 
 /** GitLab's Developer: may push to a branch that is not protected (doc: user/permissions). */
 const developer = 30;
+const pushersOnly = 'Only members of this project who may push to it (Developer and up) can do this.';
 
 /** Whether the author of a comment may push to this project. */
 export async function permitMember(call: Call, tools: Pick<Tools, 'member'>): Promise<Permission> {
   const found = await tools.member(call.comment.author.id);
   if (found && found.level >= developer) return { person: found.person, role: 'member' };
-  return refuse('Only members of this project who may push to it (Developer and up) can do this.');
+  return refuse(pushersOnly, 'person');
+}
+
+/**
+ * The refusal of a command that somebody may not give whatever the change is like: it needs a role, which only members of
+ * the project have, or needs a member who may push. Null when that is for the command to find out, or for anybody.
+ */
+export function refuseOutsider(role: Command['role'], member: { level: number } | null): Answer | null {
+  if (role === 'anyone' || (member && (role !== 'member' || member.level >= developer))) return null;
+  const text =
+    role === 'member'
+      ? pushersOnly
+      : 'Only members of this project to whom `cdl.yaml` of the default branch gives the role for it can do this.';
+  return refuse(text, 'person').refused;
 }
 
 /**
@@ -59,7 +75,7 @@ export async function permitRoles(
   if (found) return found;
   const names = wanted.map((role) => `**${role}**`).join(' or ');
   const member = await tools.member(call.comment.author.id);
-  if (!member) return refuse(`Only members of this project with the role ${names} can do this.`);
+  if (!member) return refuse(`Only members of this project with the role ${names} can do this.`, 'person');
   const people =
     wanted
       .flatMap((role) => rules.roles[role])
@@ -72,6 +88,7 @@ export async function permitRoles(
   const where = wanted.map((role) => `\`roles.${role}\``).join(' or ');
   return refuse(
     `${quoted(member.person.username)} does not have the role ${names}. ${escapeInline(branch)} gives it to: ${people}. It is changed in \`cdl.yaml\`, ${where}.${other}`,
+    'person',
   );
 }
 

@@ -31,6 +31,8 @@ export interface Answer {
   emoji: 'thumbsup' | 'confused' | 'no_entry' | 'eyes';
   text: string;
   converge?: true;
+  /** A refusal of who asks, whatever the change is like. */
+  about?: 'person';
 }
 
 /** What became of a commit on a branch: `moved` = others kept pushing. */
