@@ -4,6 +4,7 @@ import {
   createEntry,
   type Decision,
   type Digest,
+  digestJson,
   emptyLock,
   type Lock,
   type LockEntry,
@@ -102,10 +103,10 @@ export function standingOf(facts: Facts): Standing {
 
 const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
 
-/** Whether the head's lock says something else about this model than the default branch's, or cannot be read. */
+/** Whether the head's lock says anything else about this model than the default branch's (also version, run or what a search found), or cannot be read. */
 export function isLockEdited(facts: Facts): boolean {
   const { problem, head, base } = facts.lock;
-  return problem !== null || head?.candidate !== base?.candidate || head?.evaluation !== base?.evaluation;
+  return problem !== null || digestJson(head) !== digestJson(base);
 }
 
 /** Where a change waits for jobs, which a used-up budget keeps from running. */

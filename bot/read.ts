@@ -18,7 +18,6 @@ import {
   parseLock,
   parseProject,
   planDeployment,
-  policyDigest,
   projectFile,
   readChain,
   readLiveRecord,
@@ -28,6 +27,7 @@ import {
 } from '../src/index.ts';
 import type { Spending } from './budget.ts';
 import { readWithdrawn } from './button.ts';
+import { changedRollout, changedRules } from './changed-rules.ts';
 import { checkClaim, packageOf } from './claim.ts';
 import { readData } from './data-approval.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
@@ -129,17 +129,6 @@ async function readLosses(work: Zone, run: Digest): Promise<Facts['losses']> {
     if (error instanceof UserError) return [];
     throw error;
   }
-}
-
-function changedRules(head: Project, base: Project, model: string): string[] {
-  const changed: string[] = [];
-  if (policyDigest(head) !== policyDigest(base)) changed.push('roles or approval rules');
-  if (digestJson(head.models[model]?.gates ?? []) !== digestJson(base.models[model]?.gates ?? [])) {
-    changed.push('gates');
-  }
-  const [headData, baseData] = [head, base].map((one) => one.datasets[one.models[model]?.data ?? '']);
-  if (digestJson(headData ?? null) !== digestJson(baseData ?? null)) changed.push('the data set');
-  return changed;
 }
 
 /** A change that cannot be read any further, and why; or the facts of each of its models. */
@@ -314,6 +303,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       defaultBranch,
       rules,
       rulesChanged: rules ? changedRules(headProject.project, rules.project, model) : [],
+      rolloutChanged: rules ? changedRollout(config, rules.model, environment) : [],
       headProject: headProject.project,
       pipeline,
       claim,

@@ -1,7 +1,10 @@
 import {
   type Block,
+  claimInfo,
+  createEntry,
   type Decision,
   type Digest,
+  digestJson,
   parseLock,
   type Report,
   renderLock,
@@ -33,6 +36,11 @@ export function warningsOf(facts: Facts): string[] {
       `This change alters ${facts.rulesChanged.join(', ')}. It is judged by those of ${facts.defaultBranch}; the new ones count once it is merged.`,
     );
   }
+  if (facts.rolloutChanged.length > 0) {
+    warnings.push(
+      `This change alters how it is rolled out to ${facts.environment}: ${facts.rolloutChanged.join('; ')}. Its own deployment goes by that already, the canary’s gate too.`,
+    );
+  }
   if (facts.answer?.evaluation.isolation === 'none') {
     warnings.push(
       'The model code could reach the network while it was evaluated: this runner allows no network namespace.',
@@ -44,8 +52,9 @@ export function warningsOf(facts: Facts): string[] {
   if (facts.lock.problem)
     warnings.push(`cdl.lock cannot be read (${facts.lock.problem}); the bot writes it.`);
   else if (facts.lock.head && facts.claim.kind === 'verified' && isLockEdited(facts)) {
-    const { head } = facts.lock;
-    const isBots = head.candidate === facts.claim.digest && head.evaluation === facts.answer?.digest;
+    const { claim, answer, lock } = facts;
+    const bots = answer && createEntry(claim.claim.candidate, answer.digest, claimInfo(claim.claim));
+    const isBots = bots !== null && digestJson(lock.head) === digestJson(bots);
     if (!isBots) {
       warnings.push(
         'The entry in cdl.lock is not the one for this candidate (an earlier state, or a hand edit). Only the bot’s counts.',

@@ -213,6 +213,8 @@ export interface Facts {
   rules: { project: Project; model: ModelConfig } | null;
   /** cdl.yaml of the head has other gates, roles or approval rules than the default branch. */
   rulesChanged: string[];
+  /** How the head rolls the model out otherwise than the default branch, and what it was there. */
+  rolloutChanged: string[];
   headProject: Project;
   pipeline: HeadPipeline | null;
   claim: CheckedClaim;

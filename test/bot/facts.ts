@@ -90,6 +90,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     defaultBranch: 'main',
     rules: { project, model },
     rulesChanged: [],
+    rolloutChanged: [],
     headProject: project,
     pipeline: {
       pipeline: {

@@ -295,3 +295,24 @@ describe('the plan for an environment', () => {
     });
   });
 });
+
+describe('an entry of the lock that names the live candidate', () => {
+  const { head } = lockOf(good);
+  const { info } = head!;
+  const hand = (edited: typeof info) =>
+    factsWith({
+      live: live(verified!.digest),
+      lock: { ...lockOf(good), base: head, head: { ...head!, info: edited } },
+    });
+
+  it.each<[what: string, edited: typeof info]>([
+    ['version', { ...info, version: info.version + 1 }],
+    ['run', { ...info, run: head!.candidate }],
+    ['hyperparameters that a search found', { ...info, tuned: { epochs: 3 } }],
+  ])('and another %s is a hand edit', (_what, edited) => {
+    const { status, standing } = planChange(hand(edited));
+    expect(standing.kind).toBe('unchanged');
+    expect(status).toMatchObject({ state: 'failed', description: expect.stringContaining('edited by hand') });
+    expect(planChange(hand(info)).status.state).toBe('success');
+  });
+});

@@ -89,6 +89,7 @@ const table: [name: string, facts: Facts][] = [
     factsWith({
       isolated: false,
       rulesChanged: ['gates'],
+      rolloutChanged: ['max_error_rate: 1 (was 0.01)'],
       voided: [{ ...approvalOf(good, 'vera'), review: other }],
     }),
   ],
@@ -106,6 +107,14 @@ describe('the report about a change', () => {
     expect(render(factsWith({ approvals: [approvalOf(good, 'vera')] }))).not.toMatch(line);
     expect(render(factsWith({ change: merged }))).not.toMatch(line);
     expect(render(factsWith({ claim: { kind: 'none' } }))).not.toMatch(line);
+  });
+
+  it('warns of an entry that names the candidate and is otherwise not the bot’s', () => {
+    const lock = lockOf(good);
+    const forged = { ...lock.head!, info: { ...lock.head!.info, version: 8 } };
+    const hand = /not the one for this candidate/;
+    expect(render(factsWith({ lock }))).not.toMatch(hand);
+    expect(render(factsWith({ lock: { ...lock, head: forged } }))).toMatch(hand);
   });
 
   it('lets no text of the change speak for the bot', () => {

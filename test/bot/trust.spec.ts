@@ -185,6 +185,19 @@ describe('a change that brings its own rules', () => {
     expect(await story.answer('vera', change, `${line} --override "known"`)).toContain('Approved fashion');
   });
 
+  it('warns above the numbers that its canary is let through', async () => {
+    await begin();
+    const yaml = projectYaml().replace(
+      '    code: [model.ts]',
+      '    code: [model.ts]\n    environments: { production: { max_error_rate: 1, traffic: [100] } }',
+    );
+    const change = await story.propose('good\n', 'exp/a', { 'cdl.yaml': yaml });
+    const report = world.comments(change)[0]!;
+    const warned = 'to production: max_error_rate: 1 (was 0.01); traffic: [100] (was [20,100])';
+    expect(report.replaceAll('\\', '')).toContain(warned);
+    expect(report.indexOf('alters how it is rolled out')).toBeLessThan(report.indexOf('Evaluation'));
+  });
+
   it('from a fork starts nothing, records nothing and is approved by nobody', async () => {
     await begin();
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n', 'cdl.yaml': lax });
