@@ -1,8 +1,10 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
@@ -46,7 +48,12 @@ async function backup(input: CommandInput, database: Database, file: string): Pr
   if (file === '-') {
     if (process.stdout.isTTY)
       throw new UserError('usage', 'a backup is no text for a terminal', 'name a file');
-    const header = await writeBackup(database, process.stdout, options);
+    // Not itself: a backup ends what it is written to, and standard output has to stay open to the end of the program.
+    const out = new PassThrough();
+    const sent = once(out, 'end');
+    out.pipe(process.stdout);
+    const header = await writeBackup(database, out, options);
+    await sent;
     console.log(`backed up ${rowsOf(header)} rows of ${header.at}`);
     return 0;
   }

@@ -154,9 +154,8 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
       bot.current = mortal(ports, tasks, [], null);
     },
   };
-  const hear = async (task: Task) => {
-    tasks.push(task);
-    await drain(tasks, bot);
+  /** Reconciles until that worked once, and does what came of it. */
+  const look = async () => {
     for (let tries = looks ? 3 : 0; tries > 0; tries--) {
       try {
         await reconcile(bot.current);
@@ -166,6 +165,11 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
       }
       await drain(tasks, bot);
     }
+  };
+  const hear = async (task: Task) => {
+    tasks.push(task);
+    await drain(tasks, bot);
+    await look();
   };
   await world.api('ada', 'POST', 'repository/commits', {
     branch,
@@ -199,6 +203,8 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
     },
   });
   await hear({ kind: 'branch' });
+  // What failed in the last of it is done again by the next look, which comes every minute.
+  await look();
   if (bot.restarts !== (death ? 1 : 0)) throw new Error(`died ${bot.restarts} times`);
   const now = await facts();
   const text = await world.context.forge.readFile('cdl.lock', now.change.head);

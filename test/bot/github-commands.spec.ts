@@ -58,9 +58,11 @@ describe.skipIf(!description)('on GitHub', () => {
   async function settle(change: number): Promise<string> {
     for (let pass = 0; pass < 8; pass++) {
       const before = world.tasks.length;
+      const head = await headOf(change);
       const [one] = await converge(change);
       await world.fake.settled();
-      const isMoving = one?.standing === 'evaluating' || one?.standing === 'waiting';
+      const isMoving =
+        one?.standing === 'evaluating' || one?.standing === 'waiting' || (await headOf(change)) !== head;
       if (world.tasks.length === before && !isMoving) return one?.standing ?? 'ignored';
     }
     throw new Error('does not settle');
