@@ -81,7 +81,7 @@ describe('a source of data', { timeout }, () => {
     const error = await refused(bench, ['ingest'], 75);
     expect(error.code).toBe('source-unreachable');
     expect(error.message).toMatch(new RegExp(`127\\.0\\.0\\.1:${port}/images\\.idx: .*ECONNREFUSED`));
-    expect(error.message).toMatch(/\/nowhere\/(images|labels)\.idx: there is no file/);
+    expect(error.message).toContain('/nowhere/images.idx: there is no file');
   });
 
   it('whose bytes are not those of the pin is refused, and nothing of it is kept', async () => {

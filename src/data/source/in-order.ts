@@ -1,6 +1,7 @@
 /**
- * Does `work` for every one, `atOnce` at a time, and gives what came of it in their order. The first failure stops the
- * others through the signal they are given, and is thrown when all have ended.
+ * Does `work` for every one, `atOnce` at a time, and gives what came of it in their order. A failure stops those that come
+ * after it, through the signal they are given; of several the first in order is thrown, when all have ended, so that what
+ * is said does not depend on which of them was faster.
  */
 export async function inOrder<T, R>(
   all: readonly T[],
@@ -8,23 +9,30 @@ export async function inOrder<T, R>(
   signal: AbortSignal | undefined,
   work: (one: T, index: number, signal: AbortSignal) => Promise<R>,
 ): Promise<R[]> {
-  const stop = new AbortController();
-  const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   const results = new Array<R>(all.length);
-  const failures: unknown[] = [];
+  const workers = Array.from({ length: Math.min(atOnce, all.length) }, () => ({
+    index: 0,
+    stop: new AbortController(),
+  }));
+  let failed = all.length;
+  let failure: unknown;
   let next = 0;
-  const worker = async () => {
-    while (next < all.length && !stop.signal.aborted) {
-      const index = next++;
-      try {
-        results[index] = await work(all[index]!, index, both);
-      } catch (error) {
-        failures.push(error);
-        stop.abort(error);
+  await Promise.all(
+    workers.map(async (self) => {
+      const both = signal ? AbortSignal.any([signal, self.stop.signal]) : self.stop.signal;
+      while (next < failed) {
+        self.index = next++;
+        try {
+          results[self.index] = await work(all[self.index]!, self.index, both);
+        } catch (error) {
+          if (self.index > failed) continue;
+          failed = self.index;
+          failure = error;
+          for (const other of workers) if (other.index > failed) other.stop.abort(error);
+        }
       }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(atOnce, all.length) }, worker));
-  if (failures.length > 0) throw failures[0];
+    }),
+  );
+  if (failed < all.length) throw failure;
   return results;
 }
