@@ -257,6 +257,8 @@ describe('a backup', () => {
       fc.asyncProperty(fc.integer({ min: 10, max: bytes.length - 1 }), fc.boolean(), async (at, cut) => {
         const bad = cut ? bytes.subarray(0, at) : Buffer.from(bytes);
         if (!cut) bad[at] = bad[at]! ^ 0x40;
+        // Some bits of deflate mean nothing, or the same as before (a repetition found elsewhere): that is no damage.
+        fc.pre(cut || !unpacksTo(bad, text));
         await expect(restoreBackup(other, await fileOf(bad), { force: true })).rejects.toMatchObject({
           code: 'backup-invalid',
         });
@@ -265,6 +267,14 @@ describe('a backup', () => {
     );
     expect(contentOf(await bytesOf(other))).toEqual(before);
   });
+
+  function unpacksTo(packed: Buffer, text: string): boolean {
+    try {
+      return gunzipSync(packed).toString('utf8') === text;
+    } catch {
+      return false;
+    }
+  }
 
   function resigned(text: string): string {
     const lines = text.trimEnd().split('\n').slice(0, -1);
