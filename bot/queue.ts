@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Database, openDatabase, openQueue, UserError } from '../src/index.ts';
+import { type Database, hasQueue, openDatabase, openQueue, UserError } from '../src/index.ts';
 import { createBotState } from './state.ts';
 import { type Environment, readVariable } from './variables.ts';
 import { jobOf, taskName, taskOfKey } from './work.ts';
@@ -42,11 +42,8 @@ export async function readQueue(database: Database): Promise<QueueRow[]> {
       error: value,
     }),
   );
-  const [schema] = await database.query<{ there: boolean }>(
-    `select to_regclass('graphile_worker.jobs') is not null as there`,
-  );
   // No bot has run on this database yet.
-  if (!schema?.there) return dead;
+  if (!(await hasQueue(database))) return dead;
   const jobs = await database.query<Omit<QueueRow, 'project' | 'next'> & { task: string; next: Date | null }>(
     `select case when locked_at is not null then 'running' when attempts >= max_attempts then 'dead'
                  when attempts > 0 then 'failed' else 'waiting' end as state,
@@ -116,10 +113,7 @@ export async function dropTask(database: Database, key: string): Promise<string[
   for (const project of new Set(rows.map((row) => row.project))) {
     await createBotState(database, project).setCursor(`failed/${key}`, '');
   }
-  const [schema] = await database.query<{ there: boolean }>(
-    `select to_regclass('graphile_worker.jobs') is not null as there`,
-  );
-  if (schema?.there) {
+  if (await hasQueue(database)) {
     await database.query(
       `select graphile_worker.complete_jobs(array_agg(id)) from graphile_worker.jobs
         where key = $1 and locked_at is null having count(*) > 0`,

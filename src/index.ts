@@ -21,6 +21,7 @@ export { type DataStanding, judgeVersion } from './data/evidence.ts';
 export {
   type Database,
   derivedTables,
+  hasQueue,
   openDatabase,
   openQueue,
   type Queryable,

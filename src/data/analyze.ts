@@ -1,7 +1,7 @@
 import type { DataRules, Sensitive } from '../core/project-data-rules.ts';
 import type { Block } from '../core/report.ts';
 import { describeFields, type FieldStats, fieldBlocks } from './analyze-fields.ts';
-import { lookBlocks, profileRaw } from './look.ts';
+import { classChart, lookBlocks, profileRaw } from './look.ts';
 import { decodeUtf8, isSensitive, parseRecord } from './mask.ts';
 import { createNearIndex } from './near.ts';
 import { decodePicture } from './picture.ts';
@@ -195,16 +195,7 @@ export async function analyzeItems(
         total > 0 ? `${((profile.perClass[label]! / total) * 100).toFixed(1)} %` : '–',
       ]),
     },
-    {
-      kind: 'chart',
-      chart: {
-        kind: 'bars',
-        title: 'Items of each class',
-        x: 'class',
-        y: 'items',
-        bars: classes.map((name, label) => ({ name, value: profile.perClass[label]! })),
-      },
-    },
+    classChart(classes, profile.perClass),
     ...(labels.length > 0 ? alikeBlocks(near.groups(), labels, ids) : []),
     ...wordBlocks(words, classes),
     ...fieldBlocks(fields),

@@ -71,6 +71,15 @@ export async function profileRaw(
   return { ...profile, examples: keepExamples(examples) };
 }
 
+/** How many items each class has, as a chart. `perClass` in the order of the classes. */
+export function classChart(classes: readonly string[], perClass: readonly number[]): Block {
+  const bars = classes.map((name, index) => ({ name, value: perClass[index]! }));
+  return {
+    kind: 'chart',
+    chart: { kind: 'bars', title: 'Items of each class', x: 'class', y: 'items', bars },
+  };
+}
+
 /** What people look at: how large items are, and a few of each class. Pure. */
 export function lookBlocks(profile: Profile, classes: readonly string[]): Block[] {
   const blocks: Block[] = [];

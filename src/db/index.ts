@@ -4,7 +4,7 @@ import type { Database } from './types.ts';
 
 export type { BackupHeader } from './backup-format.ts';
 export { openQueue, type Queue } from './queue.ts';
-export { derivedTables } from './tables.ts';
+export { derivedTables, hasQueue } from './tables.ts';
 export type { Database, Queryable } from './types.ts';
 
 /**

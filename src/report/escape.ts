@@ -23,7 +23,8 @@ function markReferences(text: string): string {
     .replace(issueKey, (start) => start + mark);
 }
 
-const entities: Record<string, string> = {
+/** What stands for the characters that mean something in HTML. */
+export const entities: Readonly<Record<string, string>> = {
   '&': '&amp;',
   '<': '&lt;',
   '>': '&gt;',

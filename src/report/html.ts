@@ -1,3 +1,5 @@
+import { entities } from './escape.ts';
+
 const mark = Symbol('html');
 
 /** Text that is HTML already: nothing else gets into a page unescaped. */
@@ -7,14 +9,6 @@ export interface Html {
 
 /** What a template takes; strings and numbers are escaped, null and false are nothing. */
 export type Part = Html | string | number | null | undefined | false | readonly Part[];
-
-const entities: Record<string, string> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
 
 /** Text for an element's content or a quoted attribute. Control characters, which HTML does not have, become U+FFFD. */
 export function escapeText(text: string): string {

@@ -20,15 +20,12 @@ import { selectCode } from '../exec/code.ts';
 import { openPrograms, ownFunctions } from './clean-programs.ts';
 import { cleanReport } from './clean-report.ts';
 import { cacheKey } from './run-step.ts';
-import { checkSide, cleaningOf, datasetNamed, datasetParameter, handedOn } from './subject.ts';
+import { checkSide, cleaningOf, datasetNamed, datasetParameter, handedOn, sideParameter } from './subject.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
 const params = z.object({
   dataset: datasetParameter,
-  side: z
-    .enum(['train', 'test'])
-    .default('train')
-    .describe('Which side of the split; test is for protected jobs.'),
+  side: sideParameter,
 });
 
 const what = {

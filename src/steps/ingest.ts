@@ -6,15 +6,12 @@ import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
 import { plainUrl } from '../data/source/plain-url.ts';
 import { pinsOf, sourceNames, sourcesOfSide } from '../data/sources.ts';
-import { datasetNamed, datasetParameter } from './subject.ts';
+import { datasetNamed, datasetParameter, sideParameter } from './subject.ts';
 import type { Step } from './types.ts';
 
 const params = z.object({
   dataset: datasetParameter,
-  side: z
-    .enum(['train', 'test'])
-    .default('train')
-    .describe('Which side of the split; test is for protected jobs.'),
+  side: sideParameter,
 });
 
 /** How far a download is, for people: 10⁶ bytes are a megabyte. */

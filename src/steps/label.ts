@@ -9,6 +9,7 @@ import { encodeLabelSet, readLabelRef, readLabelSet } from '../data/label-set.ts
 import { openLabelStudio } from '../data/label-studio.ts';
 import { projectTitle } from '../data/label-sync.ts';
 import { buildLabelled, compareLabels, type Labelled, labelsOfVersion } from '../data/labelled-version.ts';
+import { classChart } from '../data/look.ts';
 import { readRawItems } from '../data/shards.ts';
 import type { Zone } from '../store/types.ts';
 import { datasetNamed, datasetParameter, digestOf, versionOf } from './subject.ts';
@@ -81,16 +82,7 @@ function reportOf(
           : []),
       ],
     },
-    {
-      kind: 'chart',
-      chart: {
-        kind: 'bars',
-        title: 'Items of each class',
-        x: 'class',
-        y: 'items',
-        bars: made.classes.map((name, index) => ({ name, value: made.perClass[index]! })),
-      },
-    },
+    classChart(made.classes, made.perClass),
   ];
   if (made.labelers.length > 0) {
     blocks.push({

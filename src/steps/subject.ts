@@ -17,6 +17,12 @@ export const datasetParameter = z
   .default('')
   .describe('Data set of cdl.yaml; default: the only one.');
 
+/** The parameter that says which side of the split a step works on. */
+export const sideParameter = z
+  .enum(['train', 'test'])
+  .default('train')
+  .describe('Which side of the split; test is for protected jobs.');
+
 /** The parameter that names an environment. */
 export const environmentParameter = z
   .string()

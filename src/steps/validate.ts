@@ -8,15 +8,12 @@ import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
 import { exchangeProfile } from '../data/profile-record.ts';
 import { readRawItems } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
-import { checkSide, datasetNamed, datasetParameter, versionOf } from './subject.ts';
+import { checkSide, datasetNamed, datasetParameter, sideParameter, versionOf } from './subject.ts';
 import type { Step } from './types.ts';
 
 const params = z.object({
   dataset: datasetParameter,
-  side: z
-    .enum(['train', 'test'])
-    .default('train')
-    .describe('Which side of the split; test is for protected jobs.'),
+  side: sideParameter,
 });
 
 /** Judges a data version by the rules of `cdl.yaml`: amount, classes, balance, share of invalid items. */
