@@ -18,20 +18,14 @@ import {
   parseProject,
   shortDigest,
 } from '../../src/index.ts';
-import { openDescription } from '../forge/github-fake/description.ts';
-import { githubOpenapi } from '../forge/github-openapi.ts';
 import { expectHarmless } from '../report/harmless.ts';
-import { createGithubWorld, type GithubWorld } from './github-world.ts';
+import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { git } from './jobs.ts';
 import { projectYaml } from './world.ts';
 
-const found = await githubOpenapi();
-const description = 'description' in found ? openDescription(found.description) : null;
-if ('skipped' in found) console.warn(`skipped: GitHub’s OpenAPI description: ${found.skipped}`);
-
 type Name = 'ada' | 'vera' | 'walt' | 'eve';
 
-describe.skipIf(!description)('on GitHub', () => {
+describe.skipIf(!githubDescription)('on GitHub', () => {
   let folder: string;
   let database: Database;
   let world: GithubWorld;
@@ -50,23 +44,11 @@ describe.skipIf(!description)('on GitHub', () => {
   });
 
   const begin = async (yaml?: string) => {
-    world = await createGithubWorld(database, description!, yaml);
+    world = await createGithubWorld(database, githubDescription!, yaml);
   };
   const converge = (change: number) => convergeChange(world.context, change, false);
 
-  /** Converges until a pass queues nothing more for the change. */
-  async function settle(change: number): Promise<string> {
-    for (let pass = 0; pass < 8; pass++) {
-      const before = world.tasks.length;
-      const head = await headOf(change);
-      const [one] = await converge(change);
-      await world.fake.settled();
-      const isMoving =
-        one?.standing === 'evaluating' || one?.standing === 'waiting' || (await headOf(change)) !== head;
-      if (world.tasks.length === before && !isMoving) return one?.standing ?? 'ignored';
-    }
-    throw new Error('does not settle');
-  }
+  const settle = (change: number) => settleOnGithub(world, change);
 
   async function propose(text: string, branch = 'exp/a', more: object = {}): Promise<number> {
     await world.push('ada', branch, { 'model.ts': text });

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { convergeChange } from '../../bot/converge.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { convergeQueue } from '../../bot/merge-queue.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
@@ -10,16 +9,10 @@ import { convergePush } from '../../bot/trigger.ts';
 import { type Database, openDatabase, shortDigest } from '../../src/index.ts';
 import { resolveRef, updateRef } from '../../src/sandbox/git.ts';
 import { mergeCommit } from '../forge/github-fake/changes.ts';
-import { openDescription } from '../forge/github-fake/description.ts';
-import { githubOpenapi } from '../forge/github-openapi.ts';
-import { createGithubWorld, type GithubWorld } from './github-world.ts';
+import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { projectYaml } from './world.ts';
 
-const found = await githubOpenapi();
-const description = 'description' in found ? openDescription(found.description) : null;
-if ('skipped' in found) console.warn(`skipped: GitHub’s OpenAPI description: ${found.skipped}`);
-
-describe.skipIf(!description)('on GitHub', () => {
+describe.skipIf(!githubDescription)('on GitHub', () => {
   let folder: string;
   let database: Database;
   let world: GithubWorld;
@@ -37,17 +30,7 @@ describe.skipIf(!description)('on GitHub', () => {
     expect(violations).toEqual([]);
   });
 
-  /** Converges until a pass queues nothing more for the change. */
-  async function settle(change: number): Promise<void> {
-    for (let pass = 0; pass < 8; pass++) {
-      const before = world.tasks.length;
-      const [one] = await convergeChange(world.context, change, false);
-      await world.fake.settled();
-      const isMoving = one?.standing === 'evaluating' || one?.standing === 'waiting';
-      if (world.tasks.length === before && !isMoving) return;
-    }
-    throw new Error('does not settle');
-  }
+  const settle = (change: number) => settleOnGithub(world, change);
   async function propose(branch: string, files: Record<string, string>): Promise<number> {
     await world.push('ada', branch, files);
     return world.openChange(branch);
@@ -71,7 +54,7 @@ describe.skipIf(!description)('on GitHub', () => {
   }
 
   it('a merge queue is told whether its commit holds what was approved, and of nothing nobody saw together', async () => {
-    world = await createGithubWorld(database, description!);
+    world = await createGithubWorld(database, githubDescription!);
     const change = await propose('exp/a', { 'model.ts': 'good\n' });
     await settle(change);
     expect(await queue(change)).toBe('cdl/fashion failure: version 1 is not approved against what is live');
@@ -94,7 +77,7 @@ describe.skipIf(!description)('on GitHub', () => {
   it('a review counts for the report of the commit it is about, until it is dismissed', async () => {
     world = await createGithubWorld(
       database,
-      description!,
+      githubDescription!,
       projectYaml('approvals: { forge_button: true }\n'),
     );
     const { people } = world;

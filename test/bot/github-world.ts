@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { ZipFile } from 'yazl';
+import { convergeChange } from '../../bot/converge.ts';
 import { createEffects } from '../../bot/effects.ts';
 import { createBotState } from '../../bot/state.ts';
 import type { BotContext, Task } from '../../bot/types.ts';
@@ -19,11 +20,17 @@ import {
   openStore,
   type Zone,
 } from '../../src/index.ts';
-import type { Description } from '../forge/github-fake/description.ts';
+import { type Description, openDescription } from '../forge/github-fake/description.ts';
 import { type GithubFake, startGithubFake } from '../forge/github-fake/server.ts';
 import type { FakeRun, FakeUser } from '../forge/github-fake/state.ts';
+import { githubOpenapi } from '../forge/github-openapi.ts';
 import { answerQuestion, git, makeClaim } from './jobs.ts';
 import { projectYaml } from './world.ts';
+
+const found = await githubOpenapi();
+/** What the fake is held to; null, said aloud, where it cannot be had. */
+export const githubDescription = 'description' in found ? openDescription(found.description) : null;
+if ('skipped' in found) console.warn(`skipped: GitHub’s OpenAPI description: ${found.skipped}`);
 
 /** As {@link BotWorld}, on GitHub: the bot is an app, and its tasks are done when a test says so. */
 export interface GithubWorld {
@@ -253,4 +260,18 @@ export async function createGithubWorld(
     },
   };
   return world;
+}
+
+/** Converges until a pass queues nothing more for the change and leaves its head where it is; how it stands then. */
+export async function settleOnGithub(world: GithubWorld, change: number): Promise<string> {
+  const headOf = () => world.fake.state.pulls.find((one) => one.number === change)!.head;
+  for (let pass = 0; pass < 8; pass++) {
+    const before = world.tasks.length;
+    const head = headOf();
+    const [one] = await convergeChange(world.context, change, false);
+    await world.fake.settled();
+    const isMoving = one?.standing === 'evaluating' || one?.standing === 'waiting' || headOf() !== head;
+    if (world.tasks.length === before && !isMoving) return one?.standing ?? 'ignored';
+  }
+  throw new Error('does not settle');
 }
