@@ -1,4 +1,6 @@
-import { mkdir, readdir, readFile, stat, watch } from 'node:fs/promises';
+import { on } from 'node:events';
+import { watch } from 'node:fs';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -57,9 +59,15 @@ async function written(path: string, bytes: number): Promise<void> {
     }
     return false;
   };
-  const changes = watch(path);
-  if (await has()) return;
-  for await (const _ of changes) if (await has()) return;
+  // The watcher of node:fs/promises forgets what happens while one looks; these events wait.
+  const watcher = watch(path);
+  const changes = on(watcher, 'change');
+  try {
+    if (await has()) return;
+    for await (const _ of changes) if (await has()) return;
+  } finally {
+    watcher.close();
+  }
 }
 
 describe('cdl ingest', () => {
