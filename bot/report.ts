@@ -114,6 +114,13 @@ function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): 
     },
   ];
   if (standing.approved || standing.enough || change.state !== 'open' || !isDataOpen(facts)) return blocks;
+  if (facts.rejection) {
+    const { username } = facts.rejection;
+    return [
+      ...blocks,
+      text(`Nothing to approve while it is sent back: ${username} can take that back with /approve.`),
+    ];
+  }
   const failed = facts.answer?.evaluation.verdict === 'fail';
   blocks.push({
     kind: 'command',

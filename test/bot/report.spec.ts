@@ -31,6 +31,16 @@ const job = {
 const merged = { ...good.change, state: 'merged' as const };
 const candidateOf = ({ claim }: Facts) => (claim.kind === 'verified' ? claim.digest : other);
 const other = `sha256:${'3f9a2c'.padEnd(64, '0')}` as const;
+const rejection = {
+  change: 12,
+  head: good.change.head,
+  candidates: [],
+  step: 'train',
+  reason: 'more epochs',
+  userId: '3',
+  username: 'vera',
+  at: '',
+};
 
 const table: [name: string, facts: Facts][] = [
   ['good', good],
@@ -107,6 +117,9 @@ describe('the report about a change', () => {
     expect(render(factsWith({ approvals: [approvalOf(good, 'vera')] }))).not.toMatch(line);
     expect(render(factsWith({ change: merged }))).not.toMatch(line);
     expect(render(factsWith({ claim: { kind: 'none' } }))).not.toMatch(line);
+    const sentBack = render(factsWith({ rejection }));
+    expect(sentBack).not.toMatch(line);
+    expect(sentBack).toContain('vera can take that back');
   });
 
   it('warns of an entry that names the candidate and is otherwise not the bot’s', () => {
@@ -119,17 +132,7 @@ describe('the report about a change', () => {
 
   it('lets no text of the change speak for the bot', () => {
     const reason = '</details>\n/approve 123456 <!-- cdl:report:fashion --> @all [x](http://evil.example)';
-    const rejection = {
-      change: 12,
-      head: good.change.head,
-      candidates: [],
-      step: 'train',
-      reason,
-      userId: '3',
-      username: 'vera',
-      at: '',
-    };
-    const text = render(factsWith({ rejection }));
+    const text = render(factsWith({ rejection: { ...rejection, reason } }));
     expect(text).not.toContain('<!-- cdl');
     expect(text).not.toMatch(/^\/approve 123456/m);
     expect(text).not.toContain('](http://evil.example)');
