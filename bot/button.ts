@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { requiredApprovals } from '../src/index.ts';
 import type { BotContext, BotState, Facts } from './types.ts';
 
 const pressedSchema = z.record(z.string(), z.string());
@@ -64,7 +65,7 @@ export async function countButton(
         review: facts.review,
         userId: person.id,
         username: person.username,
-        role: facts.rules!.project.approvals.role,
+        role: requiredApprovals(facts.rules!.project.approvals)[0]!.role,
         override: null,
         comment: 'button',
         at: context.now().toISOString(),

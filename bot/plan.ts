@@ -11,12 +11,14 @@ import {
   parseLock,
   policyDigest,
   renderLock,
+  requiredApprovals,
   type Status,
   withEntry,
 } from '../src/index.ts';
 import { describeOverrun } from './budget.ts';
 import { approveDataLine, isDataOpen } from './data-approval.ts';
-import type { Approval, DataFacts, Facts } from './types.ts';
+import { countingApprovals, missingText, quorumOf } from './quorum.ts';
+import type { DataFacts, Facts } from './types.ts';
 
 /** Where one model of a change stands: the first that applies, in this order. */
 export type Standing =
@@ -59,17 +61,10 @@ export function standingApproval(facts: Facts): Decision | null {
     : null;
 }
 
-/** Approvals that count: with a failed gate only those that say why it is overruled. */
-export function countingApprovals(facts: Facts): Approval[] {
-  const failed = facts.answer?.evaluation.verdict === 'fail';
-  return facts.approvals.filter((approval) => !failed || approval.override !== null);
-}
-
 function judged(facts: Facts): Standing {
-  const required = facts.rules!.project.approvals.required;
   const signed = standingApproval(facts);
   const approved = signed && !withdrawalOf(facts, signed) ? signed : null;
-  const enough = isDataOpen(facts) && (approved !== null || countingApprovals(facts).length >= required);
+  const enough = isDataOpen(facts) && (approved !== null || quorumOf(facts).missing.length === 0);
   const passed = facts.answer!.evaluation.verdict !== 'fail';
   return { kind: 'judged', gateOpen: passed || enough, approved, enough };
 }
@@ -127,6 +122,14 @@ function dataStatus(data: DataFacts): Pick<Status, 'state' | 'description'> {
   };
 }
 
+/** Where one role approves, how many of it did; where several do, who is missing. */
+function waitingText(facts: Facts): string {
+  const quorum = quorumOf(facts);
+  const isOneRole = requiredApprovals(facts.rules!.project.approvals).length === 1;
+  const have = `${quorum.seated.size} of ${plural(quorum.needed, 'approval')}`;
+  return `waiting for approval (${have}${isOneRole ? '' : `; missing: ${missingText(quorum)}`})`;
+}
+
 function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'description'> {
   if (facts.rejection && facts.change.state === 'open') {
     const { step, reason } = facts.rejection;
@@ -178,8 +181,6 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
       return { state: 'failed', description: 'the evaluation pipeline failed' };
     case 'judged': {
       if (standing.approved) return { state: 'success', description: 'approved' };
-      const required = facts.rules!.project.approvals.required;
-      const have = countingApprovals(facts).length;
       if (!standing.gateOpen) {
         const gate = facts.answer!.evaluation.gates.find((one) => one.status === 'fail');
         return { state: 'failed', description: `gate failed: ${gate?.name ?? 'see the report'}` };
@@ -190,10 +191,7 @@ function statusOf(facts: Facts, standing: Standing): Pick<Status, 'state' | 'des
           ? { state: 'pending', description: 'approved; waiting because the change is a draft' }
           : { state: 'success', description: 'approved' };
       }
-      return {
-        state: 'pending',
-        description: `waiting for approval (${have} of ${plural(required, 'approval')})`,
-      };
+      return { state: 'pending', description: waitingText(facts) };
     }
   }
 }
@@ -229,7 +227,7 @@ function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] 
       facts.lapsed.some(({ approval }) => approval.userId === id) ||
       (facts.withdrawn.includes(id) && !facts.approvals.some((one) => one.userId === id)),
   );
-  const short = countingApprovals(facts).length < facts.rules!.project.approvals.required;
+  const short = quorumOf(facts).missing.length > 0;
   if (!facts.rejection && approved.policy === policy && !(gone && short) && isDataOpen(facts)) return null;
   const { seq: _seq, prev: _prev, time: _time, override: _override, ...said } = approved;
   return { ...said, decision: 'revoked', approvers: [], policy, change: changeName(facts.change) };
@@ -248,6 +246,7 @@ function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
   const counting = countingApprovals(facts);
   const reasons = [...new Set(counting.flatMap((one) => (one.override ? [one.override] : [])))];
   const overruled = answer.evaluation.verdict === 'fail';
+  const { seated } = quorumOf(facts);
   return {
     candidate: claim.digest,
     evaluation: answer.digest,
@@ -258,7 +257,11 @@ function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
     plan: plan.digest,
     decision: 'approved',
     ...(overruled ? { override: { reason: reasons.join('; ') } } : {}),
-    approvers: counting.map(({ userId, username, role }) => ({ id: userId, name: username, role })),
+    approvers: counting.map((one) => ({
+      id: one.userId,
+      name: one.username,
+      role: seated.get(one) ?? one.roles[0] ?? one.role,
+    })),
     policy: policyDigest(rules.project),
     change: changeName(change),
   };

@@ -7,7 +7,9 @@ import {
   digestJson,
   parseLock,
   type Report,
+  type Role,
   renderLock,
+  requiredApprovals,
   selfApproval,
   shortDigest,
   type Verdict,
@@ -18,7 +20,8 @@ import { isDataOpen } from './data-approval.ts';
 import { dataBlocks, dataHeadline } from './data-report.ts';
 import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
-import { type ChangePlan, countingApprovals, isLockEdited, type Standing } from './plan.ts';
+import { type ChangePlan, isLockEdited, type Standing } from './plan.ts';
+import { missingText, quorumOf } from './quorum.ts';
 import { cost, evaluationBlocks, historyBlocks, planBlocks, text } from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
 import type { Facts } from './types.ts';
@@ -91,24 +94,27 @@ function whoNot(facts: Facts): string {
 
 function approvalBlocks(facts: Facts, standing: Standing & { kind: 'judged' }): Block[] {
   const { review, change } = facts;
-  const rules = facts.rules!.project.approvals;
+  const { project } = facts.rules!;
+  const required = requiredApprovals(project.approvals);
   if (!review) return [];
-  const people = facts.rules!.project.roles[rules.role];
-  const who =
-    people.length > 0
-      ? people.join(', ')
-      : `nobody: roles.${rules.role} in cdl.yaml of ${facts.defaultBranch} is empty`;
-  const counting = countingApprovals(facts);
+  const holders = (role: Role): string =>
+    project.roles[role].join(', ') || `nobody: roles.${role} in cdl.yaml of ${facts.defaultBranch} is empty`;
+  const quorum = quorumOf(facts);
+  const isMissing = quorum.missing.length > 0 && required.length > 1;
   const blocks: Block[] = [
     { kind: 'heading', text: 'Approval' },
     {
       kind: 'facts',
       facts: [
-        ['approvals', `${counting.length} of ${rules.required}`],
-        ['who may', `${rules.role}: ${who}${whoNot(facts)}`],
+        ['approvals', `${quorum.seated.size} of ${quorum.needed}`],
+        ...(isMissing ? [['still missing', missingText(quorum)] as [string, string]] : []),
+        ...required.map(({ role, count }): [string, string] => [
+          'who may',
+          `${required.length > 1 ? `${count} ` : ''}${role}: ${holders(role)}${whoNot(facts)}`,
+        ]),
         ...facts.approvals.map((one): [string, string] => [
           'approved by',
-          `${one.username} (${one.role})${one.override ? `, overruling the gate: ${one.override}` : ''}`,
+          `${one.username} (${quorum.seated.get(one) ?? one.roles.join(', ')})${one.override ? `, overruling the gate: ${one.override}` : ''}`,
         ]),
       ],
     },

@@ -6,11 +6,12 @@ import {
   type Project,
   projectFile,
   type Role,
+  requiredApprovals,
   selfApproval,
 } from '../src/index.ts';
 import { codeownersPaths, ownersOf } from './codeowners.ts';
 import { isProposer } from './registered.ts';
-import type { Approval, Facts, Sources } from './types.ts';
+import type { Approval, Facts, Sources, StandingApproval } from './types.ts';
 
 /** In which way somebody made the change that they want to approve. */
 export type Conflict = 'author' | 'committers' | 'trigger' | 'proposer';
@@ -25,6 +26,8 @@ export interface Roles {
     roles: readonly Role[],
     userId: string,
   ): Promise<{ person: Person; role: Role } | null>;
+  /** Those of these roles that a member has, in the order they are asked in; empty when none, or when they are no member. */
+  rolesOf(project: Project, roles: readonly Role[], userId: string): Promise<Role[]>;
   /** Why a person may not approve a change although they have the role; null when nothing speaks against it. */
   conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
 }
@@ -137,17 +140,30 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>
     return isNamed(project, entry, found.person);
   }
 
+  async function hasRole(
+    project: Project,
+    role: Role,
+    found: { person: Person; level: number },
+  ): Promise<boolean> {
+    for (const entry of project.roles[role]) if (await isMeant(project, entry, found)) return true;
+    return false;
+  }
+
   return {
     member,
     async roleOf(project, roles, userId) {
       const found = await member(userId);
       if (!found) return null;
       for (const role of roles) {
-        for (const entry of project.roles[role]) {
-          if (await isMeant(project, entry, found)) return { person: found.person, role };
-        }
+        if (await hasRole(project, role, found)) return { person: found.person, role };
       }
       return null;
+    },
+    async rolesOf(project, roles, userId) {
+      const found = await member(userId);
+      const have: Role[] = [];
+      for (const role of found ? roles : []) if (await hasRole(project, role, found!)) have.push(role);
+      return have;
     },
     async conflictOf(project, change, person) {
       const may = selfApproval(project);
@@ -181,18 +197,20 @@ export async function whoStillMay(
   project: Project,
   change: Change,
   approvals: readonly Approval[],
-): Promise<{ standing: Approval[]; lapsed: Facts['lapsed'] }> {
-  const standing: Approval[] = [];
+): Promise<{ standing: StandingApproval[]; lapsed: Facts['lapsed'] }> {
+  const standing: StandingApproval[] = [];
   const lapsed: Facts['lapsed'] = [];
-  const { role, forge_button } = project.approvals;
+  const { forge_button } = project.approvals;
+  const wanted = requiredApprovals(project.approvals).map(({ role }) => role);
   for (const approval of approvals) {
-    const found = await roles.roleOf(project, [role], approval.userId);
+    const have = await roles.rolesOf(project, wanted, approval.userId);
+    const found = have.length > 0 ? await roles.member(approval.userId) : null;
     const conflict = found ? await roles.conflictOf(project, change, found.person) : null;
-    if (!found) lapsed.push({ approval, why: `does not have the role ${role} any more` });
+    if (!found) lapsed.push({ approval, why: `does not have the role ${wanted.join(' or ')} any more` });
     else if (conflict) lapsed.push({ approval, why: 'had a part in making the change' });
     else if (approval.comment === 'button' && !forge_button)
       lapsed.push({ approval, why: 'used the forge’s button, which does not count here' });
-    else standing.push({ ...approval, username: found.person.username });
+    else standing.push({ ...approval, username: found.person.username, roles: have });
   }
   return { standing, lapsed };
 }

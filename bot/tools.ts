@@ -184,6 +184,7 @@ export function createTools(context: BotContext): Tools {
   return {
     member: (userId) => roles.member(userId),
     roleOf: (project, wanted, userId) => roles.roleOf(project, wanted, userId),
+    rolesOf: (project, wanted, userId) => roles.rolesOf(project, wanted, userId),
     conflictOf: (project, change, person) => roles.conflictOf(project, change, person),
     addApproval: (approval) => state.addApproval(approval),
     approveData: (decision) => context.effects.appendDataDecision(decision),

@@ -56,6 +56,11 @@ export interface Approval {
   at: string;
 }
 
+/** An approval that counts now, with every role its person has among those that are asked for, in their order. */
+export interface StandingApproval extends Approval {
+  roles: readonly string[];
+}
+
 /** A change sent back to a step; void when its content changes. */
 export interface Rejection {
   change: number;
@@ -238,8 +243,8 @@ export interface Facts {
   review: Digest | null;
   /** Null while there is no verified candidate, or no rules of the default branch to judge its data by. */
   data: DataFacts | null;
-  /** For the current review, by people who still have the role and are not the author. */
-  approvals: Approval[];
+  /** For the current review, by people who still have a role for it and are not the author; each person once. */
+  approvals: StandingApproval[];
   /** For the current review, by people who may not approve it (any more), and why. */
   lapsed: { approval: Approval; why: string }[];
   /** Ids of people who took back what they had approved with the forge's button. */

@@ -1,5 +1,6 @@
-import { escapeInline, shortDigest } from '../../src/index.ts';
+import { escapeInline, requiredApprovals, shortDigest } from '../../src/index.ts';
 import { approveDataLine, isDataOpen } from '../data-approval.ts';
+import { missingText, quorumOf } from '../quorum.ts';
 import type { Facts } from '../types.ts';
 import { approveLine } from './line.ts';
 import { permit, refuseMakers } from './permission.ts';
@@ -45,7 +46,7 @@ function whyNothing(call: Call): string {
 
 /** Approves exactly what a report showed. */
 export const approve: Command<
-  Pick<Tools, 'member' | 'roleOf' | 'conflictOf' | 'addApproval' | 'liftRejection' | 'now'>
+  Pick<Tools, 'member' | 'roleOf' | 'rolesOf' | 'conflictOf' | 'addApproval' | 'liftRejection' | 'now'>
 > = {
   name: 'approve',
   usage: '/approve <digest> [--override "why"]',
@@ -80,8 +81,8 @@ export const approve: Command<
       };
     }
     const { facts, review } = hit;
-    const rules = facts.rules!.project.approvals;
-    const made = await refuseMakers(call, tools, facts.rules!.project, permission);
+    const rules = facts.rules!.project;
+    const made = await refuseMakers(call, tools, rules, permission);
     if (made) return made;
     const reason = call.options.override?.trim() ?? '';
     if (isFailed(facts) && reason === '') {
@@ -100,7 +101,7 @@ export const approve: Command<
           : `It was trained on ${what}, which has to be approved first, by somebody with the role **data**:\n\n\`\`\`\n${approveDataLine(facts.data)}\n\`\`\``,
       };
     }
-    await tools.addApproval({
+    const said = {
       change: call.change.id,
       model: facts.model,
       environment: facts.environment,
@@ -111,19 +112,30 @@ export const approve: Command<
       override: isFailed(facts) ? reason : null,
       comment: call.comment.id,
       at: tools.now().toISOString(),
-    });
+    };
+    await tools.addApproval(said);
     await tools.liftRejection(call.change.id, person.id);
+    const required = requiredApprovals(rules.approvals);
+    const roles = await tools.rolesOf(
+      rules,
+      required.map((one) => one.role),
+      person.id,
+    );
+    const own = { ...said, roles };
     const others = facts.approvals.filter((one) => one.userId !== person.id);
-    const left = Math.max(0, rules.required - others.length - 1);
+    const quorum = quorumOf({ ...facts, approvals: [...others, own] });
+    const left = quorum.needed - quorum.seated.size;
     const next =
       left > 0
-        ? `${left} more approval${left === 1 ? ' is' : 's are'} needed.`
+        ? required.length > 1
+          ? `Still missing: ${missingText(quorum)}.`
+          : `${left} more approval${left === 1 ? ' is' : 's are'} needed.`
         : facts.change.draft
           ? 'Mark the change as ready, then merge it to deploy.'
           : 'Merge the change to deploy it.';
     return {
       emoji: 'thumbsup',
-      text: `Approved ${facts.model} for ${facts.environment} as \`${shortDigest(review)}\`, by \`${person.username}\` (${role}). ${next}`,
+      text: `Approved ${facts.model} for ${facts.environment} as \`${shortDigest(review)}\`, by \`${person.username}\` (${quorum.seated.get(own) ?? role}). ${next}`,
       converge: true,
     };
   },

@@ -4,6 +4,7 @@ import {
   type Person,
   type Project,
   type Role,
+  requiredApprovals,
   selfApproval,
 } from '../../src/index.ts';
 import { quoted } from './subject.ts';
@@ -46,7 +47,7 @@ export function refuseOutsider(role: Command['role'], member: { level: number } 
 }
 
 /**
- * Whether the author of a comment has the approving role (or one of `also`): a member by their id, whom the rules of the
+ * Whether the author of a comment has an approving role (or one of `also`): a member by their id, whom the rules of the
  * default branch give it.
  */
 export function permit(
@@ -54,7 +55,10 @@ export function permit(
   tools: Pick<Tools, 'member' | 'roleOf'>,
   also: readonly Role[] = [],
 ): Promise<Permission> {
-  return permitRoles(call, tools, (rules) => [rules.approvals.role, ...also]);
+  return permitRoles(call, tools, (rules) => [
+    ...requiredApprovals(rules.approvals).map(({ role }) => role),
+    ...also,
+  ]);
 }
 
 /** Whether the author of a comment has one of the roles that the rules of the default branch ask for. */

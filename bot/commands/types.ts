@@ -48,6 +48,8 @@ export interface Tools {
     roles: readonly Role[],
     userId: string,
   ): Promise<{ person: Person; role: Role } | null>;
+  /** All of these roles that somebody has by these rules, in this order. */
+  rolesOf(project: Project, roles: readonly Role[], userId: string): Promise<Role[]>;
   /** Why a person who has the role may not approve all the same; null when nothing speaks against it. */
   conflictOf(project: Project, change: Change, person: Person): Promise<Conflict | null>;
   addApproval(approval: Approval): Promise<void>;

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { type Digest, digestJson } from './digest.ts';
 import { UserError } from './error.ts';
+import { approvalsSchema, repeatedRoles } from './project-approvals.ts';
 import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
-import { dataApprovalsSchema } from './project-data-approval.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
 import { modelProblems } from './project-rules.ts';
@@ -19,18 +19,6 @@ const member = z
   .min(1)
   .describe('a user name, @group/path, access:maintainer (or another level), or codeowners');
 const members = z.array(member).default([]);
-
-const selfApprovalSchema = z.strictObject({
-  author: z.boolean().default(false).describe('who opened the change may approve it'),
-  committers: z
-    .boolean()
-    .default(false)
-    .describe('who wrote or committed a commit of the change may approve it'),
-  trigger: z
-    .boolean()
-    .default(false)
-    .describe('who started one of its pipelines, or proposed a version by /register, may approve it'),
-});
 
 /** The schema of `cdl.yaml`. */
 export const projectSchema = z.strictObject({
@@ -52,24 +40,7 @@ export const projectSchema = z.strictObject({
     .describe(
       'members of the project by role (user name, @group/path, access:maintainer, codeowners); read from the default branch only',
     ),
-  approvals: z
-    .strictObject({
-      required: z.int().min(1).max(10).default(1),
-      role: z.enum(['validator', 'data', 'devops', 'maintainer']).default('validator'),
-      self_approval: z
-        .union([z.boolean(), selfApprovalSchema])
-        .default(false)
-        .describe('whether people who made the change may approve it; true = all of them'),
-      forge_button: z
-        .boolean()
-        .default(false)
-        .describe(
-          'whether the forge’s own Approve button counts, for the report that is shown when it is pressed',
-        ),
-      // Without a default: the digest of the rules, which decisions name, stays what it was for who does not ask for this.
-      data: dataApprovalsSchema.optional(),
-    })
-    .prefault({}),
+  approvals: approvalsSchema.prefault({}),
   budgets: budgetsSchema.optional().describe('what CI jobs may cost; read from the default branch only'),
   triggers: triggersSchema
     .optional()
@@ -112,6 +83,12 @@ function ruleProblems(project: Project): RuleProblem[] {
       });
     }
   }
+  for (const index of repeatedRoles(project.approvals)) {
+    problems.push({
+      path: ['approvals', 'required', index],
+      text: `approvals.required[${index}] names a role that stands above already: give it one count`,
+    });
+  }
   for (const [model, config] of Object.entries(project.models)) {
     if (Object.hasOwn(project.datasets, config.data)) {
       problems.push(...modelProblems(['models', model], config, project.datasets[config.data]!.classes));
@@ -149,12 +126,6 @@ export function configDigest(config: ModelConfig): Digest {
 
 /** One of `roles:`. */
 export type Role = keyof Project['roles'];
-
-/** Who of those that made a change may approve it, with the short form (`true`, `false`) written out. */
-export function selfApproval(project: Project): z.output<typeof selfApprovalSchema> {
-  const given = project.approvals.self_approval;
-  return typeof given === 'boolean' ? { author: given, committers: given, trigger: given } : given;
-}
 
 /** Digest of who may decide and under which rules; part of every decision. */
 export function policyDigest(project: Project): Digest {

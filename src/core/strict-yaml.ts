@@ -182,6 +182,16 @@ function issueProblems(schema: z.ZodType, issue: z.core.$ZodIssue, document: Doc
   if (issue.code === 'invalid_union' && issue.discriminator !== undefined) {
     return [{ offset, text: `${at}${shown} ${notOneOf(given, optionsOf(issue))}` }];
   }
+  // One option of the union that is right from the outside: what is wrong with its inside.
+  const inside =
+    issue.code === 'invalid_union'
+      ? issue.errors.filter((option) => option.every((one) => one.path.length > 0))
+      : [];
+  if (inside.length === 1) {
+    return inside[0]!.flatMap((one) =>
+      issueProblems(schema, { ...one, path: [...issue.path, ...one.path] }, document),
+    );
+  }
   // A union says nothing itself; the first complaint of each of its options does.
   const messages =
     issue.code === 'invalid_union' && issue.errors.length > 0

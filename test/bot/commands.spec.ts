@@ -50,6 +50,10 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       const role = roles.find((one) => person && rules.roles[one].includes(person.username));
       return person && role ? { person, role } : null;
     },
+    async rolesOf(rules, roles, id) {
+      const person = byId(id);
+      return roles.filter((one) => person && rules.roles[one].includes(person.username));
+    },
     async conflictOf(rules, change, person) {
       const may = selfApproval(rules);
       if (!may.author && change.author.id === person.id) return 'author';
@@ -159,6 +163,22 @@ const waiting = factsWith({
 const { project, model } = good.rules!;
 const two = { project: { ...project, approvals: { ...project.approvals, required: 2 } }, model };
 
+/** Rules that ask for a validator and for somebody of operations. */
+const byRole = {
+  project: {
+    ...project,
+    roles: { ...project.roles, devops: ['walt', 'olga'] },
+    approvals: {
+      ...project.approvals,
+      required: [
+        { role: 'validator' as const, count: 1 },
+        { role: 'devops' as const, count: 1 },
+      ],
+    },
+  },
+  model,
+};
+
 /** Hyperparameters with comments and layout that must stay. */
 const yamlWithHyperparameters = projectYaml().replace(
   '    code: [model.ts]',
@@ -221,6 +241,16 @@ const table: [
 ][] = [
   ['approve', 'vera', line, [good], 'thumbsup', 1],
   ['approve-first-of-two', 'vera', line, [factsWith({ rules: two })], 'thumbsup', 1],
+  ['approve-first-role', 'vera', line, [factsWith({ rules: byRole })], 'thumbsup', 1],
+  [
+    'approve-last-role',
+    'walt',
+    line,
+    [factsWith({ rules: byRole, approvals: [approvalOf(good, 'vera')] })],
+    'thumbsup',
+    1,
+  ],
+  ['approve-no-role', 'eve', line, [factsWith({ rules: byRole })], 'no_entry', 0],
   ['approve-bare', 'vera', '/approve', [good], 'confused', 0],
   ['approve-too-short', 'vera', line.slice(0, 13), [good], 'confused', 0],
   ['approve-older', 'vera', '/approve 3f9a2c', [factsWith({ voided: [older] })], 'confused', 0],
@@ -275,6 +305,14 @@ const table: [
   ['reject-wrong-role', 'eve', '/reject train "no"', [good], 'no_entry', 0],
   ['status', 'eve', '/status', [good], 'eyes', 0],
   ['status-failed', 'eve', '/status', [bad], 'eyes', 0],
+  [
+    'status-roles',
+    'eve',
+    '/status',
+    [factsWith({ rules: byRole, approvals: [approvalOf(good, 'vera')] })],
+    'eyes',
+    0,
+  ],
   ['status-no-model', 'eve', '/status', [], 'eyes', 0],
   ['help', 'eve', '/help', [good], 'eyes', 0],
   ['help-train', 'eve', '/help train', [good], 'eyes', 0],

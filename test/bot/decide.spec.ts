@@ -175,6 +175,39 @@ describe('who may decide', () => {
     expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
   });
 
+  it('may be one person each of two roles: who has both counts for the one that is needed', async () => {
+    const rule = 'approvals: {required: [{role: validator, count: 1}, {role: devops, count: 1}]}\n';
+    const yaml = projectYaml(rule).replace('[vera, walt, ada]', '[vera, walt, ada]\n  devops: [vera, eve]');
+    world = await createBotWorld(database, yaml);
+    const change = await propose('good\n');
+    const line = await lineOf(change);
+    const said = await answer('vera', change, line);
+    expect(said).toContain('Still missing: 1 devops (or validator in place of one).');
+    // Once more is the same person.
+    expect(await answer('vera', change, line)).toContain('Still missing: 1 devops');
+    await settle(change);
+    expect(await decisionsOf()).toEqual([]);
+    expect(world.statuses(change)['cdl/fashion']).toContain('1 of 2 approvals; missing: 1 devops');
+    expect(world.comments(change)[0]).toContain('1 devops (or validator in place of one)');
+    expect(await answer('walt', change, line)).toContain('(validator). Merge the change to deploy it.');
+    await settle(change);
+    const [decision] = await decisionsOf();
+    expect(decision!.approvers.map(({ name, role }) => `${name} ${role}`).sort()).toEqual([
+      'vera devops',
+      'walt validator',
+    ]);
+    expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
+    // One of them goes: the other one's role alone is not enough.
+    world.project.members.delete(world.people.walt.id);
+    await settle(change);
+    expect((await decisionsOf()).map((one) => one.decision)).toEqual(['approved', 'revoked']);
+    expect(await answer('eve', change, line)).toContain('Merge the change to deploy it.');
+    await settle(change);
+    expect((await decisionsOf()).at(-1)!.approvers.map(({ name, role }) => `${name} ${role}`).sort()).toEqual(
+      ['eve devops', 'vera validator'],
+    );
+  });
+
   it('can be a group, an access level or the owners of cdl.yaml', async () => {
     const cases: [entry: string, owners: string][] = [
       ['"@acme/validators"', ''],

@@ -208,6 +208,7 @@ export function approvalOf(
     userId: `id-${username}`,
     username,
     role: 'validator',
+    roles: ['validator'],
     override,
     comment: '1',
     at: '2026-01-01T00:00:00.000Z',

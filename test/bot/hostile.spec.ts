@@ -87,6 +87,7 @@ describe('ten thousand comments', () => {
   const tools: Tools = {
     member: async () => null,
     roleOf: async () => null,
+    rolesOf: async () => [],
     conflictOf: refuse,
     addApproval: refuse,
     approveData: refuse,

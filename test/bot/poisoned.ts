@@ -24,7 +24,7 @@ export function poisonedFacts(name: string, label: string, text: string): Facts[
     ...facts.headProject,
     requirements: { problem: text, owner: label, metrics: [name], constraints: [text, label] },
   };
-  const approval = { ...approvalOf(facts, label, text), role: name };
+  const approval = { ...approvalOf(facts, label, text), role: name, roles: [name] };
   const job = {
     id: '1',
     name,

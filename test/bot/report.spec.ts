@@ -42,6 +42,22 @@ const rejection = {
   at: '',
 };
 
+const { project, model } = good.rules!;
+const byRole = {
+  project: {
+    ...project,
+    roles: { ...project.roles, devops: ['walt', '@acme/ops'] },
+    approvals: {
+      ...project.approvals,
+      required: [
+        { role: 'validator' as const, count: 2 },
+        { role: 'devops' as const, count: 1 },
+      ],
+    },
+  },
+  model,
+};
+
 const table: [name: string, facts: Facts][] = [
   ['good', good],
   ['refused', failingFacts()],
@@ -49,6 +65,7 @@ const table: [name: string, facts: Facts][] = [
     'overruled',
     failingFacts({ approvals: [approvalOf(failingFacts(), 'vera', 'rare class')], lock: lockOf(good) }),
   ],
+  ['roles', factsWith({ rules: byRole, approvals: [approvalOf(good, 'vera')] })],
   ['broken', factsWith({ pipeline: { ...good.pipeline!, state: 'failed', failed: [job] } })],
   [
     'wrong',

@@ -10,6 +10,7 @@ import {
   policyDigest,
   projectJsonSchema,
 } from '../../src/core/project.ts';
+import { requiredApprovals } from '../../src/core/project-approvals.ts';
 
 const golden = new URL('../golden/config/', import.meta.url);
 const fashion = readFileSync(new URL('fashion.yaml', golden), 'utf8');
@@ -109,6 +110,27 @@ describe('a good cdl.yaml', () => {
       evaluate: { gpu: 0, cpu: 1, memory: '1Gi' },
       serve: { gpu: 0, cpu: 1, memory: '1Gi' },
     });
+  });
+
+  it('says who must approve by one role and a number, or by several roles', () => {
+    const withRule = (rule: string) => fashion.replace('approvals: {required: 2}', `approvals: ${rule}`);
+    const read = (rule: string) => requiredApprovals(parseProject(withRule(rule)).approvals);
+    expect(read('{required: 2, role: devops}')).toEqual([{ role: 'devops', count: 2 }]);
+    expect(read('{required: [{role: validator, count: 2}, {role: devops}]}')).toEqual([
+      { role: 'validator', count: 2 },
+      { role: 'devops', count: 1 },
+    ]);
+    const problem = (rule: string) => complaint(withRule(rule)).trimEnd().split('  ').at(-1);
+    expect(problem('{required: [{role: validator}, {role: validator}]}')).toBe(
+      'approvals.required[1] names a role that stands above already: give it one count',
+    );
+    expect(problem('{required: [{role: validatr}]}')).toBe(
+      'approvals.required.0.role "validatr" is not one of validator, data, devops, maintainer — did you mean validator?',
+    );
+    expect(problem('{required: []}')).toMatch(/^approvals\.required/);
+    expect(problem('{required: two}')).toBe(
+      'approvals.required "two": expected number or array, received string',
+    );
   });
 
   it('may use aliases where they stay readable', () => {
