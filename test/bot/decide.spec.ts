@@ -203,9 +203,12 @@ describe('who may decide', () => {
     expect((await decisionsOf()).map((one) => one.decision)).toEqual(['approved', 'revoked']);
     expect(await answer('eve', change, line)).toContain('Merge the change to deploy it.');
     await settle(change);
-    expect((await decisionsOf()).at(-1)!.approvers.map(({ name, role }) => `${name} ${role}`).sort()).toEqual(
-      ['eve devops', 'vera validator'],
-    );
+    expect(
+      (await decisionsOf())
+        .at(-1)!
+        .approvers.map(({ name, role }) => `${name} ${role}`)
+        .sort(),
+    ).toEqual(['eve devops', 'vera validator']);
   });
 
   it('can be a group, an access level or the owners of cdl.yaml', async () => {
