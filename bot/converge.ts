@@ -11,6 +11,7 @@ import { buildReport, reportKey } from './report.ts';
 import { enforceBudget } from './spending.ts';
 import type { BotContext, Facts } from './types.ts';
 import { takeBackUnreadable, tellUnreadable } from './unreadable.ts';
+import { askingCursor } from './waiting.ts';
 
 /** What was done for one model, for the log and for tests. */
 export interface Converged {
@@ -23,7 +24,7 @@ export interface Converged {
 /** Stops the evaluation of an earlier state of the change: its answer would be about something nobody proposes any more. */
 async function cancelSuperseded(context: BotContext, facts: Facts): Promise<void> {
   const { state, effects, forge } = context;
-  const name = `asking/${facts.change.id}/${facts.model}/${facts.environment}`;
+  const name = askingCursor(facts.change.id, facts.model, facts.environment);
   const asking = facts.answer ? '' : (facts.question ?? '');
   const before = (await state.cursor(name)) ?? '';
   if (before === asking) return;

@@ -1,4 +1,4 @@
-import type { Change, Job, Pipeline, PipelineState } from '../src/index.ts';
+import type { Change, Pipeline, PipelineState } from '../src/index.ts';
 import type { HeadPipeline, Sources } from './types.ts';
 
 /**
@@ -8,17 +8,17 @@ import type { HeadPipeline, Sources } from './types.ts';
 export async function readHeadPipeline(
   sources: Sources,
   change: Change,
-): Promise<{ head: HeadPipeline | null; pipelines: Pipeline[]; jobs: Job[] }> {
+): Promise<{ head: HeadPipeline | null; pipelines: Pipeline[] }> {
   const pipelines = await sources.forge.changePipelines(change.id);
   const pipeline = pipelines.find((one) => one.sha === change.head);
-  if (!pipeline) return { head: null, pipelines, jobs: [] };
+  if (!pipeline) return { head: null, pipelines };
   const jobs = await sources.forge.jobs(pipeline.id);
   const counting = jobs.filter((job) => !job.optional);
   const failed = counting.filter((job) => job.state === 'failed' || job.state === 'canceled');
   const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
   const state: PipelineState =
     jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
-  return { head: { pipeline, state, failed }, pipelines, jobs };
+  return { head: { pipeline, state, jobs, failed }, pipelines };
 }
 
 /** Evaluations that were started for a change and whose jobs are not all noted yet. */

@@ -30,6 +30,7 @@ import { readWithdrawn } from './button.ts';
 import { changedRollout, changedRules } from './changed-rules.ts';
 import { checkClaim, packageOf } from './claim.ts';
 import { readData } from './data-approval.ts';
+import { remembering } from './parsed.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
@@ -45,28 +46,34 @@ export type ReadProject = { project: Project } | { problem: string } | null;
 /** Reads cdl.yaml of a commit. */
 export async function projectAt(sources: Pick<Sources, 'mirror'>, commit: string): Promise<ReadProject> {
   const text = await sources.mirror.readFile(commit, projectFile);
-  if (text === null) return null;
+  return text === null ? null : readProject(text);
+}
+
+const readProject = remembering((text): NonNullable<ReadProject> => {
   try {
     return { project: parseProject(text) };
   } catch (error) {
     if (error instanceof UserError) return { problem: error.message };
     throw error;
   }
-}
+});
 
 /** Reads cdl.lock of a commit; `problem` says why it is none. */
 export async function lockAt(
   sources: Pick<Sources, 'mirror'>,
   commit: string,
 ): Promise<{ text: string; lock: Lock; problem: string | null }> {
-  const text = (await sources.mirror.readFile(commit, lockFile)) ?? '';
+  return readLock((await sources.mirror.readFile(commit, lockFile)) ?? '');
+}
+
+const readLock = remembering((text): { text: string; lock: Lock; problem: string | null } => {
   try {
     return { text, lock: parseLock(text), problem: null };
   } catch (error) {
     if (error instanceof UserError) return { text, lock: emptyLock, problem: error.message };
     throw error;
   }
-}
+});
 
 /** Reads the live record of an environment. Throws UserError artifact-corrupt for one that is none. */
 export async function readLive(
@@ -222,7 +229,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
   const spending = await readSpending(sources, {
     change: id,
     pipelines: [...pipelines.pipelines, ...asked],
-    known: new Map(pipeline ? [[pipeline.pipeline.id, pipelines.jobs]] : []),
+    known: new Map(pipeline ? [[pipeline.pipeline.id, pipeline.jobs]] : []),
     budgets: baseProject?.project.budgets,
     now: sources.now(),
   });

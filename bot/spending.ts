@@ -44,7 +44,8 @@ export async function readSpending(
     const settled = at !== 'running' && at !== 'waiting';
     if (settled && stored.length > 0 && stored.every((job) => job.endedAt !== null)) continue;
     for (const job of known.get(id) ?? (await forge.jobs(id))) {
-      if (job.seconds === 0) continue;
+      // What ended and took nothing is kept as well, so that its pipeline need not be asked about again.
+      if (job.seconds === 0 && job.endedAt === null && job.state !== 'canceled') continue;
       const one = spentJob(job, id, change);
       // A job that is over without a time of its end (it never ran) is kept with the time it was seen.
       const kept = one.endedAt === null && isOver(job) ? { ...one, endedAt: now.toISOString() } : one;

@@ -179,6 +179,7 @@ export interface Effects {
 export interface HeadPipeline {
   pipeline: Pipeline;
   state: PipelineState;
+  jobs: Job[];
   failed: Job[];
 }
 

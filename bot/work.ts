@@ -14,6 +14,7 @@ import { noteStanding } from './standing.ts';
 import { convergePush } from './trigger.ts';
 import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Task } from './types.ts';
+import { queueWaiting } from './waiting.ts';
 
 /** What doing a task needs besides the project. */
 export interface WorkOptions {
@@ -83,13 +84,6 @@ export async function deadTasks(context: Pick<BotContext, 'forge' | 'state'>): P
   return tasks.filter((task) => task !== null);
 }
 
-/** The default branch's cdl.yaml; null when there is none that can be read. */
-async function defaultProject(context: BotContext): Promise<Project | null> {
-  const tip = await context.mirror.head(await context.forge.defaultBranch());
-  const read = tip ? await projectAt(context, tip) : null;
-  return read && 'project' in read ? read.project : null;
-}
-
 /** Data sets whose sources are polled and whose news are to be proposed. */
 async function lookForNews(context: BotContext, { datasets }: Project): Promise<void> {
   const polled = Object.entries(datasets).flatMap(([name, { poll }]) => (poll?.propose ? [name] : []));
@@ -116,15 +110,13 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
       return keepDrift(context);
     case 'branch': {
       await convergeBranch(context);
-      const project = await defaultProject(context);
-      if (project) {
-        await importIndex({ ...context, database }, project.project);
-        await lookForNews(context, project);
+      const tip = await context.mirror.head(await context.forge.defaultBranch());
+      const read = tip ? await projectAt(context, tip) : null;
+      if (read && 'project' in read) {
+        await importIndex({ ...context, database }, read.project.project);
+        await lookForNews(context, read.project);
       }
-      // An evaluation may have ended: its change waits for it.
-      for (const change of await context.forge.listChanges({ state: 'open' })) {
-        await context.effects.enqueue({ kind: 'change', change: change.id });
-      }
+      await queueWaiting(context, tip ?? '');
     }
   }
 }

@@ -27,7 +27,8 @@ const mostFolders = 2000;
 const mostBlobs = 1000;
 const largestKept = 64 * 1024;
 
-function keep<V>(map: Map<string, V>, most: number, key: string, value: V): V {
+/** Keeps a value that never changes; the oldest of more than `most` goes. Returns the value. */
+export function keep<V>(map: Map<string, V>, most: number, key: string, value: V): V {
   if (map.size >= most) map.delete(map.keys().next().value!);
   map.set(key, value);
   return value;

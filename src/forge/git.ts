@@ -8,7 +8,7 @@ import { UpstreamError, UserError } from '../core/error.ts';
 import { lockFile } from '../core/lock.ts';
 import { openObjects } from './git-objects.ts';
 import { openRefs, type RefReader, readHeads } from './git-refs.ts';
-import { createTrees, type TreeFile } from './git-trees.ts';
+import { createTrees, keep, type TreeFile } from './git-trees.ts';
 import { gitProxies, withCertificates } from './network.ts';
 import type { GitAccess } from './types.ts';
 
@@ -56,6 +56,9 @@ export interface Mirror {
 }
 
 const fetchesBetweenTidying = 50;
+
+/** How many answers about two commits are kept in memory. */
+const mostBases = 2000;
 
 /** File in the mirror's folder with the certificates that git trusts, when there are more than the usual ones. */
 const certificates = 'certificates.pem';
@@ -128,6 +131,7 @@ export async function openMirror(options: {
   const { has, blob: readBlob } = trees;
   // Files never change: what was hashed once need not be read again.
   const digests = new Map<string, Digest>();
+  const mergeBases = new Map<string, string>();
   let turn: Promise<unknown> = Promise.resolve();
   // Two fetches at once would fight for the same ref locks.
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -301,12 +305,17 @@ export async function openMirror(options: {
       return files;
     },
     async mergeBase(a, b) {
+      const between = `${a} ${b}`;
+      const known = mergeBases.get(between);
+      if (known !== undefined) return known;
       await ensureCommit(a);
       await ensureCommit(b);
       const text = await git()
         .raw('merge-base', a, b)
         .catch(() => '');
-      return text.trim() || null;
+      const base = text.trim();
+      // None may also be a bad moment of git's.
+      return base === '' ? null : keep(mergeBases, mostBases, between, base);
     },
     fastForward: (commit) =>
       inTurn(async () => {

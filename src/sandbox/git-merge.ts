@@ -142,6 +142,7 @@ export async function applyActions(
 }
 
 /** The commits of `source` that `target` lacks, newest first. */
-export function commitsBetween(repository: string, target: string, source: string): Promise<Commit[]> {
-  return log(repository, [`${target}..${source}`]);
+export async function commitsBetween(repository: string, target: string, source: string): Promise<Commit[]> {
+  const range = () => log(repository, [`${target}..${source}`]);
+  return (await remembered(repository, 'between', [target, source], range)) ?? [];
 }

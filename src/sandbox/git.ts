@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../exec/run.ts';
@@ -82,25 +82,34 @@ export async function gitText(
   return (await git(repository, args, options)).toString('utf8').replace(/\n$/, '');
 }
 
-/** What a branch that is a file of its own points at; null when only git can tell. A process costs a thousand times more. */
-async function looseBranch(repository: string, ref: string): Promise<string | null> {
-  if (!/^refs\/heads\/\w[\w/-]*$/.test(ref)) return null;
+/**
+ * What a branch that is a file of its own points at; null when there is none, undefined when only git can tell. A process costs
+ * a thousand times more.
+ */
+async function looseBranch(repository: string, ref: string): Promise<string | null | undefined> {
+  if (!/^refs\/heads\/\w[\w/-]*$/.test(ref)) return undefined;
   const text = await readFile(join(repository, ref), 'utf8').catch(() => '');
-  return /^[0-9a-f]{40}\n$/.test(text) ? text.trim() : null;
+  if (/^[0-9a-f]{40}\n$/.test(text)) return text.trim();
+  if (text !== '') return undefined;
+  const isPacked = await access(join(repository, 'packed-refs')).then(
+    () => true,
+    () => false,
+  );
+  return isPacked ? undefined : null;
 }
 
 /** The commit a branch, tag or commit id names; null when there is none. */
 export async function resolveCommit(repository: string, revision: string): Promise<string | null> {
   if (revision === '' || revision.startsWith('-')) return null;
-  const branch = await looseBranch(repository, `refs/heads/${revision}`);
-  if (branch !== null) return branch;
-  return remembered(repository, 'commit', [revision], () => askCommit(repository, revision));
+  // No branch or tag is called like a commit (GitLab refuses such names).
+  if (isId(revision)) return (await readCommit(repository, revision))?.id ?? null;
+  return (await looseBranch(repository, `refs/heads/${revision}`)) ?? askCommit(repository, revision);
 }
 
+const isId = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
+
 async function askCommit(repository: string, revision: string): Promise<string | null> {
-  // No branch or tag is called like a commit (GitLab refuses such names).
-  const isId = /^[0-9a-f]{40}$/.test(revision);
-  for (const name of isId ? [revision] : [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
+  for (const name of [`refs/heads/${revision}`, `refs/tags/${revision}`, revision]) {
     const found = await run(
       'git',
       ['rev-parse', '--verify', '--quiet', '--end-of-options', `${name}^{commit}`],
@@ -117,7 +126,7 @@ async function askCommit(repository: string, revision: string): Promise<string |
 /** The commit of exactly this full ref; null when there is none. */
 export async function resolveRef(repository: string, ref: string): Promise<string | null> {
   const branch = await looseBranch(repository, ref);
-  if (branch !== null) return branch;
+  if (branch !== undefined) return branch;
   const found = await run(
     'git',
     ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`],
@@ -179,9 +188,16 @@ export async function log(repository: string, args: readonly string[]): Promise<
 
 /** One commit; null when the revision names none. */
 export async function readCommit(repository: string, revision: string): Promise<Commit | null> {
-  const id = await resolveCommit(repository, revision);
+  const id = isId(revision) ? revision : await resolveCommit(repository, revision);
   if (id === null) return null;
-  return remembered(repository, 'log', [id], async () => (await log(repository, ['-1', id]))[0] ?? null);
+  return remembered(repository, 'log', [id], async () => {
+    // Git says no when there is no such object, or when it is a file.
+    const found = await log(repository, ['-1', id]).catch((error: unknown) => {
+      if (error instanceof GitError) return [];
+      throw error;
+    });
+    return found[0] ?? null;
+  });
 }
 
 /** A blob's id, mode and bytes at a path of a commit; null when there is no file. */
@@ -224,8 +240,14 @@ export async function diff(repository: string, from: string, to: string): Promis
 }
 
 async function askDiff(repository: string, from: string, to: string): Promise<FileDiff[]> {
-  const text = await gitText(repository, ['diff', '-M', '--full-index', '--no-color', from, to]);
-  const raw = await gitText(repository, ['diff', '-M', '--raw', '-z', '--no-abbrev', from, to]);
+  const all = await gitText(repository, [
+    ...['diff', '-M', '--full-index', '--no-color', '--no-abbrev', '--raw', '--patch', '-z'],
+    from,
+    to,
+  ]);
+  // An empty field ends the raw part.
+  const end = all.indexOf('\0\0');
+  const [raw, text] = end < 0 ? [all, ''] : [all.slice(0, end), all.slice(end + 2)];
   const bodies = text === '' ? [] : text.split(/^(?=diff --git )/m);
   const fields = raw.split('\0');
   const files: FileDiff[] = [];

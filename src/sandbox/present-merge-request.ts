@@ -1,5 +1,5 @@
 import { fullPath, level } from './access.ts';
-import { diff, mergeBase, resolveRef } from './git.ts';
+import { diff, mergeBase, readCommit, resolveRef } from './git.ts';
 import { mergedTree } from './git-merge.ts';
 import { presentPipeline, presentUserId, projectUrl } from './present.ts';
 import type { MergeRequest, Pipeline, Project, World } from './state.ts';
@@ -56,7 +56,7 @@ export async function diffRefs(project: Project, mr: MergeRequest) {
   const target =
     mr.mergeCommitSha === null
       ? await resolveRef(project.repository, `refs/heads/${mr.targetBranch}`)
-      : await resolveRef(project.repository, `${mr.mergeCommitSha}^1`);
+      : ((await readCommit(project.repository, mr.mergeCommitSha))?.parents[0] ?? null);
   const base = target === null ? null : await mergeBase(project.repository, target, mr.sha);
   return { base_sha: base, head_sha: mr.sha, start_sha: target };
 }

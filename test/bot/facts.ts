@@ -102,6 +102,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
         url: 'https://gitlab.example.com/acme/fashion/-/pipelines/5',
       },
       state: 'success',
+      jobs: [],
       failed: [],
     },
     claim: { kind: 'verified', claim, digest, source: 'pipeline', recorded: true, bytes: 1000 },

@@ -1,5 +1,7 @@
 import { selectCode } from '../../src/exec/code.ts';
 import { run } from '../../src/exec/run.ts';
+import { openObjects } from '../../src/forge/git-objects.ts';
+import { createTrees, type Trees } from '../../src/forge/git-trees.ts';
 import {
   type Candidate,
   candidateDigest,
@@ -55,6 +57,23 @@ export async function git(cwd: string, ...args: string[]): Promise<string> {
   return result.stdout.toString().trim();
 }
 
+const repositories = new Map<string, Trees>();
+
+/** Reads commits of a repository, all through one process of git, which ends when nobody has read for a while. */
+export function treesOf(repository: string): Trees {
+  const env = { PATH: process.env.PATH ?? '', HOME: repository, GIT_CONFIG_NOSYSTEM: '1' };
+  const trees = repositories.get(repository) ?? createTrees(openObjects(repository, env));
+  repositories.set(repository, trees);
+  return trees;
+}
+
+/** A file's text in a commit; null when there is none. */
+export async function textAt(repository: string, commit: string, path: string): Promise<string | null> {
+  const trees = treesOf(repository);
+  const file = (await trees.files(commit))?.find((one) => one.path === path);
+  return file ? (await trees.blob(file.oid)).toString('utf8') : null;
+}
+
 async function putCandidate(
   work: Zone,
   code: Digest,
@@ -107,7 +126,7 @@ export async function makeClaim(job: {
   data?: object;
 }): Promise<object> {
   const { work, repository, sha, versions, data = {} } = job;
-  const project = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
+  const project = parseProject((await textAt(repository, sha, 'cdl.yaml'))!);
   const config = project.models.fashion!;
   const { shape, classes } = project.datasets[config.data]!;
   const files = await selectCode(repository, sha, config.code);
@@ -141,7 +160,7 @@ export async function answerQuestion(job: {
   const { trusted, quality, repository, sha, inputs } = job;
   const candidate = inputs.cdl_candidate as Digest;
   const environment = String(inputs.cdl_environment ?? 'production');
-  const base = parseProject(await git(repository, 'show', `${sha}:cdl.yaml`));
+  const base = parseProject((await textAt(repository, sha, 'cdl.yaml'))!);
   const record = await trusted.readRecord(`candidates/${candidate.slice(7)}.json`);
   const live = (await trusted.readRecord(liveKey('fashion', 'fashion', environment)))?.value as
     | LiveState

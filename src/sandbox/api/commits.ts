@@ -49,6 +49,8 @@ export async function listCommits(call: Call): Promise<Reply> {
   }
 }
 
+const anyBranch = ['for-each-ref', '--count=1', 'refs/heads/'];
+
 async function stats(project: Project, commit: Commit) {
   const parent = commit.parents[0];
   const numbers = await gitText(project.repository, [
@@ -202,8 +204,7 @@ export async function createCommit(call: Call): Promise<Reply> {
       400,
       `A branch called '${branch}' already exists. Switch to that branch in order to make changes`,
     );
-  const isEmpty = (await gitText(project.repository, ['for-each-ref', '--count=1', 'refs/heads/'])) === '';
-  if (!started && old === null && !isEmpty)
+  if (!started && old === null && (await gitText(project.repository, anyBranch)) !== '')
     throw new ApiError(400, 'You can only create or edit files when you are on a branch');
   await refuseStale(project, from, actions);
   const by = signatureOf(user);

@@ -7,7 +7,7 @@ import {
   reviewDigest,
 } from '../../../src/index.ts';
 import type { MergeRequest, Pipeline } from '../../../src/sandbox/state.ts';
-import { git } from '../jobs.ts';
+import { textAt } from '../jobs.ts';
 import type { Dice } from './chaos.ts';
 import {
   type ApprovalFact,
@@ -69,14 +69,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   const deciders = new Set<string>(['vera', 'walt']);
   const bot = soak.people['cdl-bot'];
 
-  const texts = new Map<string, Promise<string | null>>();
-  /** A file of a commit, asked for once. */
-  function textOf(sha: string, path: string): Promise<string | null> {
-    const name = `${sha}:${path}`;
-    const text = texts.get(name) ?? git(project.repository, 'show', name).catch(() => null);
-    texts.set(name, text);
-    return text;
-  }
+  const textOf = (sha: string, path: string) => textAt(project.repository, sha, path);
 
   const mr = (change: PlayedChange) => project.mergeRequests.get(change.iid)!;
   const pipelinesOf = (change: PlayedChange) =>
@@ -132,7 +125,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
 
   async function headLock(change: PlayedChange) {
     const text = await textOf(mr(change).sha, 'cdl.lock');
-    return text === null ? null : (parseLock(`${text}\n`).models.fashion?.production ?? null);
+    return text === null ? null : (parseLock(text).models.fashion?.production ?? null);
   }
 
   async function commit(who: Name, branch: string, files: Record<string, string>, start?: string) {

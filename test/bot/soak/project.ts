@@ -26,7 +26,7 @@ import {
   type User,
   type World,
 } from '../../../src/sandbox/state.ts';
-import { answerQuestion, git, makeClaim } from '../jobs.ts';
+import { answerQuestion, git, makeClaim, treesOf } from '../jobs.ts';
 
 /** Who is around; `cdl-bot` and `cdl-evaluator` are the bot's two identities. */
 export const names = ['ada', 'eve', 'vera', 'walt', 'olga', 'cdl-bot', 'cdl-evaluator'] as const;
@@ -214,11 +214,10 @@ export async function openSoakProject(required: number): Promise<SoakProject> {
     claims.set(pipeline.sha, claim);
     const digest = candidateDigest(claim.candidate);
     if (!quality.has(digest)) {
-      const listed = await git(repository, 'ls-tree', '-r', '--name-only', pipeline.sha, 'parts/');
-      const parts = await Promise.all(
-        listed.split('\n').map((file) => git(repository, 'show', `${pipeline.sha}:${file}`)),
-      );
-      quality.set(digest, Math.min(...parts.map(percentOf)));
+      const trees = treesOf(repository);
+      const parts = (await trees.files(pipeline.sha))!.filter(({ path }) => path.startsWith('parts/'));
+      const texts = await Promise.all(parts.map(async ({ oid }) => (await trees.blob(oid)).toString()));
+      quality.set(digest, Math.min(...texts.map(percentOf)));
     }
     const zip = new ZipFile();
     zip.addBuffer(Buffer.from(JSON.stringify(claim)), claimPath('fashion'));
@@ -252,6 +251,7 @@ export async function openSoakProject(required: number): Promise<SoakProject> {
       } else if (outcome === 'success') await register(pipeline);
       for (const id of pipeline.jobIds) {
         const job = project.jobs.get(id)!;
+        job.finishedAt ??= new Date().toISOString();
         if (job.status === 'running') job.status = outcome;
       }
       pipeline.status = outcome;

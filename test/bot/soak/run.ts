@@ -124,7 +124,7 @@ export async function soak(database: Database, seed: number, size: number): Prom
     // The queue tells nobody when it is empty.
     while ((await database.query(busy, args)).length > 0) {
       await database.query(hurry, args);
-      await wait(20);
+      await wait(50);
     }
   };
   const mangler = await startMangler(chaos, () => chaos.pick(replicas).bot.url);
