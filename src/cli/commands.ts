@@ -91,6 +91,25 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./data.ts')).data,
   },
   {
+    name: 'models',
+    summary: 'Versions of models: list, show, compare, trace, pull, verify',
+    arguments: ['<action>', '[version...]'],
+    options: [
+      { flags: '--model <name>', description: 'model of cdl.yaml; default: the only one' },
+      { flags: '-n, --number <count>', description: 'ls: at most so many of each model', default: '20' },
+      { flags: '-o, --out <folder>', description: 'pull: write to this new folder' },
+    ],
+    examples: [
+      'cdl models ls',
+      'cdl models show production',
+      'cdl models diff production candidate',
+      'cdl models lineage 7',
+      'cdl models pull previous --out before',
+      'cdl models verify                            # exit 6 when a byte is not what it was',
+    ],
+    load: async () => (await import('./models.ts')).models,
+  },
+  {
     name: 'gc',
     summary: 'Say or remove what in the store nothing reaches any more',
     arguments: [],

@@ -87,19 +87,26 @@ export async function selectCode(
   }
   const idle = matchers.find((matcher) => !matcher.hit);
   if (idle) throw new UserError('file-missing', `code: ${idle.glob} matches no file of the repository`);
-  const contents =
-    ref === null
-      ? await Promise.all(chosen.map((file) => readFile(join(root, file.path))))
-      : await readObjects(
-          root,
-          chosen.map((file) => file.oid!),
-        );
+  const contents = await readTreeFiles(root, ref, chosen);
   return chosen.map((file, index) => ({
     path: file.path,
     mode: file.mode === '100755' ? '100755' : '100644',
     digest: `sha256:${createHash('sha256').update(contents[index]!).digest('hex')}`,
     bytes: contents[index]!,
   }));
+}
+
+/** The bytes of files that {@link listTree} named for the same `ref`. */
+export async function readTreeFiles(
+  root: string,
+  ref: string | null,
+  files: readonly TreeFile[],
+): Promise<Buffer[]> {
+  if (ref === null) return Promise.all(files.map((file) => readFile(join(root, file.path))));
+  return readObjects(
+    root,
+    files.map((file) => file.oid!),
+  );
 }
 
 /** Reads many objects with one `git cat-file --batch`. */

@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { digestSchema } from '../core/artifact.ts';
-import { type Candidate, candidateDigest, candidateSchema } from '../core/candidate.ts';
+import { candidateDigest, candidateSchema } from '../core/candidate.ts';
 import { versionKey } from '../core/claim.ts';
-import type { Digest } from '../core/digest.ts';
 import type { Zone } from '../store/types.ts';
 
 /** One version of a model: content and number in one record, so that neither can exist without the other. */
@@ -14,6 +13,8 @@ export const versionSchema = z.strictObject({
   candidate: candidateSchema,
   /** The run artifact whose training made it. */
   run: digestSchema,
+  /** Lockfiles of package managers that the commit held: what the code around the model was installed from. */
+  dependencies: z.array(z.strictObject({ path: z.string(), digest: digestSchema })).optional(),
 });
 
 /** See {@link versionSchema}. */
@@ -29,9 +30,9 @@ export type Version = z.infer<typeof versionSchema>;
  */
 export async function registerVersion(
   zone: Zone,
-  entry: { project: string; model: string; candidate: Candidate; run: Digest },
+  entry: Pick<Version, 'project' | 'model' | 'candidate' | 'run' | 'dependencies'>,
 ): Promise<{ version: number; existed: boolean }> {
-  const { project, model, candidate, run } = entry;
+  const { project, model, candidate } = entry;
   const wanted = candidateDigest(candidate);
   const taken = await takenNumbers(zone, project, model);
   // Newest first: a job that runs again nearly always finds its candidate at once.
@@ -40,7 +41,7 @@ export async function registerVersion(
     if (found && candidateDigest(found.candidate) === wanted) return { version: number, existed: true };
   }
   for (let version = (taken.at(-1) ?? 0) + 1; ; version++) {
-    const record: Version = { v: 1, project, model, version, candidate, run };
+    const record: Version = { v: 1, ...entry, version };
     const written = await zone.writeRecord(versionKey(project, model, version), record, { ifAbsent: true });
     if (written === 'stored') return { version, existed: false };
     const winner = await readVersion(zone, project, model, version);

@@ -5,6 +5,7 @@ import { shortDigest } from '../core/digest.ts';
 import { tunedSchema } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
+import { lockfiles } from '../exec/lockfiles.ts';
 import { registerVersion } from '../model/registry.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
@@ -49,11 +50,13 @@ export const register: Step<typeof params> = {
       package: packaged,
     };
     const digest = candidateDigest(candidate);
+    const dependencies = await lockfiles(ctx.root, ctx.ref);
     const { version, existed } = await registerVersion(await ctx.zone('work'), {
       project: ctx.project.project,
       model,
       candidate,
       run,
+      ...(dependencies.length > 0 && { dependencies }),
     });
     const tuned = (await ctx.handover.read('train', model))?.tuned;
     const claim: Claim = {

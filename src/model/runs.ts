@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { digestSchema } from '../core/artifact.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { tunedSchema } from '../core/lock.ts';
+import type { Zone } from '../store/types.ts';
+
+const numbers = z.record(z.string(), z.number());
+
+/** What a training tells of itself (`meta` of a run artifact), as far as people compare it. Times in seconds, ISO 8601. */
+export const runFactsSchema = z.object({
+  model: z.string(),
+  status: z.enum(['done', 'failed']).default('done'),
+  /** Why it failed. */
+  reason: z.string().nullable().default(null),
+  code: digestSchema,
+  config: digestSchema,
+  hyperparameters: tunedSchema.default({}),
+  /** The search that found the hyperparameters. */
+  tuning: digestSchema.optional(),
+  seed: z.int().nullable().default(null),
+  /** Versions of what it ran on. */
+  environment: z.record(z.string(), z.string()).default({}),
+  items: numbers.default({}),
+  epochs: z.array(z.object({ epoch: z.int(), step: z.int(), metrics: numbers })).default([]),
+  best_epoch: z.int().nullable().default(null),
+  stopped_early: z.boolean().default(false),
+  metrics: numbers.default({}),
+  resumed: z.boolean().default(false),
+  started_at: z.iso.datetime(),
+  seconds: z.number().nonnegative(),
+  pipeline: z.string().nullable().default(null),
+  job: z.string().nullable().default(null),
+  commit: z.string().nullable().default(null),
+});
+
+/** See {@link runFactsSchema}. */
+export type RunFacts = z.output<typeof runFactsSchema>;
+
+/** One training: what it told, and what it was made of (data version, transform) and made (checkpoint). */
+export interface Run {
+  digest: Digest;
+  facts: RunFacts;
+  dataset: Digest | null;
+  transform: Digest | null;
+  checkpoint: Digest | null;
+}
+
+/** Key prefix in the work zone of the records that name a project's runs; each is `<prefix><64 digits>.json`. */
+export function runPrefix(project: string): string {
+  return `runs/${project}/`;
+}
+
+/** A run artifact; null for one that is none (jobs of any branch may write here), or is gone. */
+export async function readRun(zone: Zone, digest: Digest): Promise<Run | null> {
+  const artifact = await zone.getArtifact(digest).catch((error: unknown) => {
+    if (error instanceof UserError && error.code.startsWith('artifact-')) return null;
+    throw error;
+  });
+  const facts = runFactsSchema.safeParse(artifact?.meta);
+  if (artifact?.kind !== 'run' || !facts.success) return null;
+  const kinds = new Map<string, Digest>();
+  await Promise.all(
+    artifact.parents.map(async (parent) => {
+      const manifest = await zone.getArtifact(parent).catch(() => null);
+      if (manifest) kinds.set(manifest.kind, parent);
+    }),
+  );
+  const of = (kind: string) => kinds.get(kind) ?? null;
+  return {
+    digest,
+    facts: facts.data,
+    dataset: of('dataset'),
+    transform: of('transform'),
+    checkpoint: of('checkpoint'),
+  };
+}
+
+const atOnce = 16;
+
+/** Every run of a project (of one model, if given), newest first. */
+export async function listRuns(zone: Zone, project: string, model?: string): Promise<Run[]> {
+  const digests: Digest[] = [];
+  for await (const { key } of zone.listRecords(runPrefix(project))) {
+    const digest = `sha256:${key.slice(runPrefix(project).length).replace(/\.json$/, '')}`;
+    if (isDigest(digest)) digests.push(digest);
+  }
+  const runs: Run[] = [];
+  for (let at = 0; at < digests.length; at += atOnce) {
+    const some = await Promise.all(digests.slice(at, at + atOnce).map((digest) => readRun(zone, digest)));
+    runs.push(...some.filter((one) => one !== null));
+  }
+  const wanted = model === undefined ? runs : runs.filter(({ facts }) => facts.model === model);
+  return wanted.sort(
+    (a, b) =>
+      Date.parse(b.facts.started_at) - Date.parse(a.facts.started_at) || (a.digest < b.digest ? -1 : 1),
+  );
+}
