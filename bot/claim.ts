@@ -36,21 +36,39 @@ export async function readClaim(trusted: Zone, candidate: Digest): Promise<Claim
   return parsed?.success ? parsed.data : null;
 }
 
-async function claimOf(sources: Sources, head: HeadPipeline | null, model: string): Promise<unknown> {
-  if (head?.state !== 'success') return null;
+/** The claim among the artifacts of a pipeline's jobs that succeeded; null when there is none. */
+async function readArtifact(
+  sources: Pick<Sources, 'forge'>,
+  head: HeadPipeline,
+  model: string,
+): Promise<Buffer | null> {
   const jobs = head.jobs.filter((job) => job.state === 'success');
   // The one that usually has it first: every job without it costs a request.
   jobs.sort((a, b) => Number(b.name.includes('register')) - Number(a.name.includes('register')));
   for (const job of jobs) {
     const bytes = await sources.forge.artifact(job.id, claimPath(model));
-    if (!bytes) continue;
-    try {
-      return JSON.parse(bytes.toString('utf8'));
-    } catch {
-      return { unreadable: true };
-    }
+    if (bytes) return bytes;
   }
   return null;
+}
+
+/** Whether a pipeline claims a candidate of a model, however it ended. */
+export async function hasClaim(
+  sources: Pick<Sources, 'forge'>,
+  head: HeadPipeline | null,
+  model: string,
+): Promise<boolean> {
+  return head !== null && (await readArtifact(sources, head, model)) !== null;
+}
+
+async function claimOf(sources: Sources, head: HeadPipeline | null, model: string): Promise<unknown> {
+  const bytes = head?.state === 'success' ? await readArtifact(sources, head, model) : null;
+  if (!bytes) return null;
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    return { unreadable: true };
+  }
 }
 
 async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> {
@@ -154,8 +172,8 @@ async function remakeFiles(
 }
 
 /**
- * The candidate of a head: what its pipeline claims, or while that pipeline still runs what its lock entry names, in
- * both cases only if git and the store agree.
+ * The candidate of a head: what somebody asked to propose, what its pipeline claims, what the bot found registered
+ * elsewhere, or while that pipeline still runs what its lock entry names; each only if git and the store agree.
  */
 export async function checkClaim(
   sources: Sources,
@@ -171,6 +189,8 @@ export async function checkClaim(
     environment: string;
     /** What somebody asked to propose; it counts while code and configuration of the commit make it. */
     registered: Claim | null;
+    /** What the bot found in the registry; it counts while nothing else says what is proposed. */
+    found: Claim | null;
     /** The lock alone says what is proposed: an entry that is copied to another environment. */
     lockOnly: boolean;
   },
@@ -178,22 +198,28 @@ export async function checkClaim(
   const { model, config } = input;
   const code = codeDigest(await sources.mirror.codeFiles(input.commit, config.code));
   const asked = input.lockOnly ? null : input.registered;
-  const isAsked = asked?.candidate.code === code && asked.candidate.config === configDigest(config);
+  const isMadeHere = (one: { code: Digest; config: Digest }) =>
+    one.code === code && one.config === configDigest(config);
+  const isAsked = asked !== null && isMadeHere(asked.candidate);
   const raw = input.lockOnly || isAsked ? null : await claimOf(sources, input.head, model);
   let claim: Claim;
   let source: 'pipeline' | 'lock' | 'registry' = 'pipeline';
-  if (asked && isAsked) {
+  const entry = lockEntry(input.lock, model, input.environment);
+  const found = input.found && !input.lockOnly && isMadeHere(input.found.candidate) ? input.found : null;
+  if (isAsked) {
     claim = asked;
     source = 'registry';
   } else if (raw !== null) {
     const parsed = claimSchema.safeParse(raw);
     if (!parsed.success) return { kind: 'wrong', problems: [`${claimPath(model)} is not a claim`] };
     claim = parsed.data;
+  } else if (found && (!entry || !isMadeHere(entry) || entry.candidate === candidateDigest(found.candidate))) {
+    claim = found;
+    source = 'registry';
   } else {
     // After the bot's own lock commit the content is known already; nobody has to wait for its (cached) pipeline.
-    const entry = lockEntry(input.lock, model, input.environment);
     if (!entry) return { kind: 'none' };
-    if (entry.code !== code || entry.config !== configDigest(config)) {
+    if (!isMadeHere(entry)) {
       if (!input.lockOnly) return { kind: 'none' };
       return {
         kind: 'wrong',

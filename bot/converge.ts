@@ -1,6 +1,7 @@
 import { type Digest, emptyLock, lockFile } from '../src/index.ts';
 import { countButton, renderShown, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
+import { proposeFound } from './elsewhere.ts';
 import { readBackground } from './history.ts';
 import { isLockConflict } from './lock-merge.ts';
 import { renderReturn, returnCursor } from './places.ts';
@@ -103,6 +104,7 @@ export async function convergeChange(
   let read = await readChange(context, id, isolated);
   if (read.kind === 'read' && (await countButton(context, read)))
     read = await readChange(context, id, isolated);
+  if (await proposeFound(context, read)) read = await readChange(context, id, isolated);
   if (await resolveLock(context, read)) read = await readChange(context, id, isolated);
   if (read.kind === 'ignored') return [];
   if (read.kind === 'unreadable') {

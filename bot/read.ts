@@ -34,7 +34,7 @@ import { remembering } from './parsed.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { changeName } from './plan.ts';
-import { readRegistered } from './registered.ts';
+import { readFound, readRegistered } from './registered.ts';
 import { createRoles, whoStillMay } from './roles.ts';
 import { readRollout } from './rollout.ts';
 import { readSpending } from './spending.ts';
@@ -258,6 +258,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         lock: headLock.lock,
         environment,
         registered: isFirst ? await readRegistered(sources.state, id, model) : null,
+        found: isFirst ? await readFound(sources.state, id, model) : null,
         lockOnly: !isFirst || returns !== null,
       }),
       readLive(sources.trusted, project.project, model, environment),

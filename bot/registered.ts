@@ -29,6 +29,31 @@ export async function readRegistered(
   return text ? claimSchema.parse(JSON.parse(text)) : null;
 }
 
+const foundOf = (change: number, model: string): string => `found/${change}/${model}`;
+
+/** What the bot proposed on a change by itself; null when nothing. */
+export async function readFound(
+  state: Pick<BotState, 'cursor'>,
+  change: number,
+  model: string,
+): Promise<Claim | null> {
+  const text = await state.cursor(foundOf(change, model));
+  return text ? claimSchema.parse(JSON.parse(text)) : null;
+}
+
+/**
+ * Keeps what the bot proposes by itself. Who registered it is not known, so that nobody counts as having made it; what the
+ * change's own pipeline claims, or a person proposes, comes before it.
+ */
+export async function keepFound(
+  state: Pick<BotState, 'setCursor'>,
+  change: number,
+  model: string,
+  claim: Claim,
+): Promise<void> {
+  await state.setCursor(foundOf(change, model), JSON.stringify(claim));
+}
+
 // One note for each person: who proposes the same once more takes nobody's part in it away.
 const proposerOf = (change: number, userId: string): string => `proposer/${change}/${userId}`;
 

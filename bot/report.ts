@@ -52,6 +52,11 @@ export function warningsOf(facts: Facts): string[] {
   if (!facts.isolated) {
     warnings.push('The store does not keep the zones apart: whoever can write work/ can write trusted/ too.');
   }
+  if (facts.claim.kind === 'verified' && facts.claim.source === 'registry') {
+    warnings.push(
+      `Version ${facts.claim.claim.version} is from the registry: no pipeline of this change made it, and who trained it is not known. Code, configuration and package are what the commit makes.`,
+    );
+  }
   if (facts.lock.problem)
     warnings.push(`cdl.lock cannot be read (${facts.lock.problem}); the bot writes it.`);
   else if (facts.lock.head && facts.claim.kind === 'verified' && isLockEdited(facts)) {

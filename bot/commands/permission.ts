@@ -81,10 +81,7 @@ export async function permitRoles(
   const member = await tools.member(call.comment.author.id);
   if (!member) return refuse(`Only members of this project with the role ${names} can do this.`, 'person');
   const people =
-    wanted
-      .flatMap((role) => rules.roles[role])
-      .map(quoted)
-      .join(', ') || 'nobody yet';
+    [...new Set(wanted.flatMap((role) => rules.roles[role]))].map(quoted).join(', ') || 'nobody yet';
   const isNamesake = wanted.some((role) => rules.roles[role].includes(member.person.username));
   const other = isNamesake
     ? ' That name belonged to another account when it was first asked about; to give the role to this one, take the name out there and put it back, each merged.'

@@ -49,10 +49,19 @@ export async function registerVersion(
   }
 }
 
-/** All versions of a model, oldest first. Records that are none (jobs of any branch may write here) are passed over. */
-export async function listVersions(zone: Zone, project: string, model: string): Promise<Version[]> {
+/**
+ * All versions of a model (above `after`), oldest first. Records that are none (jobs of any branch may write here) are
+ * passed over.
+ */
+export async function listVersions(
+  zone: Zone,
+  project: string,
+  model: string,
+  after = 0,
+): Promise<Version[]> {
   const versions: Version[] = [];
   for (const number of await takenNumbers(zone, project, model)) {
+    if (number <= after) continue;
     const version = await readVersion(zone, project, model, number);
     if (version) versions.push(version);
   }

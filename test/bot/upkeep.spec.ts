@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
 import { type Database, openDatabase, parseLock } from '../../src/index.ts';
+import { makeClaim } from './jobs.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
 let folder: string;
@@ -179,30 +180,100 @@ describe('a lock that main moved away from', () => {
 const seeded = (seed: number): string => projectYaml().replace('    code:', `    seed: ${seed}\n    code:`);
 
 describe('a version that was registered elsewhere', () => {
-  it('is proposed by /register, evaluated and locked, though the change’s own pipeline failed', async () => {
+  const versions = new Map<string, number>();
+  /** Another machine trains and registers what a commit has. */
+  const registerElsewhere = (sha: string, data = {}) =>
+    makeClaim({ work: world.work, repository: world.project.repository, sha, versions, data });
+  const headOf = async (change: number) => (await world.context.forge.getChange(change))!.head;
+  const lockedVersion = async (change: number) =>
+    (await lockOf(await headOf(change))).models.fashion?.production?.info.version;
+  const answer = async (change: number, body: string) => {
+    const id = await world.say('ada', change, body);
+    await handleComment(world.context, change, id, false);
+    return world.comments(change).at(-1)!;
+  };
+  beforeEach(() => versions.clear());
+
+  it('is proposed by the bot itself, evaluated and locked, where the change’s own pipeline made none', async () => {
     world = await createBotWorld(database);
-    // Another machine trains and registers exactly what the branch has: its record comes by another branch.
-    await world.push('ada', 'exp/elsewhere', { 'model.ts': 'better\n' });
-    const elsewhere = await world.openChange('exp/elsewhere');
     world.outcome = 'failed';
-    await world.push('ada', 'exp/a', { 'model.ts': 'better\n', 'notes.md': 'same code\n' });
+    const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
     const change = await world.openChange('exp/a');
     expect(await settle(change)).toBe('broken');
-    const answer = async (body: string) => {
-      const id = await world.say('ada', change, body);
-      await handleComment(world.context, change, id, false);
-      return world.comments(change).at(-1)!;
-    };
-    expect(await answer('/register 4711')).toContain('has no version 4711');
-    expect(await answer('/register 1')).toContain('it is proposed');
+    await registerElsewhere(await world.push('ada', 'exp/b', { 'model.ts': 'other\n' }));
+    expect(await settle(change)).toBe('broken');
+    await registerElsewhere(head);
     expect(await settle(change)).toBe('judged');
-    const { head } = (await world.context.forge.getChange(change))!;
-    expect((await lockOf(head)).models.fashion!.production!.info.version).toBe(1);
+    expect(await lockedVersion(change)).toBe(2);
+    expect(world.comments(change)[0]).toContain('Version 2 is from the registry');
+    // Once: what comes later is for people to choose, or for the change's own pipeline.
+    await registerElsewhere(head, { count: 3000 });
+    await settle(change);
+    expect(await lockedVersion(change)).toBe(2);
+    expect(await answer(change, '/register 3')).toContain('it is proposed');
+    await settle(change);
+    expect(await lockedVersion(change)).toBe(3);
+    await world.push('ada', 'exp/a', { 'model.ts': 'best\n' });
+    expect(await settle(change)).toBe('broken');
+  });
+
+  it('yields to what the change’s own pipeline makes', async () => {
+    world = await createBotWorld(database);
+    world.outcome = 'failed';
+    const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    // The other machine's is version 2; 1 is what the pipeline will make.
+    versions.set('taken', 1);
+    await registerElsewhere(head, { count: 3000 });
+    const change = await world.openChange('exp/a');
+    expect(await settle(change)).toBe('judged');
+    const found = (await lockOf(await headOf(change))).models.fashion!.production!.candidate;
+    world.outcome = 'success';
+    await world.push('ada', 'exp/a', { 'notes.md': 'same code\n' });
+    expect(await settle(change)).toBe('judged');
+    const own = (await lockOf(await headOf(change))).models.fashion!.production!.candidate;
+    expect(own).not.toBe(found);
+    // Also while the pipeline of the bot's own commit runs.
+    expect(await settle(change)).toBe('judged');
+    expect((await lockOf(await headOf(change))).models.fashion!.production!.candidate).toBe(own);
+  });
+
+  it('is not proposed where a job after registering failed, the data changed, or somebody sent the change back', async () => {
+    world = await createBotWorld(database);
+    world.after = 'failed';
+    await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    const failing = await world.openChange('exp/a');
+    expect(await settle(failing)).toBe('broken');
+
+    world.after = null;
+    world.outcome = 'failed';
+    const yaml = projectYaml().replace('test: 0.2', 'test: 0.3');
+    await world.push('ada', 'exp/b', { 'model.ts': 'better\n', 'cdl.yaml': yaml });
+    const other = await world.openChange('exp/b');
+    expect(await settle(other)).toBe('broken');
+    await world.push('ada', 'exp/c', { 'model.ts': 'better\n', 'notes.md': 'same code\n' });
+    const rejected = await world.openChange('exp/c');
+    const id = await world.say('vera', rejected, '/reject train "more epochs"');
+    await handleComment(world.context, rejected, id, false);
+    expect(await settle(rejected)).toBe('broken');
+    await world.push('ada', 'exp/c', { 'notes.md': 'still the same\n' });
+    expect(await settle(rejected)).toBe('judged');
+  });
+
+  it('is proposed by /register where the change’s own pipeline made another one', async () => {
+    world = await createBotWorld(database);
+    const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    const change = await world.openChange('exp/a');
+    expect(await settle(change)).toBe('judged');
+    expect(await lockedVersion(change)).toBe(1);
+    versions.set('taken', 1);
+    await registerElsewhere(head, { count: 3000 });
+    expect(await answer(change, '/register 4711')).toContain('has no version 4711');
+    expect(await answer(change, '/register 2')).toContain('it is proposed');
+    expect(await settle(change)).toBe('judged');
+    expect(await lockedVersion(change)).toBe(2);
 
     await world.push('ada', 'exp/a', { 'model.ts': 'other\n' });
-    expect(await answer('/register 1')).toContain('code:');
-    expect(await settle(change)).toBe('broken');
-    expect(elsewhere).toBeGreaterThan(0);
+    expect(await answer(change, '/register 2')).toContain('code:');
   });
 });
 

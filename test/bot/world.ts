@@ -81,6 +81,8 @@ export interface BotWorld {
   data: object;
   /** State that change pipelines end in. */
   outcome: 'success' | 'failed' | 'running';
+  /** What a job after `register` ends in; null when there is none. */
+  after: 'success' | 'failed' | null;
   /** What each job of the next pipelines takes, and the tags of its runner. */
   cost: { seconds: number; tags: string[] };
   api<T>(
@@ -159,7 +161,9 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     await pipe(zip.outputStream, createWriteStream(join(job.folder, 'artifacts.zip')));
     job.hasArtifacts = true;
     job.status = 'success';
-    return 'success';
+    const { after } = self();
+    if (after) addJob(project, pipeline, 'check', after);
+    return after ?? 'success';
   }
 
   async function evaluate(project: Project, pipeline: Pipeline): Promise<'success'> {
@@ -327,6 +331,7 @@ export async function createBotWorld(
     claim: null,
     data: {},
     outcome: 'success',
+    after: null,
     cost: { seconds: 0, tags: [] },
     api,
     async push(who, branch, files, writer) {
