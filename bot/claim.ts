@@ -213,7 +213,10 @@ export async function checkClaim(
     const parsed = claimSchema.safeParse(raw);
     if (!parsed.success) return { kind: 'wrong', problems: [`${claimPath(model)} is not a claim`] };
     claim = parsed.data;
-  } else if (found && (!entry || !isMadeHere(entry) || entry.candidate === candidateDigest(found.candidate))) {
+  } else if (
+    found &&
+    (!entry || !isMadeHere(entry) || entry.candidate === candidateDigest(found.candidate))
+  ) {
     claim = found;
     source = 'registry';
   } else {

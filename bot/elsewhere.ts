@@ -30,7 +30,8 @@ async function findFitting(
   const config = headProject.models[model]!;
   const versions = await listVersions(sources.work, facts.project, model, after);
   const last = versions.at(-1)?.version ?? after;
-  const code = versions.length > 0 ? codeDigest(await sources.mirror.codeFiles(change.head, config.code)) : '';
+  const code =
+    versions.length > 0 ? codeDigest(await sources.mirror.codeFiles(change.head, config.code)) : '';
   const fitting = versions.filter(
     ({ candidate }) => candidate.code === code && candidate.config === configDigest(config),
   );
