@@ -1,0 +1,95 @@
+import { shortDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import type { Run } from '../model/runs.ts';
+import { formatNumber } from '../report/text.ts';
+import { columnsText, factsText } from './columns.ts';
+import { metricsText } from './models-show.ts';
+import { partsOfRun } from './run-values.ts';
+import type { RunsDesk } from './runs.ts';
+import type { CommandInput } from './types.ts';
+
+const pairs = (values: Readonly<Record<string, unknown>>): string =>
+  Object.entries(values)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ');
+
+/** Runs as a table, a line each. */
+export function runsTable(runs: readonly Run[]): string {
+  return columnsText(
+    ['run', 'model', 'started', 'status', 'seconds', 'commit', 'pipeline', 'metrics'],
+    runs.map(({ digest, facts }) => [
+      shortDigest(digest),
+      facts.model,
+      facts.started_at.replace(/\.\d+Z$/, 'Z'),
+      facts.status,
+      formatNumber(facts.seconds),
+      facts.commit?.slice(0, 8) ?? '–',
+      facts.pipeline ?? '–',
+      facts.status === 'failed' ? (facts.reason ?? '') : metricsText(facts.metrics),
+    ]),
+    'there are no runs yet: cdl train makes them',
+    ['left', 'left', 'left', 'left', 'right'],
+  );
+}
+
+/** `cdl runs ls`: the newest trainings of the project. */
+export async function ls(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
+  const most = Number(input.options.number);
+  if (!Number.isInteger(most) || most < 1) throw new UserError('usage', '--number takes a number from 1 on');
+  const all = await desk.chosen(what);
+  const shown = all.slice(0, most);
+  const rest = all.length - shown.length;
+  const text = runsTable(shown) + (rest > 0 ? `\nand ${rest} more: --number ${all.length}` : '');
+  // By step, they are for show and export.
+  const rows = shown.map(({ facts: { epochs: _epochs, ...facts }, ...run }) => ({ ...run, ...facts }));
+  input.console.print(text, { project: desk.ctx.project.project, count: all.length, runs: rows });
+  return 0;
+}
+
+function showText({ digest, facts, ...run }: Run): string {
+  const metrics = [...new Set(facts.epochs.flatMap((one) => Object.keys(one.metrics)))];
+  const head = factsText([
+    ['run', digest],
+    ['model', facts.model],
+    ['status', facts.reason === null ? facts.status : `${facts.status}: ${facts.reason}`],
+    [
+      'metrics',
+      facts.best_epoch === null ? null : `${metricsText(facts.metrics)} (epoch ${facts.best_epoch})`,
+    ],
+    ['hyperparameters', pairs(facts.hyperparameters)],
+    ['found by', facts.tuning ?? null],
+    ['seed', facts.seed === null ? null : String(facts.seed)],
+    ['items', pairs(facts.items)],
+    ['environment', pairs(facts.environment)],
+    ['started', facts.started_at],
+    ['seconds', `${formatNumber(facts.seconds)}${facts.resumed ? ' (since it was resumed)' : ''}`],
+    ['commit', facts.commit],
+    [
+      'pipeline',
+      facts.pipeline === null ? null : `${facts.pipeline}${facts.job ? `, job ${facts.job}` : ''}`,
+    ],
+    ...Object.entries(partsOfRun({ digest, facts, ...run })).map(
+      ([name, value]) => [name, String(value)] as [string, string],
+    ),
+  ]);
+  if (facts.epochs.length === 0) return head;
+  const curve = columnsText(
+    ['epoch', 'step', ...metrics],
+    facts.epochs.map((one) => [
+      String(one.epoch),
+      String(one.step),
+      ...metrics.map((name) => (one.metrics[name] === undefined ? '–' : formatNumber(one.metrics[name]!))),
+    ]),
+    '',
+    ['epoch', 'step', ...metrics].map(() => 'right'),
+  );
+  return `${head}\n\n${curve}`;
+}
+
+/** `cdl runs show RUN…`: all that a training told, with its metrics by epoch. */
+export async function show(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
+  if (what.length === 0) throw new UserError('usage', 'cdl runs show takes a run: see cdl runs ls');
+  const chosen = await desk.chosen(what);
+  input.console.print(chosen.map(showText).join('\n\n'), { runs: chosen });
+  return 0;
+}

@@ -1,0 +1,96 @@
+import { UserError } from '../core/error.ts';
+import { nearest } from '../core/suggest.ts';
+import { listVersions } from '../model/registry.ts';
+import { listRuns, type Run, readRun } from '../model/runs.ts';
+import { createContext } from '../steps/context.ts';
+import { modelOf } from '../steps/subject.ts';
+import type { Ctx } from '../steps/types.ts';
+import type { Zone } from '../store/types.ts';
+import type { CommandInput } from './types.ts';
+
+/** What the actions of `cdl runs` work with. */
+export interface RunsDesk {
+  ctx: Ctx;
+  work: Zone;
+  /** The runs asked for on the command line; without any, all of the project (or of `--model`), newest first. */
+  chosen(what: readonly string[]): Promise<Run[]>;
+}
+
+type Action = (input: CommandInput, desk: RunsDesk, what: readonly string[]) => Promise<number>;
+
+const actions: Readonly<Record<string, () => Promise<Action>>> = {
+  ls: async () => (await import('./runs-show.ts')).ls,
+  show: async () => (await import('./runs-show.ts')).show,
+  compare: async () => (await import('./runs-compare.ts')).compare,
+  best: async () => (await import('./runs-compare.ts')).best,
+  diff: async () => (await import('./runs-compare.ts')).diff,
+  export: async () => (await import('./runs-export.ts')).exportRuns,
+};
+
+function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
+  const { project } = ctx.project;
+  const given = typeof input.options.model === 'string' ? modelOf(ctx, input.options.model).model : undefined;
+
+  async function ofVersion(version: number): Promise<Run> {
+    const { model } = modelOf(ctx, given ?? '');
+    const found = (await listVersions(work, project, model)).find((one) => one.version === version);
+    const run = found && (await readRun(work, found.run));
+    if (run) return run;
+    throw new UserError(
+      'input-missing',
+      found
+        ? `the run of version ${version} of ${model} is not in the store any more`
+        : `${model} has no version ${version}`,
+      'see cdl models ls',
+    );
+  }
+
+  return {
+    ctx,
+    work,
+    async chosen(what) {
+      const all = await listRuns(work, project, given);
+      if (what.length === 0) return all;
+      const runs: Run[] = [];
+      for (const one of what) {
+        const version = /^v(\d{1,9})$/i.exec(one)?.[1];
+        if (version !== undefined) {
+          runs.push(await ofVersion(Number(version)));
+          continue;
+        }
+        const digits = one.replace(/^sha256:/, '');
+        const found = /^[0-9a-f]{4,64}$/.test(digits)
+          ? all.filter(({ digest }) => digest.slice(7).startsWith(digits))
+          : [];
+        if (found.length > 1) {
+          throw new UserError('usage', `${one} is the beginning of ${found.length} runs`, 'give more of it');
+        }
+        if (!found[0]) {
+          throw new UserError(
+            'input-missing',
+            `there is no run ${one}`,
+            'cdl runs ls tells the beginnings of their digests; v7 is the run of version 7',
+          );
+        }
+        runs.push(found[0]);
+      }
+      return runs;
+    },
+  };
+}
+
+/** `cdl runs ls | show | compare | best | diff | export`: every training of the project, read from the store alone. */
+export async function runs(input: CommandInput): Promise<number> {
+  const [action, what] = input.args as unknown as [string, string[] | undefined];
+  const run = Object.hasOwn(actions, action) ? actions[action] : undefined;
+  if (!run) {
+    const names = Object.keys(actions);
+    const guess = nearest(action, names);
+    throw new UserError(
+      'usage',
+      `cdl runs takes ${names.join(', ')}, not ${action}${guess ? ` — did you mean ${guess}?` : ''}`,
+    );
+  }
+  const ctx = await createContext(input.cwd, input.env, input.console);
+  return (await run())(input, openRuns(input, ctx, await ctx.zone('work')), what ?? []);
+}
