@@ -23,6 +23,13 @@ export const splitSchema = z.strictObject({
     .describe(
       'texts that share more than this part of the shorter one stay on one side; default 0.5 for texts',
     ),
+  after: z
+    .string()
+    .regex(/^sha256:[0-9a-f]{64}$/, 'not a digest (sha256: and 64 hexadecimal digits)')
+    .optional()
+    .describe(
+      'sides.txt of the data version before, as cdl ingest tells it: its items keep their sides, what is grouped with them follows, what would join both sides is set aside',
+    ),
 });
 
 /** See {@link splitSchema}. */
@@ -37,6 +44,7 @@ export function nearThreshold(item: string, split: SplitConfig): number | null {
 /** What is wrong with a split of this kind of items. */
 export function splitProblem(item: string, split: SplitConfig): string | null {
   if (item === 'tensor' && split.group_by !== undefined) return 'group_by: tensors have no attributes';
+  if (item === 'tensor' && split.after !== undefined) return 'after: tensors are split one by one';
   const near = split.group_near;
   if (typeof near === 'number' && item !== 'text' && item !== 'record') {
     return `group_near compares texts and records, not item: ${item}`;

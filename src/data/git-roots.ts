@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../core/error.ts';
 import { lockFile } from '../core/lock.ts';
+import { projectFile } from '../core/project.ts';
 import { run } from '../exec/run.ts';
 import { pointerFile } from './folder/pointers.ts';
 import { digestsIn } from './gc.ts';
@@ -20,14 +21,14 @@ async function git(root: string, args: readonly string[], input?: string): Promi
 }
 
 /**
- * Every sha256 in `cdl.lock` and `cdl.data.lock`, in every commit that a branch, tag, stash or reflog of this clone reaches, in
+ * Every sha256 in `cdl.lock`, `cdl.data.lock` and `cdl.yaml`, in every commit that a branch, tag, stash or reflog of this clone reaches, in
  * the working tree, and in what the last steps here handed on. Read as text, so that a lock with conflict markers counts
  * too. With `remotes`, it is asked whether their branches and tags are all here.
  */
 export async function readGitRoots(root: string, remotes: boolean): Promise<GitRoots> {
   const digests = new Set<string>();
   const doubts: string[] = [];
-  const paths = [lockFile, pointerFile].map((name) => `:(glob)**/${name}`);
+  const paths = [lockFile, pointerFile, projectFile].map((name) => `:(glob)**/${name}`);
   // Each change of such a file, with the object before and after; -m tells those of merges too.
   const raw = [
     'log',
@@ -48,7 +49,7 @@ export async function readGitRoots(root: string, remotes: boolean): Promise<GitR
   if (oids.length > 0) {
     digestsIn((await git(root, ['cat-file', '--batch'], `${oids.join('\n')}\n`)).toString('latin1'), digests);
   }
-  for (const name of [lockFile, pointerFile]) {
+  for (const name of [lockFile, pointerFile, projectFile]) {
     const text = await readFile(join(root, name), 'latin1').catch(() => '');
     digestsIn(text, digests);
   }

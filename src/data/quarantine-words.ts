@@ -5,6 +5,7 @@ const fixed = new Set([
   'conflicting-labels',
   'empty',
   'file-missing',
+  'joins-both-sides',
   'label-no-class',
   'labelers-disagree',
   'link',

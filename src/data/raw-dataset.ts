@@ -6,6 +6,7 @@ import { canonicalJson, type Digest } from '../core/digest.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { nearThreshold } from '../core/project-split.ts';
 import type { Zone } from '../store/types.ts';
+import { encodeSides, type Sides, sidesFile, sidesKey } from './carried.ts';
 import { cleanedAlike } from './cleaned-alike.ts';
 import { type DatasetMeta, describeSource } from './dataset.ts';
 import { createItemPool, type ItemPool } from './item-pool.ts';
@@ -13,14 +14,15 @@ import { createNearIndex } from './near.ts';
 import type { RawItem } from './raw-item.ts';
 import { readRawSource } from './raw-read.ts';
 import { writeShards } from './shards.ts';
-import { checkStratified, type Group, sidesOf } from './sides.ts';
+import { checkStratified, type Group, placeItems, sidesOf } from './sides.ts';
 import type { FetchedSource } from './sources.ts';
 
 /**
  * Makes the artifact of one side of a source of raw items: tar shards with their index, `classes.json` and
  * `quarantine.jsonl`. Of exact copies one is kept, copies with different labels are all set aside; items of one declared
- * group, and items alike, stay on one side. The same items give the same digest in whatever order they come. Items go
- * through a file: memory holds some 60 bytes of each, 1 KB where texts are compared.
+ * group, and items alike, stay on one side; those of `before` keep theirs (see `placeItems`). The same items give the same
+ * digest in whatever order they come. Items go through a file: memory holds some 60 bytes of each, 1 KB where texts are
+ * compared. `sides` is the digest of `sides.txt`, null where each item is by itself.
  */
 export async function buildRawDataset(
   name: string,
@@ -28,7 +30,8 @@ export async function buildRawDataset(
   fetched: FetchedSource,
   side: 'train' | 'test',
   zone: Zone,
-): Promise<{ digest: Digest; meta: DatasetMeta }> {
+  before: Sides = new Map(),
+): Promise<{ digest: Digest; meta: DatasetMeta; sides: Digest | null }> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-raw-'));
   const pool = createItemPool(folder);
   try {
@@ -43,9 +46,21 @@ export async function buildRawDataset(
     for (const index of near ? unique : []) near!.add((await pool.read(index)).bytes);
     const grouped = groupItems(pool, unique, declared, cleaned, near?.groups() ?? null);
     // A source of one side is not split.
-    const sides = fetched.source.side ? null : sidesOf(grouped.groups, config.split);
-    if (sides && config.split.stratify) checkStratified(grouped.groups, config.split, config.classes);
-    const kept = unique.filter((_, at) => !sides || sides[grouped.of[at]!] === side);
+    const sides = fetched.source.side
+      ? null
+      : placeItems(grouped.of, sidesOf(grouped.groups, config.split), (at) =>
+          before.get(sidesKey(pool.id(unique[at]!))),
+        );
+    // Items that were there cannot be placed anew.
+    if (sides && config.split.stratify && before.size === 0) {
+      checkStratified(grouped.groups, config.split, config.classes);
+    }
+    for (const [at, index] of sides ? unique.entries() : []) {
+      if (sides![at] !== 'aside') continue;
+      const { attributes } = await pool.read(index);
+      quarantine.push({ reason: 'joins-both-sides', position: attributes.path ?? '' });
+    }
+    const kept = unique.filter((_, at) => !sides || sides[at] === side);
     const groupOf = new Map(unique.map((index, at) => [index, grouped.groups[grouped.of[at]!]!.name]));
     const items = async function* (): AsyncGenerator<RawItem> {
       for (const index of kept) {
@@ -59,8 +74,17 @@ export async function buildRawDataset(
     // What could not be read belongs to neither side and is listed with the training side, which people may look at.
     const lines = side === 'train' ? quarantine.map((one) => `${canonicalJson(one)}\n`).sort() : [];
     await writeFile(join(folder, 'quarantine.jsonl'), lines.join(''));
+    const listed = sides !== null && (near !== null || cleaned !== null || grouped.declared > 0);
+    if (listed) {
+      const all = new Map(before);
+      for (const [at, index] of unique.entries()) {
+        const placed = sides[at]!;
+        if (placed !== 'aside') all.set(sidesKey(pool.id(index)), placed);
+      }
+      await writeFile(join(folder, sidesFile), encodeSides(all));
+    }
     const files = [];
-    for (const path of [...names, 'classes.json', 'quarantine.jsonl']) {
+    for (const path of [...names, 'classes.json', 'quarantine.jsonl', ...(listed ? [sidesFile] : [])]) {
       files.push({ path, ...(await zone.putFile(join(folder, path))) });
     }
     const perClass = config.classes.map(() => 0);
@@ -93,7 +117,8 @@ export async function buildRawDataset(
       parents: [],
       meta: meta as never,
     };
-    return { digest: await zone.putArtifact(artifact), meta };
+    const carried = files.find((file) => file.path === sidesFile)?.digest ?? null;
+    return { digest: await zone.putArtifact(artifact), meta, sides: carried };
   } finally {
     await pool.close();
     await rm(folder, { recursive: true, force: true });

@@ -16,6 +16,27 @@ export function sidesOf(groups: readonly Group[], split: SplitConfig, key = spli
   );
 }
 
+/** Where an item goes; `aside` for one that would join items of different sides. */
+export type Placed = 'train' | 'test' | 'aside';
+
+/**
+ * The side of each item, by the number of its group. An item that was there before keeps its side, whoever is grouped with
+ * it; others follow those of their group that were there before. When these are on both sides, others of the group are set
+ * aside, all of them: on either side they would be near to what is on the other. A group without them goes by its name.
+ */
+export function placeItems(
+  of: readonly number[],
+  byName: readonly ('train' | 'test')[],
+  before: (at: number) => 'train' | 'test' | undefined,
+): Placed[] {
+  const known: (Placed | undefined)[] = [];
+  for (const [at, group] of of.entries()) {
+    const side = before(at);
+    if (side) known[group] = (known[group] ?? side) === side ? side : 'aside';
+  }
+  return of.map((group, at) => before(at) ?? known[group] ?? byName[group]!);
+}
+
 /** How many items of each class are withheld, of how many. */
 function perClass(
   groups: readonly Group[],

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { shortDigest } from '../core/digest.ts';
+import { type Digest, shortDigest } from '../core/digest.ts';
+import { readSides, recordSides } from '../data/carried.ts';
 import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
 import { buildRawDataset } from '../data/raw-dataset.ts';
@@ -22,7 +23,7 @@ const megabytes = (bytes: number, total: number | null): string =>
 export const ingest: Step<typeof params> = {
   name: 'ingest',
   summary: 'Collect data from pinned sources and store it as a data version',
-  epoch: 4,
+  epoch: 5,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -61,7 +62,9 @@ export const ingest: Step<typeof params> = {
         ctx.progress(`downloading ${plainUrl(what)}, ${megabytes(bytes, total)}`, total ? bytes / total : 0),
     });
     const progress = (done: number, total: number) => ctx.progress(`reading ${dataset}`, done / total);
-    const { digest, meta } =
+    const { after } = config.split;
+    const before = after ? await readSides([zone, await ctx.zone('work')], after as Digest) : undefined;
+    const made =
       config.item === 'tensor'
         ? await buildDataset(
             dataset,
@@ -71,7 +74,10 @@ export const ingest: Step<typeof params> = {
             given.side,
             zone,
           )
-        : await buildRawDataset(dataset, config, fetched, given.side, zone);
+        : await buildRawDataset(dataset, config, fetched, given.side, zone, before);
+    const { digest, meta } = made;
+    const sides = 'sides' in made ? (made.sides as Digest | null) : null;
+    if (sides !== null) await recordSides(zone, scope, config, sides);
     const source = sourceNames(fetched.source).join(', ');
     return {
       outputs: { dataset: digest, items: String(meta.count) },
@@ -108,6 +114,12 @@ export const ingest: Step<typeof params> = {
               ...(meta.groups === undefined
                 ? []
                 : ([['declared groups, each whole on one side', String(meta.groups)]] as [string, string][])),
+              ...(sides === null
+                ? []
+                : ([['sides of all items, for split.after of the next version', sides]] as [
+                    string,
+                    string,
+                  ][])),
               ...Object.entries(meta.quarantined).map(([reason, count]): [string, string] => [
                 `quarantined: ${reason}`,
                 String(count),
