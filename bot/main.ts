@@ -59,7 +59,7 @@ export interface RunningBot {
 }
 
 async function openZoneOf(name: Zone['name'], config: StoreConfig): Promise<Zone> {
-  return createZone(name, await openStore(config.url, config.credentials));
+  return createZone(name, await openStore(config.url, config.credentials), { manifests: 500 });
 }
 
 function readSigningKey(pem: string): SigningKey {

@@ -209,14 +209,15 @@ export function followChain<T extends { seq: number; prev: Digest | null }>(
  * Verifies a whole chain in order of `seq`: signatures, numbering from 1 without gaps, each `prev` the digest of the one
  * before, all of one project, model and environment (those of `scope` when given; a valid chain copied from another
  * environment would verify otherwise). Returns the decisions, oldest first. That the newest was not cut off, no chain
- * can say: readers list the store. Throws UserError decision-invalid.
+ * can say: readers list the store. `open` may keep what it verified. Throws UserError decision-invalid.
  */
 export function openChain(
   envelopes: readonly unknown[],
   trusted: ReadonlyMap<string, KeyObject>,
   scope?: Pick<Decision, 'project' | 'model' | 'environment'>,
+  open: typeof openDecision = openDecision,
 ): Decision[] {
-  const decisions = followChain(envelopes, (value, where) => openDecision(value, trusted, where));
+  const decisions = followChain(envelopes, (value, where) => open(value, trusted, where));
   const of = scope ?? decisions[0];
   for (const [index, decision] of decisions.entries()) {
     for (const field of ['project', 'model', 'environment'] as const) {

@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { type DataDecision, dataDecisionPrefix, openDataChain } from '../core/data-decision.ts';
-import { type Decision, decisionPrefix, openChain } from '../core/decision.ts';
+import { type Decision, decisionPrefix, openChain, openDecision } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { type LiveState, liveKey, liveStateSchema } from '../core/live.ts';
 import type { Zone } from '../store/types.ts';
@@ -24,13 +24,43 @@ export async function readLiveRecord(
   return { state: parsed.data, etag: record.etag };
 }
 
+/** How many envelopes of a zone are kept in memory; one is about 2 KB. */
+const mostEnvelopes = 10_000;
+
+/** Envelopes as they were read, by zone and key: written once, they are read again only when the listing says otherwise. */
+const kept = new WeakMap<Zone, Map<string, { etag: string; value: unknown }>>();
+
 async function readEnvelopes(trusted: Zone, prefix: string): Promise<unknown[]> {
+  const known = kept.get(trusted) ?? new Map<string, { etag: string; value: unknown }>();
+  kept.set(trusted, known);
   const envelopes: unknown[] = [];
-  for await (const entry of trusted.listRecords(prefix)) {
-    envelopes.push((await trusted.readRecord(entry.key))?.value);
+  for await (const { key, etag } of trusted.listRecords(prefix)) {
+    const before = known.get(key);
+    if (before?.etag === etag) {
+      envelopes.push(before.value);
+      continue;
+    }
+    const record = await trusted.readRecord(key);
+    envelopes.push(record?.value);
+    if (!record) continue;
+    if (known.size >= mostEnvelopes) known.delete(known.keys().next().value!);
+    known.set(key, record);
   }
   return envelopes;
 }
+
+/** Decisions whose signature was verified, by the keys and the envelope in memory. */
+const verified = new WeakMap<ReadonlyMap<string, KeyObject>, WeakMap<object, Decision>>();
+
+/** {@link openDecision} that verifies an envelope that is kept in memory once. */
+const openOnce: typeof openDecision = (value, keys, where) => {
+  if (typeof value !== 'object' || value === null) return openDecision(value, keys, where);
+  const known = verified.get(keys) ?? new WeakMap<object, Decision>();
+  verified.set(keys, known);
+  const decision = known.get(value) ?? openDecision(value, keys, where);
+  known.set(value, decision);
+  return decision;
+};
 
 /**
  * Every decision about an environment, oldest first, and the envelopes they came in, to go on from. Throws UserError
@@ -44,7 +74,7 @@ export async function readChain(
   environment: string,
 ): Promise<{ decisions: Decision[]; envelopes: unknown[] }> {
   const envelopes = await readEnvelopes(trusted, decisionPrefix(project, model, environment));
-  return { decisions: openChain(envelopes, keys, { project, model, environment }), envelopes };
+  return { decisions: openChain(envelopes, keys, { project, model, environment }, openOnce), envelopes };
 }
 
 /** Every decision about the versions of a data set, oldest first, as {@link readChain}. Throws UserError decision-invalid. */

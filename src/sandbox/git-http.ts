@@ -2,7 +2,8 @@ import { spawn } from 'node:child_process';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { createGunzip } from 'node:zlib';
-import { gitEnv, resolveRef, zeroSha } from './git.ts';
+import { git, gitEnv, resolveRef, zeroSha } from './git.ts';
+import { remembered } from './git-memory.ts';
 import { answerLsRefs, readLsRefs } from './git-refs.ts';
 
 /** One ref a push wants to move; `zeroSha` stands for "not there". */
@@ -47,17 +48,25 @@ const receiveConfig = [
 ];
 
 /** Answers `GET …/info/refs?service=` (git's http-protocol document, "Smart Clients"). False for a service there is not. */
-export function advertiseRefs(
+export async function advertiseRefs(
   repository: string,
   name: string,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<boolean> {
-  if (!service.test(name)) return Promise.resolve(false);
+  if (!service.test(name)) return false;
   noCache(response, `application/x-${name}-advertisement`);
-  const v2 =
-    String(request.headers['git-protocol'] ?? '').includes('version=2') && name === 'git-upload-pack';
-  if (!v2) response.write(`${pktLine(`# service=${name}\n`)}0000`);
+  if (request.headers['git-protocol'] === 'version=2' && name === 'git-upload-pack') {
+    // Version 2 names no refs here, only what git can do.
+    const able = await remembered(repository, 'capabilities', [], () =>
+      git(repository, ['upload-pack', '--stateless-rpc', '--advertise-refs', '.'], {
+        env: { GIT_PROTOCOL: 'version=2' },
+      }),
+    );
+    response.end(able);
+    return true;
+  }
+  response.write(`${pktLine(`# service=${name}\n`)}0000`);
   const config = name === 'git-receive-pack' ? receiveConfig : [];
   const child = spawn('git', [...config, name.slice(4), '--stateless-rpc', '--advertise-refs', repository], {
     env: packEnv(request),

@@ -29,13 +29,18 @@ const largeAtOnce = 2;
  * A zone of a store, under the zone's name: blobs at `objects/sha256/<2 digits>/<64 digits>`, manifests at
  * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>.json` (the ending lets one record's key be the folder of
  * another's also on MinIO, which would not list what is below an object). With `cache`, blobs that were read are kept in that
- * folder, and checked again each time they are read from there. `place` puts copies of blobs in their place instead of the store.
+ * folder, and checked again each time they are read from there; with `manifests`, that many of the last manifests in memory. `place` puts copies of blobs in their place instead of the store.
  */
 export function createZone(
   name: Zone['name'],
   store: ObjectStore,
-  options: { cache?: string; place?: (key: string, body: Readable) => Promise<void> } = {},
+  options: {
+    cache?: string;
+    manifests?: number;
+    place?: (key: string, body: Readable) => Promise<void>;
+  } = {},
 ): Zone {
+  const manifests = new Map<Digest, Artifact>();
   const cache = options.cache === undefined ? null : openBlobCache(options.cache);
   const blobAt = (digest: Digest) => blobKey(name, digest);
   const artifactAt = (digest: Digest) => artifactKey(name, digest);
@@ -142,10 +147,16 @@ export function createZone(
     },
 
     async getArtifact(digest) {
+      const read = manifests.get(digest);
+      if (read) return read;
       const body = await store.get(artifactAt(digest));
       if (!body) throw missing(digest, 'artifact');
       const { decodeArtifact } = await import('../core/artifact.ts');
-      return decodeArtifact(await text(body), digest);
+      const artifact = decodeArtifact(await text(body), digest);
+      const { manifests: most = 0 } = options;
+      if (most > 0 && manifests.size >= most) manifests.delete(manifests.keys().next().value!);
+      if (most > 0) manifests.set(digest, artifact);
+      return artifact;
     },
 
     async isFresh(digest) {
