@@ -77,7 +77,8 @@ function parseNews(file: Buffer, dataset: string): DataNews | null {
 }
 
 /**
- * Keeps one open change for each data set whose sources have something new: opens it, or brings the open one up to date.
+ * Keeps one open change for each data set whose sources have something new: opens it, or brings the open one up to date. One
+ * that has commits of people stays as it is, and says so.
  * The same finding is proposed once: who closes the change has said no. Throws UpstreamError and UserError.
  */
 export async function proposeNews(context: BotContext, datasets: readonly string[]): Promise<void> {
@@ -100,13 +101,22 @@ export async function proposeNews(context: BotContext, datasets: readonly string
     await mirror.ensureBranch(source, tip);
     const parent = (await mirror.head(source)) ?? tip;
     const self = await forge.self();
+    const email = botEmail(self.username);
+    if (open) {
+      const people = (await forge.commitAuthors(open.id)).filter((author) => author.email !== email);
+      if (people.length > 0) {
+        await forge.ensureComment(open.id, 'data-news', leftAlone(news));
+        await effects.setCursor(cursor, digest);
+        continue;
+      }
+    }
     const title = `data(${news.dataset}): what its sources have now`;
     const pushed = await mirror.fastForward({
       branch: source,
       parent,
       files: { [projectFile]: written },
       message: `${title}\n`,
-      author: { name: self.name, email: botEmail(self.username) },
+      author: { name: self.name, email },
     });
     if (pushed === 'moved') throw new UserError('lock-conflict', `${source} moved while the bot wrote to it`);
     await forge.ensureChange({ source, target: branch, title, description: describe(news) });
@@ -117,8 +127,19 @@ export async function proposeNews(context: BotContext, datasets: readonly string
 function describe(news: DataNews): string {
   return [
     `The sources of ${news.dataset} have something newer than what ${projectFile} pins. The pipeline of this change collects, checks and trains with it; closing it says no to just this state of the sources.`,
-    ...news.changes.map(
-      (change) => `- ${codeSpan(change.from.slice(0, 80))} → ${codeSpan(change.to.slice(0, 80))}`,
-    ),
+    pinLines(news),
   ].join('\n\n');
 }
+
+/** What people read on a change that has commits of theirs, which nothing may write over. Pure. */
+export function leftAlone(news: DataNews): string {
+  return [
+    `The sources of ${news.dataset} have something newer again. This branch has commits that are not the bot’s, so it was left as it is. Write the pins there yourself (\`cdl data pin ${news.dataset} --force\`), or close this change: the next look at the sources that finds something opens a new one.`,
+    pinLines(news),
+  ].join('\n\n');
+}
+
+const pinLines = (news: DataNews): string =>
+  news.changes
+    .map((change) => `- ${codeSpan(change.from.slice(0, 80))} → ${codeSpan(change.to.slice(0, 80))}`)
+    .join('\n\n');

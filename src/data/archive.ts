@@ -1,42 +1,44 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
+import { open, stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
 import { UserError } from '../core/error.ts';
-import { changedHint } from './entries.ts';
+import { defaultLimits, type SourceLimits } from '../core/project-read.ts';
+import { countUnpacked, damaged } from './archive-guard.ts';
+import { archiveKind, bytesOf, changedHint, pathOf, readEntries } from './entries.ts';
 import type { FetchedSource } from './sources.ts';
 
-/** No single file of a source may unpack to more than this many bytes. */
-const largestFile = 1 << 30;
+/** Tensors are held in memory: no single file of them may have more than this many bytes, whatever `limits:` says. */
+const largestFile = 2 ** 31 - 1;
+
+type SourceFile = FetchedSource['files'][number];
 
 /**
  * Hands the wanted files of a source to `use`, each whole, one at a time and in no particular order. Files of an archive
- * (an npm package, or a single `.tgz`/`.tar.gz`/`.tar`) are named by their path in it, others by the end of their path or
- * URL; `.gz` files are unpacked. Throws UserError file-missing for one that is not there, data-invalid for a file that is
- * larger than it may be or damaged.
+ * (an npm package, or a single `.tgz`/`.tar.gz`/`.tar`/zip) are named by their path in it, others by the end of their path
+ * or URL; `.gz` files are unpacked. Throws UserError file-missing for one that is not there, data-invalid for a file that is
+ * damaged, or larger than memory or the `limits:` of the source allow.
  */
 export async function readFiles(
   fetched: FetchedSource,
   wanted: readonly string[],
   use: (name: string, bytes: Buffer) => void,
 ): Promise<void> {
-  const archives = fetched.files.filter(
-    (file) =>
-      !file.plain && (fetched.source.npm !== undefined || /\.(tgz|tar|tar\.gz)$/.test(pathOf(file.name))),
-  );
+  const limits = fetched.source.limits ?? defaultLimits;
   const missing = new Set(wanted);
-  for (const file of archives) await readArchive(file, missing, use);
+  const plain: SourceFile[] = [];
+  for (const file of fetched.files) {
+    if (!(await isArchive(file, fetched.source.npm !== undefined))) plain.push(file);
+    else await readArchive({ ...fetched, files: [file] }, missing, use);
+  }
   for (const name of [...missing]) {
-    const plain = fetched.files.filter((file) => !archives.includes(file));
     const found =
       plain.find((file) => file.name === name) ??
       plain.find((file) => pathOf(file.name).split('/').slice(-name.split('/').length).join('/') === name);
     if (!found) continue;
     missing.delete(name);
-    const bytes = await readPlain(found.path, found.name, found.plain ? found.sha256 : null);
-    use(name, bytes);
+    use(name, await readPlain(found, limits));
   }
   if (missing.size > 0) {
     const names = fetched.files.map((file) => file.name).join(', ');
@@ -44,85 +46,80 @@ export async function readFiles(
   }
 }
 
-/** The path of a URL, or the path itself. */
-function pathOf(name: string): string {
-  return URL.canParse(name) ? decodeURIComponent(new URL(name).pathname) : name;
+/** A single gzip file without the ending of a tar is one file of tensors here. */
+async function isArchive(file: SourceFile, isPackage: boolean): Promise<boolean> {
+  if (file.plain) return false;
+  if (isPackage || /\.(tgz|tar|tar\.gz)$/i.test(pathOf(file.name))) return true;
+  return (await archiveKind(file.path, file.name)) === 'zip';
 }
 
-async function readPlain(path: string, name: string, sha256: string | null): Promise<Buffer> {
-  const bytes = await readFile(path);
-  if (sha256 !== null && createHash('sha256').update(bytes).digest('hex') !== sha256)
-    throw new UserError('data-invalid', `${path} changed while it was read`, changedHint);
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  try {
-    return await promisify(gunzip)(bytes, { maxOutputLength: largestFile });
-  } catch (cause) {
-    throw new UserError(
-      'data-invalid',
-      `${name} cannot be unpacked: ${(cause as Error).message}`,
-      undefined,
-      {
-        cause,
-      },
-    );
-  }
-}
-
-/** Nothing is written to disk, so no path in the archive can lead anywhere; links and devices are passed over. */
 async function readArchive(
-  file: FetchedSource['files'][number],
+  fetched: FetchedSource,
   missing: Set<string>,
   use: (name: string, bytes: Buffer) => void,
 ): Promise<void> {
-  const { Parser } = await import('tar');
-  let failure: unknown = null;
-  const parser = new Parser({
-    strict: true,
-    maxMetaEntrySize: 1 << 20,
-    filter: (path) => missing.has(path),
-    onReadEntry: (entry) => {
-      if (!missing.has(entry.path) || (entry.type !== 'File' && entry.type !== 'OldFile')) {
-        entry.resume();
-        return;
-      }
-      if (entry.size > largestFile) {
-        failure ??= new UserError('data-invalid', `${entry.path} in ${file.name} has ${entry.size} bytes`);
-        entry.resume();
-        return;
-      }
-      const chunks: Buffer[] = [];
-      entry.on('data', (chunk) => chunks.push(Buffer.from(chunk)));
-      entry.on('end', () => {
-        try {
-          if (failure === null && missing.delete(entry.path)) use(entry.path, Buffer.concat(chunks));
-        } catch (error) {
-          failure ??= error;
-        }
-      });
-    },
-  });
-  try {
-    await new Promise<void>((resolve, reject) => {
-      parser.on('end', resolve);
-      parser.on('error', reject);
-      pipeline(createReadStream(file.path, { highWaterMark: 1 << 18 }), async (source) => {
-        for await (const chunk of source as AsyncIterable<Buffer>) {
-          if (failure !== null || missing.size === 0) break;
-          if (!parser.write(chunk)) await new Promise((drained) => parser.once('drain', drained));
-        }
-        if (failure !== null || missing.size === 0) resolve();
-        else parser.end();
-      }).catch(reject);
-    });
-  } catch (cause) {
-    throw new UserError(
-      'data-invalid',
-      `${file.name} cannot be unpacked: ${(cause as Error).message}`,
-      undefined,
-      {
-        cause,
-      },
-    );
+  const [{ name }] = fetched.files as [SourceFile];
+  if (missing.size === 0) return;
+  for await (const entry of readEntries(fetched)) {
+    if (!missing.has(entry.path) || entry.problem !== null) continue;
+    const bytes = await bytesOf(entry, largestFile);
+    if (bytes === null) throw tooLarge(`${entry.path} in ${name}`);
+    missing.delete(entry.path);
+    use(entry.path, bytes);
+    if (missing.size === 0) return;
   }
-  if (failure !== null) throw failure;
+}
+
+const tooLarge = (what: string) =>
+  new UserError(
+    'data-invalid',
+    `${what} has more than ${largestFile} bytes, and tensors are held in memory`,
+    'split it into several files, or collect the items one by one: item: file or item: image',
+  );
+
+/** The bytes of a file that is no archive, unpacked when they are gzip, whatever it is called. */
+async function readPlain(file: SourceFile, limits: SourceLimits): Promise<Buffer> {
+  const { path, name } = file;
+  const { size } = await stat(path);
+  if (size > largestFile) throw tooLarge(name);
+  const packed = await isGzip(path);
+  const hash = createHash('sha256');
+  const count = packed ? countUnpacked(name, size, limits) : () => {};
+  const source = createReadStream(path, { highWaterMark: 1 << 20 });
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  const take = async (from: Readable) => {
+    for await (const chunk of from as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      count(chunk.length);
+      if (bytes > largestFile) throw tooLarge(name);
+      chunks.push(chunk);
+      if (file.plain) hash.update(chunk);
+    }
+  };
+  try {
+    if (packed) {
+      const unpacked = createGunzip();
+      source.on('error', (error) => unpacked.destroy(error));
+      await take(source.pipe(unpacked));
+    } else await take(source);
+  } catch (cause) {
+    throw damaged(name, cause);
+  } finally {
+    source.destroy();
+  }
+  if (file.plain && hash.digest('hex') !== file.sha256)
+    throw new UserError('data-invalid', `${path} changed while it was read`, changedHint);
+  return Buffer.concat(chunks, bytes);
+}
+
+async function isGzip(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const head = Buffer.alloc(2);
+    await file.read(head, 0, 2, 0);
+    return head[0] === 0x1f && head[1] === 0x8b;
+  } finally {
+    await file.close();
+  }
 }

@@ -26,7 +26,7 @@ export async function* readEntries(fetched: FetchedSource): AsyncGenerator<Entry
 }
 
 /** What kind of archive a file is, by its first bytes (a gzip file is a tar when its name or its content says so). */
-async function archiveKind(path: string, name: string): Promise<'zip' | 'tar' | null> {
+export async function archiveKind(path: string, name: string): Promise<'zip' | 'tar' | null> {
   const file = await open(path);
   try {
     const head = Buffer.alloc(262);

@@ -4,9 +4,10 @@ import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { PinChange } from '../core/data-news.ts';
-import { UserError } from '../core/error.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import type { SourceConfig } from '../core/project.ts';
 import { defaultLimits } from '../core/project-read.ts';
+import { Unreachable } from './source/attempts.ts';
 import { asFolder } from './source/folder.ts';
 import { ask } from './source/http.ts';
 import type { FetchOptions } from './source/options.ts';
@@ -71,7 +72,7 @@ export async function pollSources(
           detail: changes.map((change) => shorten(change.to)).join(', '),
         });
       } catch (error) {
-        if (options.signal.aborted || !(error instanceof Error)) throw error;
+        if (options.signal.aborted || !isOutside(error)) throw error;
         if (memory[name]) polled.memory[name] = memory[name];
         polled.seen.push({ name: plainUrl(name), state: 'unreachable', detail: error.message });
       }
@@ -79,6 +80,14 @@ export async function pollSources(
   }
   return polled;
 }
+
+/** Whether the source is at fault, not this program: only that may be passed over for the other sources. */
+const isOutside = (error: unknown): error is Error =>
+  error instanceof UserError ||
+  error instanceof UpstreamError ||
+  error instanceof Unreachable ||
+  // Of the system or of a connection that broke off; Node's own complaints about how it is called begin with ERR_.
+  (error instanceof Error && 'code' in error && !String(error.code).startsWith('ERR_'));
 
 const shorten = (pin: string) => (/^[0-9a-f]{64}$/.test(pin) ? pin.slice(0, 12) : pin);
 

@@ -4,6 +4,7 @@ import type { DatasetConfig } from '../core/project.ts';
 const fixed = new Set([
   'conflicting-labels',
   'empty',
+  'field-missing',
   'file-missing',
   'joins-both-sides',
   'label-no-class',
@@ -12,6 +13,7 @@ const fixed = new Set([
   'name-not-utf-8',
   'named-twice',
   'no label',
+  'no-text',
   'not a JSON record',
   'not UTF-8',
   'not-a-byte',

@@ -106,7 +106,7 @@ async function* rowItems(
   const isTable = picomatch(read.files ?? (read.format === 'csv' ? '**/*.{csv,tsv}' : '**/*.{jsonl,ndjson}'));
   // A source that is one file is that table, whatever it is called.
   const single = read.files === undefined && fetched.files.length === 1;
-  const described = new Map<string, Known>();
+  const described = new Map<string, Known & { position: string }>();
   // Of JSON lines, where a row need not have every field.
   const columns = new Set<string>();
   const missing = new Map(read.format === 'csv' ? [] : namedColumns(read).map((named) => [named[1], named]));
@@ -129,7 +129,7 @@ async function* rowItems(
       if ('reason' in known) yield { ...known, position };
       else if (read.file === undefined) yield rowItem(row, read, known, entry.path, position);
       else if (described.has(known.file)) yield { reason: 'named-twice', position };
-      else described.set(known.file, known);
+      else described.set(known.file, { ...known, position });
     }
   }
   const [lost] = missing.values();
@@ -142,7 +142,8 @@ async function* rowItems(
     described.delete(entry.path);
     yield await wholeFile(entry, most, known.label, known.attributes);
   }
-  for (const file of described.keys()) yield { reason: 'file-missing', position: file };
+  for (const { file, position } of described.values())
+    yield { reason: 'file-missing', position: `${position} ${file}` };
 }
 
 interface Known {

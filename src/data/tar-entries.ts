@@ -25,6 +25,8 @@ export async function* tarEntries(
   const parser = new Parser({
     strict: true,
     maxMetaEntrySize: 1 << 20,
+    // Its own bound counts small archives too; ours says how to raise it.
+    maxDecompressionRatio: Math.max(1100, limits.ratio),
     onReadEntry: (entry) => {
       ready.push(entry);
       wake();

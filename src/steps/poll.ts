@@ -36,24 +36,28 @@ export const poll: Step<typeof params> = {
     });
     // Another poll at the same moment writes the same; what loses only reads once more.
     await zone.writeRecord(key, polled.memory, record ? { ifMatch: record.etag } : { ifAbsent: true });
-    if (polled.seen.every((one) => one.state === 'unreachable')) {
+    const away = polled.seen.filter((one) => one.state === 'unreachable');
+    const looked = polled.seen.some((one) => one.state === 'unchanged' || one.state === 'new');
+    const named = away.map((one) => `${one.name}: ${one.detail}`);
+    if (away.length > 0 && !looked) {
       throw new UserError(
         'source-unreachable',
-        polled.seen.map((one) => `${one.name}: ${one.detail}`).join('\n'),
+        `none of the pinned sources could be looked at\n${named.join('\n')}`,
       );
     }
     const news: DataNews | null =
       polled.changes.length > 0 ? dataNewsSchema.parse({ v: 1, dataset, changes: polled.changes }) : null;
-    const away = polled.seen.filter((one) => one.state === 'unreachable').length;
     return {
       outputs: { news: news ? canonicalJson(news) : '' },
       report: {
         key: `poll:${dataset}`,
         title: `${dataset}: sources`,
-        verdict: away > 0 ? 'warn' : 'pass',
+        verdict: away.length > 0 ? 'warn' : 'pass',
         summary: [
           news ? 'There is something new.' : 'Nothing is new.',
-          ...(away > 0 ? [`${away} of ${polled.seen.length} could not be reached.`] : []),
+          ...(away.length > 0
+            ? [`${away.length} of ${polled.seen.length} could not be looked at: ${named.join('; ')}.`]
+            : []),
         ].join(' '),
         blocks: [
           {

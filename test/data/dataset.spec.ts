@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import * as tar from 'tar';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
+import { defaultLimits } from '../../src/core/project-read.ts';
 import { buildDataset, openDataset, splitValidation } from '../../src/data/dataset.ts';
 import { idxHeader, parseIdx } from '../../src/data/idx.ts';
 import type { Items } from '../../src/data/items.ts';
@@ -246,6 +247,40 @@ describe('the readers', () => {
     expect(items.quarantined).toEqual([{ reason: 'unknown-class', position: 'i.gz[1]', class: null }]);
     await writeFile(join(from, 'l'), Buffer.concat([idxHeader([2]), Buffer.from([0, 1])]));
     await expect(readItems(config, { source: idx, files })).rejects.toMatchObject({ code: 'data-invalid' });
+  });
+
+  test('take no more of a packed file or an archive than limits: allow, and nothing that leads out of it', async () => {
+    const from = await mkdtemp(join(folder, 'bomb-'));
+    const rows = `{"data": [[1, 2, 3, 4]]${' '.repeat(20 << 20)}}`;
+    const limits = { ...defaultLimits, ratio: 2000, unpacked: 1 << 20 };
+    const read = { format: 'json-rows', files: '{class}.json' } as const;
+    const plain: SourceConfig = { file: ['0.json', '1.json'], sha256: [pin, pin], read };
+    const packed = { name: '0.json', path: join(from, '0.json'), sha256: pin };
+    await writeFile(packed.path, gzipSync(rows));
+    const files = [packed, { ...packed, name: '1.json' }];
+    await expect(readItems(config, { source: plain, files })).rejects.toThrow(
+      /more than 200 times.*limits.ratio/,
+    );
+    const roomy = { ...defaultLimits, ratio: 1e6 };
+    expect((await readItems(config, { source: { ...plain, limits: roomy }, files })).count).toBe(2);
+    await expect(readItems(config, { source: { ...plain, limits }, files })).rejects.toThrow(
+      /limits.unpacked/,
+    );
+
+    const archive = { name: 'rows.tgz', path: join(from, 'rows.tgz'), sha256: pin };
+    await writeFile(join(from, '1.json'), rows);
+    await tar.create({ file: archive.path, gzip: true, cwd: from }, ['1.json', '0.json']);
+    const source: SourceConfig = { ...plain, file: ['rows.tgz'], sha256: pin };
+    await expect(
+      readItems(config, { source: { ...source, limits }, files: [archive] }),
+    ).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringContaining('limits.unpacked'),
+    });
+    await tar.create({ file: archive.path, gzip: true, cwd: from, prefix: '../x', preservePaths: true }, [
+      '0.json',
+    ]);
+    await expect(readItems(config, { source, files: [archive] })).rejects.toThrow(/leads out of it/);
   });
 
   test('parse what the IDX header writes, and refuse every other length or type', () => {

@@ -11,7 +11,8 @@ import type { SourceConfig } from '../../src/core/project.ts';
 import { defaultLimits } from '../../src/core/project-read.ts';
 import { parseMemory, pollSources } from '../../src/data/poll.ts';
 import { run } from '../../src/exec/run.ts';
-import { tinyConfig } from '../steps/project.ts';
+import { poll as pollStep } from '../../src/steps/poll.ts';
+import { openScratch, tinyConfig, tinyFiles } from '../steps/project.ts';
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 
@@ -160,6 +161,41 @@ describe('polling sources', () => {
     expect(found.seen).toEqual([
       { name: `${url}/gone`, state: 'unreachable', detail: `${url}/gone answered 404` },
     ]);
+  });
+
+  it('fails when none of the pinned sources can be looked at, and names those that cannot', async () => {
+    const second = `      - file: [data/gone.idx]
+        read: { format: idx, images: [gone.idx], labels: [labels.idx] }
+`;
+    const scratch = await openScratch({
+      ...tinyFiles(),
+      'cdl.yaml': tinyConfig().replace('    split:', `${second}    split:`),
+    });
+    try {
+      await rm(join(scratch.root, 'data', 'images.idx'));
+      const told = async () => pollStep.run(await scratch.context(), { dataset: 'halves' });
+      const { report } = await told();
+      expect(report.verdict).toBe('warn');
+      expect(report.summary).toMatch(/1 of 3 could not be looked at: data\/images.idx: .*ENOENT/);
+      await rm(join(scratch.root, 'data'), { recursive: true });
+      await expect(told()).rejects.toMatchObject({
+        code: 'source-unreachable',
+        message: expect.stringMatching(/images.idx: .*\n.*labels.idx: /),
+      });
+    } finally {
+      await scratch.remove();
+    }
+  });
+
+  it('takes a mistake of its own for no source that is away', async () => {
+    const source = { https: [`${url}/x`], sha256: sha256('x'), read: anyRead };
+    const broken = Object.defineProperty({ ...source }, 'limits', {
+      get: () => {
+        throw new TypeError('a mistake');
+      },
+    });
+    answers['/x'] = { body: 'x' };
+    await expect(poll([broken as SourceConfig])).rejects.toThrow('a mistake');
   });
 
   it('reads no more of a source than limits.file', async () => {

@@ -167,7 +167,7 @@ describe('rows', () => {
       ['one', 0],
       ['two', 1],
     ]);
-    expect(aside).toEqual([['file-missing', 'img/3.png']]);
+    expect(aside).toEqual([['file-missing', 'list.csv:4 img/3.png']]);
   });
 
   test('of JSON lines: what is no record, no UTF-8 or too large is set aside', async () => {

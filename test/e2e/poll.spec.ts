@@ -123,5 +123,18 @@ it.skipIf(!long)(
       'cdl.yaml',
     );
     expect(difference).toMatch(/1 insertion.*1 deletion/);
+
+    // What people write on that branch stays.
+    await stage.push('maintainer', mr.sourceBranch, async ({ write }) => write('notes.md', 'mine\n'), {
+      onTop: true,
+    });
+    const fourth = publish(2800);
+    await poll();
+    const { note } = await stage.said(mr.iid, /has commits that are not the bot/);
+    expect(note.body).toContain(fourth[0]);
+    await stage.git('maintainer', 'fetch', '--quiet', 'origin');
+    const branch = `origin/${mr.sourceBranch}`;
+    expect(await stage.git('maintainer', 'show', `${branch}:notes.md`)).toBe('mine');
+    expect(await stage.git('maintainer', 'show', `${branch}:cdl.yaml`)).toContain(third.join(', '));
   },
 );
