@@ -173,7 +173,11 @@ describe('polling sources', () => {
     });
     try {
       await rm(join(scratch.root, 'data', 'images.idx'));
-      const told = async () => pollStep.run(await scratch.context(), { dataset: 'halves' });
+      const given = { dataset: 'halves' };
+      const told = async () => {
+        const ctx = await scratch.context();
+        return pollStep.run(ctx, given, folder, await pollStep.inputs(ctx, given));
+      };
       const { report } = await told();
       expect(report.verdict).toBe('warn');
       expect(report.summary).toMatch(/1 of 3 could not be looked at: data\/images.idx: .*ENOENT/);
