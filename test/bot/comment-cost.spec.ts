@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await world?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 /** What the forge was asked while the bot answered a comment, how often, and what the bot said last. */

@@ -30,7 +30,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 afterEach(async () => {
   const { violations, problems } = world.sandbox;

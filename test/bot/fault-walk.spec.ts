@@ -54,7 +54,7 @@ afterAll(async () => {
   await proxy.close();
   await world.close();
   await database.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   expect(violations).toEqual([]);
   expect(problems).toEqual([]);
 });

@@ -18,7 +18,7 @@ describe('deliveries that were taken in', () => {
   });
   afterAll(async () => {
     await database?.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
   beforeEach(async () => {
     await database.query('truncate deliveries');

@@ -101,7 +101,7 @@ describe('two thousand comments on a change', () => {
   afterAll(async () => {
     await world?.close();
     await database?.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
 
   it('of people who may nothing, or hidden in code and quotes, do nothing, and none is answered twice', {

@@ -35,7 +35,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
   });
   afterAll(async () => {
     await database?.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
   afterEach(async () => {
     const { violations } = world.fake;

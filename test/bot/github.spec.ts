@@ -150,7 +150,7 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
     await bot?.close();
     await fake?.close();
     await database?.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
 
   const api = async <T>(who: FakeUser, method: string, path: string, body: object): Promise<T> => {

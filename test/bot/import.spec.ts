@@ -96,7 +96,7 @@ describe('the index of the store', () => {
   });
   afterAll(async () => {
     await database.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
 
   it('takes over what is new once, and skips what is no run or version', async () => {

@@ -61,7 +61,7 @@ afterAll(async () => {
   await bot?.close();
   await world?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 describe('the bot as a whole', () => {

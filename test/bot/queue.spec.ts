@@ -22,7 +22,7 @@ describe("the bot's queue, from outside", () => {
 
   afterAll(async () => {
     await database?.close();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   });
 
   async function add(task: Task): Promise<void> {

@@ -31,7 +31,7 @@ afterAll(async () => {
   forge?.closeAllConnections();
   forge?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 async function open(config: ForgeConfig, project: string) {

@@ -42,7 +42,7 @@ afterAll(async () => {
   const { violations, problems } = world.sandbox;
   await world.close();
   await database.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
   expect(violations).toEqual([]);
   expect(problems).toEqual([]);
 });

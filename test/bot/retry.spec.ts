@@ -38,7 +38,7 @@ afterAll(async () => {
   await proxy?.close();
   await world?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 beforeEach(() => {
   proxy.fault = () => null;

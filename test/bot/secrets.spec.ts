@@ -130,7 +130,7 @@ afterAll(async () => {
   await new Promise((resolve) => server.close(resolve));
   await world.close();
   await database.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 /** The URL of the test's database, with a password that it does not ask for. */

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 const wanted = Number(process.env.CDL_SOAK ?? 0);

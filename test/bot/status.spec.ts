@@ -64,7 +64,7 @@ afterAll(async () => {
   await bot?.close();
   await world?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 const get = (path: string, headers: Record<string, string> = {}) =>

@@ -71,7 +71,7 @@ afterAll(async () => {
   gate?.server.close();
   await world?.close();
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 /** A signed delivery that says that a change was touched. */

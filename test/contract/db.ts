@@ -200,7 +200,7 @@ export function databaseContract(
         await expect(openDatabase(under)).rejects.toBeInstanceOf(UserError);
         expect(await database.query(`select to_regclass('last') as found`)).toEqual([{ found: null }]);
       } finally {
-        await rm(folder, { recursive: true, force: true });
+        await rm(folder, { recursive: true, force: true, maxRetries: 10 });
       }
     });
 
@@ -212,7 +212,7 @@ export function databaseContract(
         await expect(migrate(database, folder)).rejects.toMatchObject({ code: '42703' });
         expect(await database.query(`select to_regclass('half') as found`)).toEqual([{ found: null }]);
       } finally {
-        await rm(folder, { recursive: true, force: true });
+        await rm(folder, { recursive: true, force: true, maxRetries: 10 });
       }
     });
 

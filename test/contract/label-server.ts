@@ -162,5 +162,5 @@ export function labelServerContract(name: string, start: () => Promise<LabelServ
 /** A temporary folder that is removed again. */
 export async function scratchFolder(): Promise<{ path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), 'cdl-labels-'));
-  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+  return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 10 }) };
 }

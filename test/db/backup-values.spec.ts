@@ -42,7 +42,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await database?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 const back = () => writeBackup(database, createWriteStream(file));

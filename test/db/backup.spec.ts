@@ -39,7 +39,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const one of opened) await one.close();
   await server?.close();
-  await rm(folder, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 
 /** A backup of a database, as bytes. */
