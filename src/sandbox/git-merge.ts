@@ -7,6 +7,7 @@ import {
   gitText,
   log,
   mergeBase,
+  readCommit,
   type Signature,
   withTemporaryFolder,
   zeroSha,
@@ -16,6 +17,11 @@ import { remembered } from './git-memory.ts';
 /** The tree of merging two commits (`git merge-tree --write-tree`, git ≥ 2.38); null when they conflict. */
 export async function mergedTree(repository: string, ours: string, theirs: string): Promise<string | null> {
   const merged = await remembered(repository, 'merge-tree', [ours, theirs], async () => {
+    // A side that has nothing of its own takes the other.
+    const base = await mergeBase(repository, ours, theirs);
+    const whole = base === ours ? theirs : base === theirs ? ours : null;
+    const commit = whole === null ? null : await readCommit(repository, whole);
+    if (commit) return { tree: commit.tree };
     const result = await run('git', ['merge-tree', '--write-tree', '--no-messages', ours, theirs], {
       cwd: repository,
       env: gitEnv(),

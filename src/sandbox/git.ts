@@ -2,7 +2,9 @@ import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../exec/run.ts';
+import type { TreeFile } from '../forge/git-trees.ts';
 import { remembered } from './git-memory.ts';
+import { readingOf } from './git-read.ts';
 
 /** The object name git uses for "nothing" in pushes and hooks. */
 export const zeroSha = '0'.repeat(40);
@@ -191,6 +193,8 @@ export async function readCommit(repository: string, revision: string): Promise<
   const id = isId(revision) ? revision : await resolveCommit(repository, revision);
   if (id === null) return null;
   return remembered(repository, 'log', [id], async () => {
+    const there = await readingOf(repository, gitEnv()).commit(id);
+    if (there) return there;
     // Git says no when there is no such object, or when it is a file.
     const found = await log(repository, ['-1', id]).catch((error: unknown) => {
       if (error instanceof GitError) return [];
@@ -210,6 +214,11 @@ export async function readBlob(
   const match = /^(\d{6}) blob ([0-9a-f]{40})\t([^\0]*)\0?$/.exec(entry);
   if (!match?.[1] || !match[2] || match[3] !== path) return null;
   return { id: match[2], mode: match[1], bytes: await git(repository, ['cat-file', 'blob', match[2]]) };
+}
+
+/** Every file of a commit, named by its full object name, in git's order; empty when there is none. */
+export async function listFiles(repository: string, commit: string): Promise<TreeFile[]> {
+  return (await readingOf(repository, gitEnv()).trees.files(commit)) ?? [];
 }
 
 /** The best common ancestor; null for unrelated histories. */

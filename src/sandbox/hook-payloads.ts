@@ -1,5 +1,5 @@
 import { protectionOf } from './access.ts';
-import { type Commit, gitText, log, zeroSha } from './git.ts';
+import { type Commit, listFiles, log, readCommit, resolveCommit, zeroSha } from './git.ts';
 import {
   commitBlock,
   commitOf,
@@ -209,25 +209,28 @@ async function emojiPayload(world: World, event: Extract<Snapshot, { kind: 'emoj
   };
 }
 
-async function filesOf(project: Project, commit: Commit) {
-  const text = await gitText(project.repository, [
-    'diff-tree',
-    '--root',
-    '--no-commit-id',
-    '--name-status',
-    '-r',
-    '-z',
-    ...(commit.parents.length > 1 ? ['-m', '--first-parent'] : []),
-    commit.id,
-  ]);
-  const fields = text.split('\0');
-  const files = { added: [] as string[], modified: [] as string[], removed: [] as string[] };
-  for (let at = 0; at + 1 < fields.length; at += 2) {
-    const path = fields[at + 1] ?? '';
-    const list = fields[at] === 'A' ? files.added : fields[at] === 'D' ? files.removed : files.modified;
-    list.push(path);
-  }
-  return files;
+/** What a commit changed since its (first) parent. */
+async function filesOf({ repository }: Project, commit: Commit) {
+  const [parent] = commit.parents;
+  const before = parent === undefined ? [] : await listFiles(repository, parent);
+  const after = await listFiles(repository, commit.id);
+  const [old, now] = [before, after].map(
+    (files) => new Map(files.map(({ path, mode, oid }) => [path, `${mode} ${oid}`])),
+  ) as [Map<string, string>, Map<string, string>];
+  return {
+    added: [...now.keys()].filter((path) => !old.has(path)),
+    modified: [...now].flatMap(([path, file]) => (old.has(path) && old.get(path) !== file ? [path] : [])),
+    removed: [...old.keys()].filter((path) => !now.has(path)),
+  };
+}
+
+/** The commits of a push, newest first: a single one on top of what was there is nearly every push. */
+async function pushedCommits(project: Project, before: string, after: string, revisions: string[]) {
+  const commit = await readCommit(project.repository, after);
+  const [parent, ...others] = commit?.parents ?? [];
+  const there = before === zeroSha ? await resolveCommit(project.repository, project.defaultBranch) : before;
+  const isSingle = commit !== null && parent !== undefined && parent === there && others.length === 0;
+  return isSingle ? [commit] : log(project.repository, revisions);
 }
 
 async function pushPayload(world: World, event: Extract<Snapshot, { kind: 'push' }>) {
@@ -241,7 +244,7 @@ async function pushPayload(world: World, event: Extract<Snapshot, { kind: 'push'
       : [`${event.before}..${event.after}`];
   // A new default branch has nothing to be compared with: everything in it is new.
   const revisions = event.before === zeroSha && branch === project.defaultBranch ? [event.after] : range;
-  const commits = tag || gone ? [] : await log(project.repository, revisions);
+  const commits = tag || gone ? [] : await pushedCommits(project, event.before, event.after, revisions);
   const user = world.users.get(event.userId);
   return {
     object_kind: tag ? 'tag_push' : 'push',

@@ -1,4 +1,4 @@
-import { selectCode } from '../../src/exec/code.ts';
+import picomatch from 'picomatch';
 import { run } from '../../src/exec/run.ts';
 import { openObjects } from '../../src/forge/git-objects.ts';
 import { createTrees, type Trees } from '../../src/forge/git-trees.ts';
@@ -74,6 +74,24 @@ export async function textAt(repository: string, commit: string, path: string): 
   return file ? (await trees.blob(file.oid)).toString('utf8') : null;
 }
 
+/** The files that `code:` selects, with their bytes, as `selectCode` of the steps gives them. */
+async function codeAt(repository: string, commit: string, globs: readonly string[]) {
+  const trees = treesOf(repository);
+  const matches = picomatch([...globs], { dot: true });
+  const chosen = (await trees.files(commit))!.filter(({ path }) => path !== 'cdl.lock' && matches(path));
+  return Promise.all(
+    chosen.map(async ({ path, mode, oid }) => {
+      const bytes = await trees.blob(oid);
+      return {
+        path,
+        mode: mode === '100755' ? ('100755' as const) : ('100644' as const),
+        digest: digestBytes(bytes),
+        bytes,
+      };
+    }),
+  );
+}
+
 async function putCandidate(
   work: Zone,
   code: Digest,
@@ -129,7 +147,7 @@ export async function makeClaim(job: {
   const project = parseProject((await textAt(repository, sha, 'cdl.yaml'))!);
   const config = project.models.fashion!;
   const { shape, classes } = project.datasets[config.data]!;
-  const files = await selectCode(repository, sha, config.code);
+  const files = await codeAt(repository, sha, config.code);
   const source = { model: 'fashion', files, entry: config.entry, shape, classes };
   const { candidate, run: made } = await putCandidate(
     work,

@@ -7,6 +7,7 @@ import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
+import { queueWaiting } from '../../bot/waiting.ts';
 import { type Database, openDatabase, parseLock } from '../../src/index.ts';
 import { makeClaim } from './jobs.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
@@ -274,6 +275,36 @@ describe('a version that was registered elsewhere', () => {
 
     await world.push('ada', 'exp/a', { 'model.ts': 'other\n' });
     expect(await answer(change, '/register 2')).toContain('code:');
+  });
+});
+
+describe('an event of the default branch', () => {
+  /** The changes that are queued because of it. */
+  async function queued(): Promise<number[]> {
+    const before = world.tasks.length;
+    const branch = await world.context.forge.defaultBranch();
+    await queueWaiting(world.context, (await world.context.mirror.head(branch))!);
+    return world.tasks.slice(before).flatMap((task) => (task.kind === 'change' ? [task.change] : []));
+  }
+
+  it('has every open change looked at when the branch moved, otherwise those alone that wait for an evaluation', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const done = await world.openChange('exp/a');
+    expect(await settle(done)).toBe('judged');
+    expect(await queued()).toEqual([done]);
+    expect(await queued()).toEqual([]);
+
+    await world.push('ada', 'exp/b', { 'model.ts': 'better\n' });
+    const waiting = await world.openChange('exp/b');
+    expect((await converge(waiting))[0]?.standing).toBe('evaluating');
+    expect(await queued()).toEqual([waiting]);
+    expect(await settle(waiting)).toBe('judged');
+    expect(await queued()).toEqual([]);
+
+    await mergeAsOwner(done);
+    expect(await queued()).toEqual([waiting]);
+    expect(await queued()).toEqual([]);
   });
 });
 
