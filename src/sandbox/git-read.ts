@@ -1,6 +1,22 @@
 import { type ObjectReader, openObjects } from '../forge/git-objects.ts';
 import { createTrees, type Trees } from '../forge/git-trees.ts';
-import type { Commit, Signature } from './git.ts';
+
+/** Who a commit is by. `date` is ISO 8601. */
+export interface Signature {
+  name: string;
+  email: string;
+  date: string;
+}
+
+/** One commit, as `git log` tells it. */
+export interface Commit {
+  id: string;
+  tree: string;
+  parents: string[];
+  author: Signature;
+  committer: Signature;
+  message: string;
+}
 
 /** What a repository holds, read through one process of git that waits for the next question. */
 export interface Reading {

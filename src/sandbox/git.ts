@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { run } from '../exec/run.ts';
 import type { TreeFile } from '../forge/git-trees.ts';
 import { remembered } from './git-memory.ts';
-import { readingOf } from './git-read.ts';
+import { type Commit, readingOf, type Signature } from './git-read.ts';
 
 /** The object name git uses for "nothing" in pushes and hooks. */
 export const zeroSha = '0'.repeat(40);
@@ -20,22 +20,7 @@ export class GitError extends Error {
   }
 }
 
-/** Who a commit is by. `date` is ISO 8601. */
-export interface Signature {
-  name: string;
-  email: string;
-  date: string;
-}
-
-/** One commit, as `git log` tells it. */
-export interface Commit {
-  id: string;
-  tree: string;
-  parents: string[];
-  author: Signature;
-  committer: Signature;
-  message: string;
-}
+export type { Commit, Signature };
 
 /** One file of a comparison. Paths and modes as git has them; `diff` is the unified diff without the header. */
 export interface FileDiff {
