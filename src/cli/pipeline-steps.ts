@@ -96,12 +96,15 @@ export function withCleaning(pipeline: string): string {
       `cdl ${step}\n        env:\n          CDL_PARAM_DATASET: ${dataset[1]}\n          CDL_PARAM_SIDE: test\n`,
     );
   };
+  // The workflow's job `label` collects for itself; components are put together by who wants them.
+  const labelledAfter = `      - run: cdl clean\n        env:\n          CDL_PARAM_DATASET: ${dataset[1]}\n`;
   return pipeline
     .replace(validate, () => clean + afterClean)
     .replace(
       evaluate,
       () => onTest('clean', 'ingest-test') + onTest('validate', 'clean-test') + afterValidate,
     )
+    .replace(/(?=^ {6}- run: cdl label\n)/m, () => labelledAfter)
     .replaceAll('ingest → validate', 'ingest → clean → validate')
     .replace('ingest-test → evaluate ', 'ingest-test → clean-test → validate-test → evaluate ');
 }

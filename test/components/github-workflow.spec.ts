@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { writeExample } from '../../src/cli/init.ts';
 import { steps } from '../../src/steps/index.ts';
+import { workflowProblems } from './github-parser.ts';
 
 interface WorkflowStep {
   run?: string;
@@ -20,7 +21,7 @@ interface Job {
   steps: WorkflowStep[];
 }
 interface Workflow {
-  on: { workflow_dispatch: { inputs: Record<string, unknown> } };
+  on: Record<string, unknown> & { workflow_dispatch: { inputs: Record<string, unknown> } };
   permissions: Record<string, string>;
   jobs: Record<string, Job>;
 }
@@ -39,7 +40,11 @@ describe.each(['fashion', 'news'])('the starter workflow for GitHub of the examp
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   const jobs = () => Object.entries(workflow.jobs);
-  const commandOf = (job: Job) => job.steps.find((one) => one.run?.startsWith('cdl '))!;
+  const commandsOf = (job: Job) => job.steps.filter((one) => one.run?.startsWith('cdl '));
+  /** What a job is for: its last command. */
+  const commandOf = (job: Job) => commandsOf(job).at(-1)!;
+  /** Jobs that only people ask for; on GitLab their components are included by who wants them. */
+  const asked = ['label', 'reproduce'];
 
   it('is filled in, and takes the place of GitLab’s pipeline', async () => {
     expect(text).not.toContain('__');
@@ -62,14 +67,47 @@ describe.each(['fashion', 'news'])('the starter workflow for GitHub of the examp
     await writeExample(example, join(folder, 'gitlab'), forGitlab);
     const gitlab = await readFile(join(folder, 'gitlab/.gitlab-ci.yml'), 'utf8');
     const wanted = [...gitlab.matchAll(/ci-components\/([a-z-]+)@/g)].map((one) => one[1]);
-    expect(jobs().map(([, job]) => commandOf(job).run!.split(' ')[1])).toEqual(wanted);
+    expect(jobs().map(([, job]) => commandOf(job).run!.split(' ')[1])).toEqual([...wanted, ...asked]);
     for (const [name, job] of jobs()) {
-      const command = commandOf(job);
-      const entry = steps.find((one) => command.run === `cdl ${one.name}`);
-      const step = await entry!.load();
-      const parameters = Object.keys(step.params.shape).map((one) => `CDL_PARAM_${one.toUpperCase()}`);
-      for (const variable of Object.keys(command.env!)) expect(parameters, name).toContain(variable);
+      for (const command of commandsOf(job)) {
+        const entry = steps.find((one) => command.run === `cdl ${one.name}`);
+        const step = await entry!.load();
+        const parameters = Object.keys(step.params.shape).map((one) => `CDL_PARAM_${one.toUpperCase()}`);
+        for (const variable of Object.keys(command.env!)) expect(parameters, name).toContain(variable);
+      }
     }
+  });
+
+  it('is a workflow by the words of GitHub’s own parser, with and without a search', async () => {
+    expect(await workflowProblems(text)).toEqual([]);
+    if (example !== 'fashion') return;
+    const options = { version: '1', components: '', validators: [], forge: 'github', tune: true };
+    await writeExample(example, join(folder, 'tuned'), options);
+    const tuned = await readFile(join(folder, 'tuned/.github/workflows/cdl.yml'), 'utf8');
+    expect(await workflowProblems(tuned)).toEqual([]);
+    expect((parse(tuned) as Workflow).jobs.tune).toMatchObject({ needs: 'validate' });
+    expect((parse(tuned) as Workflow).jobs.train).toMatchObject({ needs: 'tune' });
+    // It does find what is wrong: a job that is not there, a context, a key.
+    for (const [from, to] of [
+      ['needs: package', 'needs: packing'],
+      ['inputs.cdl_candidate', 'input.cdl_candidate'],
+      ['timeout-minutes: 360', 'timeout: 360'],
+    ]) {
+      expect(text).toContain(from);
+      expect(await workflowProblems(text.replace(from!, to!)), to).not.toEqual([]);
+    }
+  });
+
+  it('is started by pull requests with the code of the change, never with the rights of the default branch', () => {
+    const events = ['pull_request', 'push', 'schedule', 'workflow_dispatch'];
+    expect(Object.keys(workflow.on)).toEqual(events);
+    expect(text).not.toMatch(/pull_request_target|workflow_run:|issue_comment/);
+  });
+
+  it('collects and cleans before it gives items to people', () => {
+    const commands = commandsOf(workflow.jobs.label!).map((one) => one.run);
+    const clean = example === 'news' ? ['cdl clean'] : [];
+    expect(commands).toEqual(['cdl ingest', ...clean, 'cdl label']);
   });
 
   it('hands each job’s folder on under the job’s name, from the project’s root', () => {
@@ -102,12 +140,16 @@ describe.each(['fashion', 'news'])('the starter workflow for GitHub of the examp
       return job.needs ? start(job.needs) : job;
     };
     for (const [name, job] of jobs()) {
+      // The workflow itself gives every job the work zone's key; other secrets are an environment's.
+      const secrets = /secrets\.(?!CDL_WORK_)/.test(JSON.stringify(job));
+      expect(secrets, name).toBe(job.environment !== undefined);
       const trusted = Object.keys(job.env ?? {}).some((one) => one.startsWith('CDL_TRUSTED_'));
       const condition = start(name).if!;
       expect(trusted, name).toBe(job.environment !== undefined);
       if (trusted) expect(condition).toContain('github.ref_name == github.event.repository.default_branch');
       // A schedule runs on the default branch alone.
       else if (name === 'poll') expect(condition).toMatch(/^github\.event_name == 'schedule' \|\| /);
+      else if (name === 'reproduce') expect(condition).toMatch(/^github\.event_name == 'workflow_dispatch' && /);
       else expect(condition).toContain('head.repo.full_name == github.repository');
     }
   });
@@ -115,6 +157,23 @@ describe.each(['fashion', 'news'])('the starter workflow for GitHub of the examp
   it('takes the inputs the bot sends', () => {
     const inputs = Object.keys(workflow.on.workflow_dispatch.inputs);
     const sent = ['task', 'model', 'environment', 'candidate', 'change', 'question', 'run'];
-    expect(inputs).toEqual(sent.map((one) => `cdl_${one}`));
+    // The last is for people only.
+    expect(inputs).toEqual([...sent, 'version'].map((one) => `cdl_${one}`));
   });
+});
+
+it('has a job for every component', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-workflow-'));
+  const made = await Promise.all(
+    [
+      ['fashion', true],
+      ['news', false],
+    ].map(async ([example, tune]) => {
+      const options = { version: '1', components: '', validators: [], forge: 'github', tune: tune as boolean };
+      await writeExample(example as string, join(folder, example as string), options);
+      return readFile(join(folder, example as string, '.github/workflows/cdl.yml'), 'utf8');
+    }),
+  ).finally(() => rm(folder, { recursive: true, force: true }));
+  const ran = new Set(made.flatMap((text) => [...text.matchAll(/run: cdl (\w+)/g)].map((one) => one[1])));
+  expect([...ran].sort()).toEqual(steps.map((one) => one.name).sort());
 });
