@@ -22,9 +22,10 @@ export async function readData(
   const version = claim.claim.candidate.dataset;
   const manifest = await work.getArtifact(version);
   const config = project.datasets[dataset]!;
-  const standing = await judgeVersion(trusted, project.project, dataset, config, version, manifest);
-  const review = evidenceDigest(standing.evidence);
   const required = project.approvals.data?.required ?? 0;
+  const zones = { work, trusted, counted: required > 0 };
+  const standing = await judgeVersion(zones, project.project, dataset, config, version, manifest);
+  const review = evidenceDigest(standing.evidence);
   const { decisions } = await readDataChain(trusted, keys, project.project, dataset);
   const approvals = new Map<string, DataDecision>();
   for (const one of decisions) {

@@ -8,6 +8,7 @@ import { type DatasetMeta, datasetMetaSchema } from './dataset.ts';
 import { agreementOfVotes, readLabelSet } from './label-set.ts';
 import { agreementProblem } from './labelled-version.ts';
 import { knownReasons } from './quarantine-words.ts';
+import { manifestLie, recount } from './recount.ts';
 import { validateDataset } from './validate.ts';
 
 /** The evidence about a data version with what people read of it, and why it cannot be approved (null when it can). */
@@ -59,17 +60,34 @@ export async function judgeLabels(
   return { labels: { set: labels.set, alpha: agreement.alpha }, refused: problem ?? itself };
 }
 
+/** Why what a manifest says of amounts cannot be relied on; null when its files hold just that. */
+async function countProblem(
+  { work, trusted }: { work: Zone; trusted: Zone },
+  version: Digest,
+  files: Artifact['files'],
+  meta: DatasetMeta,
+): Promise<string | null> {
+  try {
+    return manifestLie(meta, await recount(work, trusted, version, files, meta.classes.length));
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return `it cannot be counted: ${error.message}`;
+  }
+}
+
 /**
  * Judges a data version by its manifest (which the caller read from the store by its digest) and the default branch's rules.
- * No word of the manifest gets into what people read: it was written where changes may write.
+ * With `counted`, for whoever approves, the version is counted again from its files: the manifest was written where changes
+ * may write, and one that says something else is refused. What was left out as a copy is in no file and stays as it says.
+ * No word of the manifest gets into what people read.
  */
 export async function judgeVersion(
-  trusted: Zone,
+  { work, trusted, counted }: { work: Zone; trusted: Zone; counted: boolean },
   project: string,
   dataset: string,
   config: DatasetConfig,
   version: Digest,
-  manifest: Pick<Artifact, 'kind' | 'meta'>,
+  manifest: Pick<Artifact, 'kind' | 'meta' | 'files'>,
 ): Promise<DataStanding> {
   const parsed = datasetMetaSchema.safeParse(manifest.meta);
   const unknown = (refused: string): DataStanding => ({
@@ -84,6 +102,8 @@ export async function judgeVersion(
   if (digestJson(meta.classes) !== digestJson(config.classes)) {
     return unknown('its classes are not those of cdl.yaml on the default branch');
   }
+  const lie = counted ? await countProblem({ work, trusted }, version, manifest.files, meta) : null;
+  if (lie !== null) return unknown(lie);
   const { verdict, summary, findings } = validateDataset(meta, config.rules);
   const judged = await judgeLabels(trusted, { project, dataset, side: meta.side }, config, meta);
   const refused = meta.side === 'train' ? judged.refused : 'it is the withheld side';

@@ -1,4 +1,5 @@
 import { candidateDigest } from '../core/candidate.ts';
+import type { DataDecision } from '../core/data-decision.ts';
 import type { Decision } from '../core/decision.ts';
 import type { Digest } from '../core/digest.ts';
 import { shortDigest } from '../core/digest.ts';
@@ -28,6 +29,8 @@ export interface DeploymentFacts {
   live: LiveState | null;
   /** All decisions of this project, model and environment (`openChain`), oldest first. */
   decisions: Read<readonly Decision[]>;
+  /** How many people must have approved the data version by itself, and all decisions about its data set. */
+  data: { dataset: string; required: number; decisions: Read<readonly DataDecision[]> };
   /** Recomputed from the files of this commit. */
   recomputed: { code: Digest; config: Digest };
   /** The evaluation the entry names, out of the trusted zone; null when it is not there. */
@@ -47,7 +50,8 @@ export type Verdict =
 
 /**
  * Judges whether a deployment may go ahead (check numbers as in the design: 1 protected ref and tip, 2 lock and package,
- * 3 already live or interrupted, 4 decisions, 5 return or forward, 6 code and config, 7 approval, 8 evaluation,
+ * 3 already live or interrupted, 4 decisions, 5 return or forward, 6 code and config, 7 approvals (of the data, too, where
+ * `approvals.data` asks for them), 8 evaluation,
  * 9 baseline and plan; the tenth is the canary itself). Pure: nothing is read or written, the first check that fails
  * decides.
  */
@@ -161,6 +165,9 @@ function checkForward(
     );
   }
 
+  const unapproved = dataRefusal(facts, entry);
+  if (unapproved) return { kind: 'refuse', check: 7, error: unapproved };
+
   const problem = evaluationProblem(facts, entry);
   if (problem)
     return refuse(8, 'artifact-corrupt', problem, 'the bot evaluates the change again on the next push');
@@ -198,6 +205,24 @@ function checkForward(
     );
   }
   return { kind, mode: 'forward', override: verdict === 'fail' ? (approved.override ?? null) : null };
+}
+
+/** What is missing of the approvals of the data version; null when nothing is, or nobody asks. They count on one evidence each. */
+function dataRefusal({ data }: DeploymentFacts, entry: LockEntry): UserError | null {
+  if (data.required === 0) return null;
+  if (data.decisions.kind === 'failed') return data.decisions.error;
+  const people = new Map<string, Set<string>>();
+  for (const one of data.decisions.value) {
+    if (one.dataset !== data.dataset || one.version !== entry.dataset) continue;
+    people.set(one.evidence, (people.get(one.evidence) ?? new Set()).add(one.approver.id));
+  }
+  const most = Math.max(0, ...[...people.values()].map((ids) => ids.size));
+  if (most >= data.required) return null;
+  return new UserError(
+    'not-approved',
+    `data version ${shortDigest(entry.dataset)} of ${data.dataset} has ${most} of the ${data.required} approvals that approvals.data.required asks for`,
+    'ask somebody with the role data to answer the report with its /approve-data line',
+  );
 }
 
 function evaluationProblem(facts: DeploymentFacts, entry: LockEntry): string | null {

@@ -11,6 +11,7 @@ import type { Block, Report } from '../core/report.ts';
 import { checkDeployment, type DeploymentFacts, type Read } from '../deploy/checks.ts';
 import { openTarget, type Plan } from '../deploy/index.ts';
 import { planDeployment } from '../deploy/plan.ts';
+import { readDataChain } from '../deploy/records.ts';
 import { selectCode } from '../exec/code.ts';
 import { run as runProgram } from '../exec/run.ts';
 import type { Zone } from '../store/types.ts';
@@ -147,6 +148,13 @@ async function prepare(ctx: Ctx, trusted: Zone, place: Place, folder: string): P
       package: packaged,
       live: etag === null ? null : state,
       decisions: await attempt(() => readDecisions(ctx, trusted, model, environment)),
+      data: {
+        dataset: config.data,
+        required: ctx.project.approvals.data?.required ?? 0,
+        decisions: await attempt(
+          async () => (await readDataChain(trusted, ctx.trustedKeys(), project, config.data)).decisions,
+        ),
+      },
       recomputed: { code: codeDigest(files), config: configDigest(config) },
       evaluation:
         found && evaluation.kind === 'ok' ? { digest: found.evaluation, content: evaluation.value } : null,

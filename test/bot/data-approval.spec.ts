@@ -139,6 +139,25 @@ describe('data that must be approved', () => {
     );
   });
 
+  it('is counted again: a manifest that says something else than its files hold is refused', async () => {
+    world = await createBotWorld(database, yaml(1));
+    world.held = { perClass: [1000, 7] };
+    const change = await propose('liar\n');
+    const { data } = await factsOf(change);
+    expect(data!.refused).toBe('its manifest says 2000 items, its files hold 1007');
+    expect(statusOf(change)).toContain('failed: the data cannot be approved: its manifest says 2000 items');
+    const answer = await say('eve', change, `cdl /approve-data ${shortDigest(data!.review)}`);
+    expect(answer).toContain('cannot be approved: its manifest says 2000 items');
+    expect(await dataDecisions()).toEqual([]);
+
+    world.held = { quarantined: { empty: 900 } };
+    await world.push('ada', 'exp/a', { 'model.ts': 'hider\n' });
+    await settle(change);
+    expect((await factsOf(change)).data!.refused).toBe(
+      'its manifest says 0 items set aside, its files hold 900',
+    );
+  });
+
   it('is refused with the reason: too few items, or labelers that agree too little, whatever its manifest claims', async () => {
     world = await createBotWorld(database, yaml(1, '    labels: { project: Clothes, min_agreement: 0.8 }\n'));
     const change = await propose('good\n');

@@ -1,4 +1,5 @@
 import picomatch from 'picomatch';
+import { idxHeader } from '../../src/data/idx.ts';
 import { run } from '../../src/exec/run.ts';
 import { openObjects } from '../../src/forge/git-objects.ts';
 import { createTrees, type Trees } from '../../src/forge/git-trees.ts';
@@ -92,12 +93,23 @@ async function codeAt(repository: string, commit: string, globs: readonly string
   );
 }
 
+/** Labels and quarantine of a data version, as many as are told. */
+function dataFiles(told: { perClass: number[]; quarantined: Record<string, number> }) {
+  const labels = told.perClass.flatMap((count, label) => Array.from({ length: count }, () => label));
+  const lines = Object.entries(told.quarantined).flatMap(([reason, count]) =>
+    Array.from({ length: count }, () => `${JSON.stringify({ reason })}\n`),
+  );
+  const bytes = Buffer.concat([idxHeader([labels.length]), Uint8Array.from(labels)]);
+  return { 'labels.idx': bytes, 'quarantine.jsonl': lines.join('') };
+}
+
 async function putCandidate(
   work: Zone,
   code: Digest,
   config: Digest,
   source: PackageSource,
   more: object,
+  held: object,
 ): Promise<{ candidate: Candidate; run: Digest }> {
   const put = async (
     kind: 'dataset' | 'checkpoint' | 'package' | 'run',
@@ -111,7 +123,7 @@ async function putCandidate(
     return work.putArtifact({ kind, name: 'fashion', files, parents, meta: meta as Record<string, string> });
   };
   const weights = { 'model.json': '{}', 'weights.bin': `weights of ${code}` };
-  const dataset = await put('dataset', [], {
+  const meta = {
     v: 1,
     side: 'train',
     count: 2000,
@@ -123,7 +135,8 @@ async function putCandidate(
     source: { names: ['images.idx', 'labels.idx'], sha256: ['a'.repeat(64), 'b'.repeat(64)] },
     split: { key: 'one', test: 0.2, validation: 0.1 },
     ...more,
-  });
+  };
+  const dataset = await put('dataset', [], meta, dataFiles({ ...meta, ...held }));
   const checkpoint = await put('checkpoint', [dataset], { code, config }, weights);
   const packaged = await put('package', [checkpoint], {}, { ...weights, ...(await sourceContents(source)) });
   const epochs = [1, 2, 3].map((epoch) => ({ epoch, step: epoch * 10, metrics: { loss: 1 / epoch } }));
@@ -142,8 +155,10 @@ export async function makeClaim(job: {
   versions: Map<string, number>;
   /** More of the manifest of the data version. */
   data?: object;
+  /** What its files hold, where that is not what the manifest says. */
+  held?: object;
 }): Promise<object> {
-  const { work, repository, sha, versions, data = {} } = job;
+  const { work, repository, sha, versions, data = {}, held = {} } = job;
   const project = parseProject((await textAt(repository, sha, 'cdl.yaml'))!);
   const config = project.models.fashion!;
   const { shape, classes } = project.datasets[config.data]!;
@@ -155,6 +170,7 @@ export async function makeClaim(job: {
     configDigest(config),
     source,
     data,
+    held,
   );
   const digest = candidateDigest(candidate);
   const version = versions.get(digest) ?? versions.size + 1;

@@ -79,6 +79,8 @@ export interface BotWorld {
   claim: ((honest: object) => object) | null;
   /** More of the manifests of the data versions that the next pipelines make. */
   data: object;
+  /** What their files hold, where the manifest says something else. */
+  held: object;
   /** State that change pipelines end in. */
   outcome: 'success' | 'failed' | 'running';
   /** What a job after `register` ends in; null when there is none. */
@@ -143,12 +145,12 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   }
 
   async function register(project: Project, pipeline: Pipeline): Promise<Pipeline['status']> {
-    const { work, claim, outcome, data } = self();
+    const { work, claim, outcome, data, held } = self();
     addJob(project, pipeline, 'train: [fashion]', outcome);
     if (outcome !== 'success') return outcome;
     const job = addJob(project, pipeline, 'register: [fashion]', 'running');
     const repository = project.repository;
-    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data }).catch(() => null);
+    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data, held }).catch(() => null);
     job.finishedAt = new Date().toISOString();
     if (honest === null) {
       job.status = 'failed';
@@ -330,6 +332,7 @@ export async function createBotWorld(
     quality: new Map(),
     claim: null,
     data: {},
+    held: {},
     outcome: 'success',
     after: null,
     cost: { seconds: 0, tags: [] },

@@ -7,9 +7,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { readSides, recordSides, type Sides } from '../../src/data/carried.ts';
+import type { DatasetMeta } from '../../src/data/dataset.ts';
 import { createNearIndex } from '../../src/data/near.ts';
 import { buildRawDataset } from '../../src/data/raw-dataset.ts';
 import type { RawItem } from '../../src/data/raw-item.ts';
+import { countVersion, manifestLie } from '../../src/data/recount.ts';
 import { readRawItems } from '../../src/data/shards.ts';
 import { checkStratified, sidesOf } from '../../src/data/sides.ts';
 import { createZone, openStore, type Zone } from '../../src/store/index.ts';
@@ -141,6 +143,29 @@ describe('the split of raw items', () => {
       expect(share).toBeGreaterThan(0.24);
       expect(share).toBeLessThan(0.36);
     }
+  });
+
+  test('is counted again from its files: what says something else, or names an item twice, is found', async () => {
+    const made = await build(
+      ['one', 'two', 'three', 'same'].flatMap((t) => [
+        { t, y: 'a' },
+        ...(t === 'same' ? [{ t, y: 'b' }] : []),
+      ]),
+    );
+    const [meta] = made.metas as [DatasetMeta];
+    const version = made.digest.train as Digest;
+    const { files } = await zone.getArtifact(version);
+    const counts = await countVersion(zone, version, files, 2);
+    expect(manifestLie(meta, counts)).toBeNull();
+    expect(counts).toMatchObject({ count: meta.count, aside: 2 });
+    const lie = { ...meta, quarantined: {} };
+    expect(manifestLie(lie, counts)).toBe('its manifest says 0 items set aside, its files hold 2');
+    const index = files.find(({ path }) => path === 'index.jsonl')!;
+    const doubled = `${await zone.readBlob(index.digest)}`.repeat(2);
+    const other = { ...index, ...(await zone.putBlob(doubled)) };
+    await expect(
+      countVersion(zone, version, [other, ...files.filter((file) => file !== index)], 2),
+    ).rejects.toMatchObject({ code: 'artifact-corrupt', message: expect.stringContaining('each once') });
   });
 
   test('sets copies with different labels aside, all of them, and counts exact copies', async () => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { DataDecision } from '../../src/core/data-decision.ts';
 import type { Decision } from '../../src/core/decision.ts';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { UserError } from '../../src/core/error.ts';
@@ -106,6 +107,28 @@ function state(more: Partial<LiveState> = {}): LiveState {
 
 const promotedOld = decision(old, 1, { decision: 'promoted', baseline: null });
 
+/** Approvals of the data version of the entries by these people; `on` is the evidence that each of them saw. */
+function dataOf(required: number, ids: string[] = [], on: string[] = [], version = d('dataset')) {
+  const value = ids.map(
+    (id, at): DataDecision => ({
+      project: 'shop',
+      dataset: 'clothes',
+      version,
+      evidence: d(on[at] ?? 'evidence'),
+      decision: 'approved',
+      approver: { id, name: id, role: 'data' },
+      verdict: 'pass',
+      labels: null,
+      policy: d('policy'),
+      change: '!1',
+      seq: at + 1,
+      prev: null,
+      time: '2024-01-01T00:00:00Z',
+    }),
+  );
+  return { dataset: 'clothes', required, decisions: { kind: 'ok' as const, value } };
+}
+
 /** A deployment with nothing wrong: the old version is live, the new one approved. */
 function facts(more: Partial<DeploymentFacts> = {}): DeploymentFacts {
   return {
@@ -118,6 +141,7 @@ function facts(more: Partial<DeploymentFacts> = {}): DeploymentFacts {
     package: { kind: 'ok', value: fresh.package },
     live: state(),
     decisions: { kind: 'ok', value: [promotedOld, decision(fresh, 2)] },
+    data: dataOf(0),
     recomputed: { code: fresh.code, config: fresh.config },
     evaluation: evaluationOf(fresh),
     plan: planTo(fresh, old.candidate),
@@ -131,6 +155,11 @@ const failed = (error: UserError) => ({ kind: 'failed' as const, error });
 describe('a deployment goes ahead', () => {
   test('forward when everything agrees', () => {
     expect(checkDeployment(facts())).toEqual({ kind: 'apply', mode: 'forward', override: null });
+  });
+
+  test('forward with the approvals of its data that are asked for', () => {
+    const data = dataOf(2, ['7', '8', '7'], ['now', 'now', 'before']);
+    expect(checkDeployment(facts({ data }))).toMatchObject({ kind: 'apply', mode: 'forward' });
   });
 
   test('forward as the first version of all', () => {
@@ -232,6 +261,18 @@ describe('a deployment is done', () => {
 });
 
 const refusals: [string, number, string, Partial<DeploymentFacts>][] = [
+  ['data that nobody approved', 7, 'not-approved', { data: dataOf(1) }],
+  ['one approval of the data twice', 7, 'not-approved', { data: dataOf(2, ['7', '7']) }],
+  ['approvals of its data on two evidences', 7, 'not-approved', { data: dataOf(2, ['7', '8'], ['a', 'b']) }],
+  ['the approval of other data', 7, 'not-approved', { data: dataOf(1, ['7'], [], d('other data')) }],
+  [
+    'decisions about data that do not verify',
+    7,
+    'decision-invalid',
+    {
+      data: { ...dataOf(1, ['7']), decisions: failed(new UserError('decision-invalid', 'no such key')) },
+    },
+  ],
   ['an unprotected ref', 1, 'not-protected', { ref: { name: 'experiment', isProtected: false } }],
   [
     'a lock that does not parse',
