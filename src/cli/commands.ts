@@ -92,7 +92,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'runs',
-    summary: 'Trainings: list, show, compare, rank, export',
+    summary: 'Trainings: list, show, compare, rank, export, mirror',
     arguments: ['<action>', '[run...]'],
     options: [
       { flags: '--model <name>', description: 'runs of this model only' },
@@ -113,6 +113,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl runs compare 3f9a2c41 7b02d1e9 v7        # v7: the run of version 7',
       'cdl runs diff 3f9a2c41 7b02d1e9',
       'cdl runs export --format steps -o curves.csv',
+      'cdl runs mirror                              # to the MLflow server of CDL_MLFLOW_URL',
     ],
     load: async () => (await import('./runs.ts')).runs,
   },

@@ -25,6 +25,7 @@ const actions: Readonly<Record<string, () => Promise<Action>>> = {
   best: async () => (await import('./runs-compare.ts')).best,
   diff: async () => (await import('./runs-compare.ts')).diff,
   export: async () => (await import('./runs-export.ts')).exportRuns,
+  mirror: async () => (await import('./runs-mirror.ts')).mirror,
 };
 
 function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
@@ -79,7 +80,7 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
   };
 }
 
-/** `cdl runs ls | show | compare | best | diff | export`: every training of the project, read from the store alone. */
+/** `cdl runs ls | show | compare | best | diff | export | mirror`: every training of the project, read from the store alone. */
 export async function runs(input: CommandInput): Promise<number> {
   const [action, what] = input.args as unknown as [string, string[] | undefined];
   const run = Object.hasOwn(actions, action) ? actions[action] : undefined;

@@ -234,6 +234,14 @@ export async function createContext(cwd: string, env: Environment, console: Cons
       env.CDL_LABEL_STUDIO_URL && env.CDL_LABEL_STUDIO_TOKEN
         ? { url: env.CDL_LABEL_STUDIO_URL, token: env.CDL_LABEL_STUDIO_TOKEN }
         : null,
+    mlflow: () =>
+      env.CDL_MLFLOW_URL
+        ? {
+            url: env.CDL_MLFLOW_URL,
+            token: env.CDL_MLFLOW_TOKEN || null,
+            network: { proxy: readProxies(env) },
+          }
+        : null,
     node: readNode(env),
     pseudonymKey: () => env.CDL_PSEUDONYM_KEY || null,
     childEnvironment: childEnvironment(env),

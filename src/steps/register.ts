@@ -2,15 +2,39 @@ import { z } from 'zod';
 import { type Candidate, candidateDigest, codeDigest } from '../core/candidate.ts';
 import { type Claim, claimPath } from '../core/claim.ts';
 import { shortDigest } from '../core/digest.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import { tunedSchema } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { lockfiles } from '../exec/lockfiles.ts';
 import { registerVersion } from '../model/registry.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
-import type { Step } from './types.ts';
+import type { Ctx, Step } from './types.ts';
 
 const params = z.object({ model: modelParameter });
+
+/** Tells the MLflow server of this job, if there is one. It is a copy for people: that it failed is no reason to fail. */
+async function mirror(ctx: Ctx, model: string, version: number): Promise<void> {
+  const access = ctx.mlflow();
+  if (!access) return;
+  const { mirrorOne } = await import('../model/mlflow-mirror.ts');
+  const { openMlflow } = await import('../model/mlflow.ts');
+  try {
+    const done = await mirrorOne(
+      openMlflow(access),
+      await ctx.zone('work'),
+      ctx.project.project,
+      model,
+      version,
+    );
+    ctx.log(
+      done ? `version ${version} is in the MLflow server too` : `version ${version} has no run to mirror`,
+    );
+  } catch (error) {
+    if (!(error instanceof UpstreamError || error instanceof UserError)) throw error;
+    ctx.log(`version ${version} could not be mirrored: ${error.message}; cdl runs mirror tries again`);
+  }
+}
 
 /** Composes the candidate and gives it its version: the next free number, or the one the same candidate already has. */
 export const register: Step<typeof params> = {
@@ -58,6 +82,7 @@ export const register: Step<typeof params> = {
       run,
       ...(dependencies.length > 0 && { dependencies }),
     });
+    await mirror(ctx, model, version);
     const tuned = (await ctx.handover.read('train', model))?.tuned;
     const claim: Claim = {
       v: 1,

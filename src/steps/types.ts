@@ -5,6 +5,7 @@ import type { Report } from '../core/report.ts';
 import type { SourceAccess } from '../data/source/options.ts';
 import type { SelectedFile } from '../exec/code.ts';
 import type { CiInfo } from '../forge/ci.ts';
+import type { MlflowAccess } from '../model/mlflow.ts';
 import type { Zone } from '../store/types.ts';
 
 /** A flat zod object: scalars, enums and arrays of them, so that it can become flags and component inputs. */
@@ -32,6 +33,8 @@ export interface Ctx {
   sourceAccess(): Promise<SourceAccess>;
   /** The label server this job may use; null when it is not told of one. */
   labelServer(): { url: string; token: string } | null;
+  /** The MLflow server (or GitLab project) that runs and versions are mirrored to; null where that is not switched on. */
+  mlflow(): MlflowAccess | null;
   /** Which of how many like jobs this one is (`index` from 0); one of one where the work is not shared. */
   node: { index: number; total: number };
   /** Secret of cleaning steps that pseudonymise; null when it is not set. */

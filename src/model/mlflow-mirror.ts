@@ -1,0 +1,149 @@
+import { candidateDigest } from '../core/candidate.ts';
+import { digestJson } from '../core/digest.ts';
+import type { Zone } from '../store/types.ts';
+import type { LoggedMetric, Mlflow, Pair } from './mlflow.ts';
+import { listVersions, type Version } from './registry.ts';
+import { type Run, readRun } from './runs.ts';
+
+/** What a mirror did: `sent` now, or found `there`. */
+export type Mirrored = 'sent' | 'there';
+
+/** MLflow's names take letters, digits and `_ - . / space`; GitLab's models not even the last two. */
+const nameOf = (text: string): string => text.replace(/[^\w.-]/g, '_');
+/** Longest value of a param (MLflow 6000; GitLab's column 250). */
+const longest = 250;
+
+/** The experiment and the registered model of a model of a project have one name. */
+export function mirrorName(project: string, model: string): string {
+  return nameOf(`${project}-${model}`);
+}
+
+/** Key of the record of what this server was sent, so that nothing is asked or sent twice. */
+function recordKey(server: Mlflow, ...what: string[]): string {
+  return ['mirrors', digestJson(server.url).slice(7, 23), ...what.map(encodeURIComponent)].join('/');
+}
+
+function pairsOf(values: Readonly<Record<string, unknown>>, prefix = ''): Pair[] {
+  return Object.entries(values)
+    .filter(([, value]) => value !== null && value !== undefined && value !== '')
+    .map(([key, value]) => ({ key: nameOf(prefix + key), value: String(value).slice(0, longest) }));
+}
+
+/** Everything logged in a run, as MLflow has it; a step's time is as far into the run as the step is. */
+function metricsOf({ facts }: Run): LoggedMetric[] {
+  const startedAt = Date.parse(facts.started_at);
+  const last = facts.epochs.at(-1)?.step ?? 1;
+  const at = (step: number) =>
+    Math.round(startedAt + facts.seconds * 1000 * Math.min(1, step / Math.max(1, last)));
+  const logged = facts.epochs.flatMap(({ step, metrics }) =>
+    Object.entries(metrics).map(([key, value]) => ({ key: nameOf(key), value, timestamp: at(step), step })),
+  );
+  const best = facts.epochs.find((one) => one.epoch === facts.best_epoch)?.step ?? last;
+  const chosen = Object.entries(facts.metrics).map(([key, value]) => ({
+    key: nameOf(`best_${key}`),
+    value,
+    timestamp: at(best),
+    step: best,
+  }));
+  return [...logged, ...chosen, { key: 'seconds', value: facts.seconds, timestamp: at(last), step: last }];
+}
+
+function tagsOf({ digest, facts, dataset, checkpoint }: Run): Pair[] {
+  return [
+    { key: 'cdl.run', value: digest },
+    ...pairsOf({
+      'cdl.code': facts.code,
+      'cdl.config': facts.config,
+      'cdl.dataset': dataset,
+      'cdl.checkpoint': checkpoint,
+      'cdl.pipeline': facts.pipeline,
+      'cdl.reason': facts.reason,
+      'mlflow.source.git.commit': facts.commit,
+      // Links the candidate to its job (GitLab docs, user/project/ml/experiment_tracking).
+      'gitlab.CI_JOB_ID': facts.job,
+    }),
+    ...pairsOf(facts.environment, 'cdl.environment.'),
+  ];
+}
+
+/**
+ * Mirrors a run: hyperparameters, seed, digests, environment, every logged value. Sent again after a kill, it goes on with
+ * the same run there. `there` when an earlier mirror ended. Throws as the server does.
+ */
+export async function mirrorRun(
+  server: Mlflow,
+  zone: Zone,
+  project: string,
+  run: Run,
+): Promise<{ state: Mirrored; id: string }> {
+  const key = recordKey(server, 'runs', run.digest.slice(7));
+  const record = (await zone.readRecord(key))?.value as { id?: unknown } | undefined;
+  if (typeof record?.id === 'string') return { state: 'there', id: record.id };
+  const { facts } = run;
+  const experiment = await server.ensureExperiment(mirrorName(project, facts.model));
+  const startedAt = Date.parse(facts.started_at);
+  const [mark, ...tags] = tagsOf(run) as [Pair, ...Pair[]];
+  const id =
+    (await server.findRun(experiment, mark)) ??
+    (await server.createRun(experiment, { name: run.digest.slice(7, 19), startedAt, tags: [mark] }));
+  const params = pairsOf({ ...facts.hyperparameters, seed: facts.seed });
+  await server.log(id, { metrics: metricsOf(run), params, tags });
+  const status = facts.status === 'done' ? 'FINISHED' : 'FAILED';
+  await server.endRun(id, { status, endedAt: Math.round(startedAt + facts.seconds * 1000) });
+  // Last: a mirror that was killed before is done again.
+  await zone.writeRecord(key, { id });
+  return { state: 'sent', id };
+}
+
+/** Mirrors a version of the registry, as a version of the registered model, linked to its run. Throws as the server does. */
+export async function mirrorVersion(
+  server: Mlflow,
+  zone: Zone,
+  version: Version,
+  run: string,
+): Promise<Mirrored> {
+  const { project, model, version: number, candidate } = version;
+  const key = recordKey(server, 'versions', project, model, String(number));
+  if (await zone.readRecord(key)) return 'there';
+  const name = mirrorName(project, model);
+  const digest = candidateDigest(candidate);
+  const mark = { key: 'cdl.candidate', value: digest };
+  await server.ensureModel(name);
+  const found = await server.findVersion(name, mark);
+  const made =
+    found ??
+    (await server.createVersion(name, {
+      source: `cdl://${encodeURIComponent(project)}/${model}/${number}`,
+      run,
+      description: `version ${number} of ${model}, candidate ${digest}`,
+      tags: [
+        mark,
+        // GitLab numbers by this tag, and takes semantic versions only.
+        { key: 'gitlab.version', value: `${number}.0.0` },
+        ...pairsOf({
+          'cdl.version': number,
+          'cdl.package': candidate.package,
+          'cdl.dataset': candidate.dataset,
+          'cdl.code': candidate.code,
+        }),
+      ],
+    }));
+  await zone.writeRecord(key, { version: made });
+  return found ? 'there' : 'sent';
+}
+
+/** Mirrors one version with its run; false when its run is not in the store (any more). Throws as the server does. */
+export async function mirrorOne(
+  server: Mlflow,
+  zone: Zone,
+  project: string,
+  model: string,
+  number: number,
+): Promise<boolean> {
+  const version = (await listVersions(zone, project, model)).find((one) => one.version === number);
+  const run = version && (await readRun(zone, version.run));
+  if (!version || !run) return false;
+  const { id } = await mirrorRun(server, zone, project, run);
+  await mirrorVersion(server, zone, version, id);
+  return true;
+}
