@@ -1,69 +1,18 @@
+import { z } from 'zod';
 import {
-  type Block,
-  type Decision,
+  type Change,
+  configDigest,
+  type Digest,
+  type Evaluation,
   evaluationSchema,
-  type Live,
-  type Measure,
-  type Report,
   renderMarkdown,
-  shortDigest,
+  UpstreamError,
   UserError,
 } from '../src/index.ts';
+import { readClaim } from './claim.ts';
+import { projectAt } from './read.ts';
+import { changelog, type MadeWith, type Promoted, type Release, type ReleasedVersion } from './release-notes.ts';
 import type { BotContext } from './types.ts';
-
-/** What became live by a decision, in one environment. */
-export interface Promoted {
-  model: string;
-  environment: string;
-  live: Live;
-  decision: Pick<Decision, 'change' | 'approvers' | 'baseline' | 'override'>;
-}
-
-const number = (one: Measure | undefined): string => (one ? one.value.toFixed(4) : '–');
-
-/** The text of a release: where from, who approved, what changed in numbers. */
-export function changelog(
-  promoted: Promoted,
-  evaluation: ReturnType<typeof evaluationSchema.parse> | null,
-): Report {
-  const { model, environment, live, decision } = promoted;
-  const approvers = decision.approvers.map((one) => `${one.name} (${one.role})`).join(', ');
-  return {
-    key: `release:${model}`,
-    title: `${model} version ${live.version}`,
-    verdict: evaluation?.verdict ?? 'pass',
-    summary: `Promoted in ${environment}${decision.baseline ? `, in place of ${shortDigest(decision.baseline)}` : ', the first version there'}.`,
-    blocks: [
-      {
-        kind: 'facts',
-        facts: [
-          ['change', decision.change],
-          ['approved by', approvers || '–'],
-          ...(decision.override
-            ? ([['a gate was overruled', decision.override.reason]] as [string, string][])
-            : []),
-        ],
-      },
-      ...(evaluation
-        ? ([
-            {
-              kind: 'table',
-              head: ['metric', 'this version', 'before', 'difference'],
-              align: ['left', 'right', 'right', 'right'],
-              rows: Object.keys(evaluation.scores.metrics).map((name) => [
-                name,
-                number(evaluation.scores.metrics[name]),
-                number(evaluation.baselineScores?.metrics[name]),
-                number(evaluation.differences[name]),
-              ]),
-            },
-            { kind: 'gates', gates: evaluation.gates },
-          ] satisfies Block[])
-        : []),
-    ],
-    refs: { candidate: live.candidate, evaluation: live.evaluation, package: live.package, plan: live.plan },
-  };
-}
 
 /** Tag of a version of a model. */
 export function releaseTag(model: string, version: number): string {
@@ -73,22 +22,85 @@ export function releaseTag(model: string, version: number): string {
 /** What the name of a failed release begins with where dead letters are listed; its tag follows. */
 export const releasePrefix = 'release ';
 
+/** Name of the note that a version was released in an environment: when, and at which commit. */
+const noteOf = (model: string, version: number, environment: string): string =>
+  `released/${releaseTag(model, version)}/${environment}`;
+
+/** What is not there (any more) is no reason to make no release. */
+async function orNull<T>(ask: Promise<T>): Promise<T | null> {
+  try {
+    return await ask;
+  } catch (error) {
+    if (error instanceof UserError || (error instanceof UpstreamError && !error.retryable)) return null;
+    throw error;
+  }
+}
+
+/** What a commit's cdl.yaml says about a model, if it is what the candidate was made with. */
+async function madeWith(
+  context: BotContext,
+  commit: string,
+  model: string,
+  config: Digest,
+): Promise<MadeWith | null> {
+  const read = await orNull(projectAt(context, commit));
+  if (!read || 'problem' in read || !Object.hasOwn(read.project.models, model)) return null;
+  const made = read.project.models[model]!;
+  return configDigest(made) === config ? { model: made, data: read.project.datasets[made.data]! } : null;
+}
+
+/** What of a data version's manifest is told: numbers, for its words were written where changes may write. */
+const itemsSchema = z.object({ count: z.number(), perClass: z.array(z.number()) });
+
+async function versionOf(
+  context: BotContext,
+  model: string,
+  candidate: Digest,
+  commitOf: (version: number) => Promise<string | null>,
+): Promise<ReleasedVersion> {
+  const claim = await readClaim(context.trusted, candidate);
+  if (!claim) return { candidate, claim, madeWith: null, items: null };
+  const commit = await commitOf(claim.version);
+  const data = await orNull(context.work.getArtifact(claim.candidate.dataset));
+  return {
+    candidate,
+    claim,
+    madeWith: commit ? await madeWith(context, commit, model, claim.candidate.config) : null,
+    items: itemsSchema.safeParse(data?.meta).data ?? null,
+  };
+}
+
+/** Reads all that a release tells. Throws UserError artifact-missing when its evaluation is gone, UpstreamError. */
+async function readRelease(context: BotContext, promoted: Promoted): Promise<Release> {
+  const { model, environment, live, decision } = promoted;
+  const parsed = evaluationSchema.safeParse((await context.trusted.getArtifact(live.evaluation)).meta);
+  const evaluation: Evaluation | null = parsed.success ? parsed.data : null;
+  const id = Number(/^!(\d+)$/.exec(decision.change)?.[1] ?? 0);
+  const change: Change | null = id > 0 ? await orNull(context.forge.getChange(id)) : null;
+  const now = await versionOf(context, model, live.candidate, async () => live.commit);
+  const before = decision.baseline
+    ? await versionOf(context, model, decision.baseline, async (version) => {
+        const note = await context.state.cursor(noteOf(model, version, environment));
+        return note?.split(' ')[1] ?? null;
+      })
+    : null;
+  return { ...promoted, change, evaluation, now, before };
+}
+
 /**
  * Makes the tag and the release of what was promoted, once for each version and environment: the newest environment's
  * text stays. A bot that may not make tags says so as a dead letter (`failed/release …`) and goes on;
  * the letter is gone when it could be made.
  */
 export async function releasePromoted(context: BotContext, promoted: Promoted): Promise<void> {
-  const { effects, state, trusted } = context;
+  const { effects, state } = context;
   const { model, environment, live } = promoted;
   const tag = releaseTag(model, live.version);
-  const done = `released/${tag}/${environment}`;
+  const done = noteOf(model, live.version, environment);
   if (await state.cursor(done)) return;
   const letter = `failed/${releasePrefix}${tag}`;
   try {
-    const meta = (await trusted.getArtifact(live.evaluation)).meta;
-    const parsed = evaluationSchema.safeParse(meta);
-    const report = changelog(promoted, parsed.success ? parsed.data : null);
+    const report = changelog(await readRelease(context, promoted));
     await effects.release({
       tag,
       commit: live.commit,
@@ -101,5 +113,5 @@ export async function releasePromoted(context: BotContext, promoted: Promoted): 
     return;
   }
   if (await state.cursor(letter)) await effects.setCursor(letter, '');
-  await effects.setCursor(done, context.now().toISOString());
+  await effects.setCursor(done, `${context.now().toISOString()} ${live.commit}`);
 }

@@ -122,12 +122,15 @@ async function deploy(environment = 'production'): Promise<void> {
 }
 
 /** A change from push to production. */
-async function release(text: string, branch: string): Promise<number> {
+async function release(text: string, branch: string, yaml?: string): Promise<number> {
   await world.api('ada', 'POST', 'repository/commits', {
     branch,
     start_branch: 'main',
     commit_message: `change ${branch}`,
-    actions: [{ action: 'update', file_path: 'model.ts', content: text }],
+    actions: [
+      { action: 'update', file_path: 'model.ts', content: text },
+      ...(yaml ? [{ action: 'update', file_path: 'cdl.yaml', content: yaml }] : []),
+    ],
   });
   await world.sandbox.settled();
   const change = await world.openChange(branch);
@@ -476,6 +479,14 @@ describe('what people are told', () => {
     const made = { ...releases.get('model/fashion/v1')! };
     await convergeBranch(world.context);
     expect(releases.get('model/fashion/v1')).toEqual(made);
+    world.data = { count: 2100, perClass: [1000, 1100] };
+    const yaml = projectYaml().replace('    code:', '    hyperparameters: {epochs: 5}\n    code:');
+    const second = await release('better\n', 'exp/c', yaml);
+    const notes = releases.get('model/fashion/v2')!.description;
+    expect(notes).toContain(`merge_requests/${second}`);
+    expect(notes).toContain('in place of version 1');
+    expect(notes).toContain('**hyperparameters.epochs:** not set → 5');
+    expect(notes).toContain('**items of shoe:** 1000 → 1100');
     const next = await propose('two\n', 'exp/b');
     expect(world.comments(next)[0]).toContain('What changes in the manifest');
   });

@@ -8,7 +8,7 @@ import type { Tools } from '../../bot/commands/types.ts';
 import { createMetrics } from '../../bot/metrics.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
-import { changelog } from '../../bot/release.ts';
+import { changelog } from '../../bot/release-notes.ts';
 import { buildReport } from '../../bot/report.ts';
 import { signWebhook } from '../../bot/signature.ts';
 import type { Task } from '../../bot/types.ts';
@@ -50,20 +50,25 @@ describe('names that others choose', () => {
           ];
           const report = buildReport(one, plan, { history, seconds: 1 });
           expectHarmless(renderMarkdown(report), ours);
-          const notes = changelog(
-            {
-              model: 'fashion',
-              environment: 'production',
-              live: { ...liveNow, commit: 'a'.repeat(40) },
-              decision: {
-                change: '!12',
-                approvers: [{ id: '1', name: label, role: name }],
-                baseline: null,
-                override: { reason: text },
-              },
+          const { model: config, project } = factsWith().rules!;
+          const data = { ...project.datasets[config.data]!, description: text };
+          const version = { candidate: digest, claim: null, items: null };
+          const hyperparameters = { [name]: label };
+          const notes = changelog({
+            model: 'fashion',
+            environment: 'production',
+            live: { ...liveNow, commit: 'a'.repeat(40) },
+            decision: {
+              change: '!12',
+              approvers: [{ id: '1', name: label, role: name }],
+              baseline: digest,
+              override: { reason: text },
             },
-            one.answer?.evaluation ?? null,
-          );
+            change: { title: label, url: 'https://gitlab.example.com/-/merge_requests/12' },
+            evaluation: one.answer?.evaluation ?? null,
+            before: { ...version, madeWith: { model: config, data: project.datasets[config.data]! } },
+            now: { ...version, madeWith: { model: { ...config, hyperparameters }, data } },
+          });
           expectPlain(notes.title);
           expectHarmless(renderMarkdown(notes), ours);
         }
