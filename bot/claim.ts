@@ -20,6 +20,8 @@ import {
   lockEntry,
   type ModelConfig,
   packageProblems,
+  type Runtime,
+  runtimeOf,
   UserError,
   versionKey,
   type Zone,
@@ -82,6 +84,7 @@ export async function artifactProblems(
   candidate: Candidate,
   item: DatasetConfig['item'],
   fromSource: (() => Promise<Record<string, Digest>>) | null,
+  runtime: Runtime = 'tfjs',
 ): Promise<{ problems: string[]; bytes: number }> {
   const problems: string[] = [];
   const expect = async (digest: Digest, kind: Artifact['kind'], parent: Digest | null) => {
@@ -122,7 +125,7 @@ export async function artifactProblems(
     });
     if (made instanceof UserError) problems.push(`the code of the commit makes no package: ${made.message}`);
     else {
-      problems.push(...packageProblems(packaged.files, checkpoint.files, made, transformed?.files));
+      problems.push(...packageProblems(packaged.files, checkpoint.files, made, transformed?.files, runtime));
     }
   }
   for (const [name, wanted] of [
@@ -168,7 +171,13 @@ async function remakeFiles(
   const files = await Promise.all(
     selected.map(async ({ path }) => ({ path, bytes: await sources.mirror.readBlob(oids.get(path)!) })),
   );
-  return filesFromSource({ model: input.model, files, entry: config.entry, ...data });
+  return filesFromSource({
+    model: input.model,
+    files,
+    entry: config.entry,
+    runtime: runtimeOf(config),
+    ...data,
+  });
 }
 
 /**
@@ -244,7 +253,13 @@ export async function checkClaim(
   const recorded = (await sources.trusted.readRecord(candidateKey(digest))) !== null;
   // Once is enough: what stands in the trusted zone was made again from its commit before it was put there.
   const remake = recorded ? null : () => remakeFiles(sources, input);
-  const artifacts = await artifactProblems(sources.work, candidate, input.data.item, remake);
+  const artifacts = await artifactProblems(
+    sources.work,
+    candidate,
+    input.data.item,
+    remake,
+    runtimeOf(input.config),
+  );
   problems.push(...artifacts.problems);
   if (!recorded) problems.push(...(await versionProblems(sources.work, input.project, claim)));
   if (problems.length > 0) return { kind: 'wrong', problems };

@@ -7,6 +7,7 @@ import { projectJsonSchema } from '../src/core/project.ts';
 import { packageRoot } from '../src/exec/root.ts';
 import { renderComponent, renderInputTable } from '../src/steps/component.ts';
 import { steps } from '../src/steps/index.ts';
+import { commandEventJsonSchema, commandJobJsonSchema } from '../src/train/command-protocol.ts';
 
 const root = packageRoot();
 const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
@@ -26,6 +27,12 @@ const loaded = await Promise.all(steps.map((step) => step.load()));
 for (const step of loaded)
   files.set(`ci-components/templates/${step.name}.yml`, renderComponent(step, version));
 files.set('ci-components/cdl.schema.json', `${JSON.stringify(projectJsonSchema(), null, 2)}\n`);
+for (const [name, schema] of [
+  ['train-job', commandJobJsonSchema()],
+  ['train-event', commandEventJsonSchema()],
+] as const) {
+  files.set(`ci-components/${name}.schema.json`, `${JSON.stringify(schema, null, 2)}\n`);
+}
 const components = await readFile(join(root, 'ci-components/README.md'), 'utf8');
 files.set(
   'ci-components/README.md',

@@ -14,6 +14,7 @@ export * from './core/lock.ts';
 export * from './core/project.ts';
 export { type RequiredRole, requiredApprovals, selfApproval } from './core/project-approvals.ts';
 export type { Budgets } from './core/project-budgets.ts';
+export { type Runtime, runtimeOf } from './core/project-train.ts';
 export type { Trigger } from './core/project-triggers.ts';
 export * from './core/redact.ts';
 export * from './core/report.ts';

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { gateSchema } from './evaluation.ts';
 import { globSchema, nameSchema } from './project-names.ts';
+import { trainSchema } from './project-train.ts';
 import { transformSchema } from './project-transform.ts';
 import { tuneSchema } from './project-tune.ts';
 
@@ -43,6 +44,7 @@ export const modelSchema = z.strictObject({
       scalar,
     )
     .default({}),
+  train: trainSchema,
   transform: transformSchema,
   tune: tuneSchema.optional().describe('search for hyperparameters: space, scheduler and budget'),
   seed: z.int().nonnegative().default(1),

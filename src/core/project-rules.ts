@@ -1,5 +1,6 @@
 import picomatch from 'picomatch';
 import { classMetric, type Gate } from './evaluation.ts';
+import type { TrainConfig } from './project-train.ts';
 import { nearest } from './suggest.ts';
 
 /** A rule that a file breaks: where, and what to write instead. */
@@ -75,9 +76,11 @@ export function modelProblems(
     code: readonly string[];
     hyperparameters: Readonly<Record<string, unknown>>;
     gates: readonly Gate[];
+    train?: TrainConfig | undefined;
   },
-  classes: readonly string[],
+  data: { classes: readonly string[]; item: string },
 ): RuleProblem[] {
+  const { classes } = data;
   const problems: RuleProblem[] = [];
   const say = (at: PropertyKey[], text: string) =>
     problems.push({ path: [...path, ...at], text: `${[...path, ...at].map(String).join('.')} ${text}` });
@@ -85,10 +88,14 @@ export function modelProblems(
     const problem = metricProblem(gate.metric, classes);
     if (problem) say(['gates', index, 'metric'], problem);
   }
-  if (!model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
+  const { train } = model;
+  // A command that trains on tensors and makes ONNX needs no module of ours at all.
+  const needsEntry = train?.runtime !== 'onnx' || data.item !== 'tensor';
+  if (needsEntry && !model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
     say(['entry'], `"${model.entry}" is matched by none of code: ${model.code.join(', ')}`);
   }
   const known = Object.keys(trainerParameters);
+  if (train) return problems;
   for (const [name, value] of Object.entries(model.hyperparameters)) {
     if (Object.hasOwn(trainerParameters, name)) {
       const problem = trainerParameters[name]!(value);

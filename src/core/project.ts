@@ -91,7 +91,7 @@ function ruleProblems(project: Project): RuleProblem[] {
   }
   for (const [model, config] of Object.entries(project.models)) {
     if (Object.hasOwn(project.datasets, config.data)) {
-      problems.push(...modelProblems(['models', model], config, project.datasets[config.data]!.classes));
+      problems.push(...modelProblems(['models', model], config, project.datasets[config.data]!));
       continue;
     }
     const guess = nearest(config.data, Object.keys(project.datasets));

@@ -2,14 +2,23 @@ import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canonicalJson } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import type { Runtime } from '../core/project-train.ts';
 import { stateFile } from './encoder.ts';
+
+/** The files of a checkpoint that a runtime serves; all others stay behind. */
+export const modelFiles: Record<Runtime, readonly string[]> = {
+  tfjs: ['model.json', 'weights.bin'],
+  onnx: ['model.onnx'],
+};
 
 /** What a package is made of. */
 export interface PackageParts {
-  /** A saved checkpoint: `model.json` and `weights.bin`. */
+  /** A saved checkpoint with {@link modelFiles}. */
   checkpointFolder: string;
-  /** The bundled model code, one ES module that exports build and preprocess. */
-  code: string;
+  /** Default tfjs. */
+  runtime?: Runtime;
+  /** The bundled model code, one ES module that exports build and preprocess; null for ONNX over tensors, which has none. */
+  code: string | null;
   /** A saved transform, for its `state.json`; null when the items are tensors as they come. */
   transformFolder?: string | null;
   /** The content of `signature.json`. */
@@ -23,20 +32,26 @@ export interface PackageParts {
  * same parts always give the same bytes. Throws UserError artifact-missing when the checkpoint is not complete.
  */
 export async function buildPackage(parts: PackageParts): Promise<string[]> {
-  const { checkpointFolder, code, manifest, folder } = parts;
-  const copied = ['model.json', 'weights.bin'];
+  const { checkpointFolder, code, manifest, folder, runtime = 'tfjs' } = parts;
+  const copied = modelFiles[runtime];
   for (const name of copied) {
     const info = await stat(join(checkpointFolder, name)).catch(() => null);
     if (!info?.isFile()) {
-      throw new UserError('artifact-missing', `the checkpoint in ${checkpointFolder} has no ${name}`);
+      throw new UserError(
+        'artifact-missing',
+        `the checkpoint in ${checkpointFolder} has no ${name}`,
+        runtime === 'onnx'
+          ? 'export it as ONNX in the training command, or say what it is: train.runtime in cdl.yaml'
+          : undefined,
+      );
     }
     await copyFile(join(checkpointFolder, name), join(folder, name));
   }
-  await writeFile(join(folder, 'code.mjs'), code);
+  if (code !== null) await writeFile(join(folder, 'code.mjs'), code);
   const learned = parts.transformFolder ? [stateFile] : [];
   if (parts.transformFolder) await copyFile(join(parts.transformFolder, stateFile), join(folder, stateFile));
   await writeFile(join(folder, 'signature.json'), encodeManifest(manifest));
-  return [...copied, ...learned, 'code.mjs', 'signature.json'].sort();
+  return [...copied, ...learned, ...(code === null ? [] : ['code.mjs']), 'signature.json'].sort();
 }
 
 /** The bytes of `signature.json`. */

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import type { DatasetConfig } from '../core/project.ts';
+import type { Runtime } from '../core/project-train.ts';
 import { bundleModel } from './bundle.ts';
 import { stateFile } from './encoder.ts';
-import { encodeManifest } from './package.ts';
+import { encodeManifest, modelFiles } from './package.ts';
 
 /** What of a commit decides about a package, besides the weights. */
 export interface PackageSource {
@@ -13,6 +14,8 @@ export interface PackageSource {
   /** The model's code with its bytes, as `code:` selects it. */
   files: readonly { path: string; bytes: Uint8Array }[];
   entry: string;
+  /** Default tfjs. */
+  runtime?: Runtime;
   /** What the items are; default: tensors of bytes. */
   item?: DatasetConfig['item'];
   /** Of one tensor. */
@@ -24,8 +27,10 @@ export interface PackageSource {
  * The content of `signature.json` for a classifier (see `PackageManifest` of the serving layer): tensors of bytes, or raw
  * items as strings; pictures and other files in base64.
  */
-export function classifierManifest(source: Pick<PackageSource, 'model' | 'item' | 'shape' | 'classes'>) {
-  const { item = 'tensor' } = source;
+export function classifierManifest(
+  source: Pick<PackageSource, 'model' | 'runtime' | 'item' | 'shape' | 'classes'>,
+) {
+  const { item = 'tensor', runtime = 'tfjs' } = source;
   const coding = item === 'text' || item === 'record' ? ('str' as const) : ('base64' as const);
   const input =
     item === 'tensor'
@@ -34,7 +39,7 @@ export function classifierManifest(source: Pick<PackageSource, 'model' | 'item' 
   return {
     v: 1 as const,
     model: source.model,
-    runtime: 'tfjs' as const,
+    runtime,
     signature: {
       inputs: [input],
       outputs: [
@@ -44,6 +49,11 @@ export function classifierManifest(source: Pick<PackageSource, 'model' | 'item' 
       classes: [...source.classes],
     },
   };
+}
+
+/** Whether a package holds code: what ONNX over tensors computes is all in its graph. */
+export function hasCode({ runtime, item = 'tensor' }: Pick<PackageSource, 'runtime' | 'item'>): boolean {
+  return runtime !== 'onnx' || item !== 'tensor';
 }
 
 /**
@@ -58,7 +68,7 @@ export async function sourceContents(source: PackageSource): Promise<Record<stri
       await writeFile(path, file.bytes);
     }
     return {
-      'code.mjs': await bundleModel(folder, source.entry),
+      ...(hasCode(source) && { 'code.mjs': await bundleModel(folder, source.entry) }),
       'signature.json': encodeManifest(classifierManifest(source)),
     };
   } finally {
@@ -84,9 +94,10 @@ export function packageProblems(
   checkpoint: readonly { path: string; digest: Digest }[],
   fromSource: Readonly<Record<string, Digest>>,
   transform: readonly { path: string; digest: Digest }[] = [],
+  runtime: Runtime = 'tfjs',
 ): string[] {
   const expected = new Map(Object.entries(fromSource));
-  for (const name of ['model.json', 'weights.bin']) {
+  for (const name of modelFiles[runtime]) {
     const file = checkpoint.find((one) => one.path === name);
     if (file) expected.set(name, file.digest);
   }

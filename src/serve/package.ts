@@ -18,7 +18,7 @@ const tensorSchema = z.strictObject({
 const manifestSchema = z.strictObject({
   v: z.literal(1),
   model: z.string().min(1),
-  runtime: z.literal('tfjs'),
+  runtime: z.enum(['tfjs', 'onnx']),
   signature: z.strictObject({
     inputs: z.array(tensorSchema).min(1),
     outputs: z.array(tensorSchema).min(1),

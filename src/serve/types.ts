@@ -1,4 +1,5 @@
 import type { Digest } from '../core/digest.ts';
+import type { Runtime } from '../core/project-train.ts';
 
 /** Data types of the Open Inference Protocol v2 that we serve. */
 export type Datatype = 'BOOL' | 'UINT8' | 'INT32' | 'INT64' | 'FP32' | 'FP64' | 'BYTES';
@@ -41,8 +42,9 @@ export interface PackageManifest {
   model: string;
   /**
    * `tfjs`: `model.json`, `weights.bin` and the bundled code `code.mjs` with build and preprocess; for raw items also
-   * `state.json`, which its encode is given.
+   * `state.json`, which its encode is given. `onnx`: `model.onnx`, which takes the numbers as they are; code and state for
+   * raw items alone.
    */
-  runtime: 'tfjs';
+  runtime: Runtime;
   signature: Signature;
 }

@@ -4,11 +4,12 @@ import { z } from 'zod';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest } from '../core/project.ts';
+import { runtimeOf } from '../core/project-train.ts';
 import { selectCode } from '../exec/code.ts';
 import { bundleModel } from '../model/bundle.ts';
 import { stateFile } from '../model/encoder.ts';
 import { buildPackage } from '../model/package.ts';
-import { classifierManifest } from '../model/source-files.ts';
+import { classifierManifest, hasCode } from '../model/source-files.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -57,11 +58,14 @@ export const packageStep: Step<typeof params> = {
     }
     const target = join(folder, '.package');
     await mkdir(target);
+    const runtime = runtimeOf(config);
+    const { item, shape, classes } = data;
     const bytes = await buildPackage({
       checkpointFolder: weights,
-      code: await bundleModel(folder, config.entry),
+      runtime,
+      code: hasCode({ runtime, item }) ? await bundleModel(folder, config.entry) : null,
       transformFolder: learned,
-      manifest: classifierManifest({ model, item: data.item, shape: data.shape, classes: data.classes }),
+      manifest: classifierManifest({ model, runtime, item, shape, classes }),
       folder: target,
     });
     const files = await Promise.all(
@@ -73,7 +77,7 @@ export const packageStep: Step<typeof params> = {
       name: model,
       files,
       parents: transform ? [checkpoint, transform] : [checkpoint],
-      meta: { model, runtime: 'tfjs', bytes: size },
+      meta: { model, runtime, bytes: size },
     });
     return {
       outputs: { package: digest, bytes: String(size) },

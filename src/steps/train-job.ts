@@ -17,4 +17,7 @@ export interface ChildJob {
 export type ChildMessage =
   | { kind: 'start'; backend: string; train: number; validation: number; versions: Record<string, string> }
   | { kind: 'event'; event: import('../train/types.ts').TrainEvent }
+  /** A checkpoint between two epochs, and what shaped the result: of a training by a command. */
+  | { kind: 'checkpoint'; checkpoint: string }
+  | { kind: 'environment'; environment: Record<string, string> }
   | { kind: 'error'; code: string; message: string; hint: string };

@@ -1,4 +1,4 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
@@ -8,16 +8,12 @@ import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
 import { cleanCommit, selectCode } from '../exec/code.ts';
-import { packageRoot } from '../exec/root.ts';
-import { bundleModel } from '../model/bundle.ts';
 import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
-import { followChild } from './child.ts';
-import { hyperparametersOf } from './hyperparameters.ts';
 import { cacheKey } from './run-step.ts';
 import { storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
-import type { ChildJob, ChildMessage } from './train-job.ts';
+import { openTraining, type TrainingMessage } from './training.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
 const params = z.object({
@@ -25,12 +21,15 @@ const params = z.object({
   dataset: z.string().default('').describe('Digest of the data version; default: what ingest made.'),
 });
 
+/** Epochs that a run keeps at most. */
+const mostEpochs = 100_000;
+
 /** What of a data set's or a transform's meta says how validation items are set apart. */
 const splitSchema = z.object({ split: z.object({ key: z.string(), validation: z.number() }) });
 
 type EpochEvent = Extract<TrainEvent, { kind: 'epoch' }>;
 type DoneEvent = Extract<TrainEvent, { kind: 'done' }>;
-type StartMessage = Extract<ChildMessage, { kind: 'start' }>;
+type StartMessage = Extract<TrainingMessage, { kind: 'start' }>;
 
 async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<Inputs> {
   const { model, config } = modelOf(ctx, given.model);
@@ -75,9 +74,6 @@ async function runTraining(
   const made = transform ? [dataset, transform] : [dataset];
   const zone = await ctx.zone('work');
   const key = cacheKey(train, inputs).slice(7);
-  const bundle = await bundleModel(folder, config.entry);
-  const code = join(folder, '.bundle.mjs');
-  await writeFile(code, bundle);
   const data = join(folder, '.data');
   // Not from cdl.yaml: what is not in the key must not shape the result.
   const { split } = splitSchema.parse((await zone.saveArtifact(transform ?? dataset, data)).meta);
@@ -85,30 +81,21 @@ async function runTraining(
   if (resume) ctx.log('an earlier run of the same training was interrupted; going on from its checkpoint');
   const tuned = (inputs.key.tuned ?? null) as Tuned | null;
   const chosen = { ...config.hyperparameters, ...tuned?.point };
-  const hyperparameters = hyperparametersOf(chosen);
 
   const started = Date.now();
   let start: StartMessage | null = null;
   let done: DoneEvent | null = null;
+  let environment: Record<string, string> = {};
   let rate = 0;
   const epochs: EpochEvent[] = [];
-  const job: ChildJob = {
+  const training = await openTraining(ctx, {
+    model,
+    config,
+    code: folder,
     data,
-    code,
-    hyperparameters,
-    seed: config.seed,
     validation: { share: split.validation, key: split.key },
-    resume,
-    output: join(folder, '.output'),
-  };
-  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
-  const place = { folder, environment: ctx.childEnvironment, signal: ctx.signal };
-  const killed = new UserError(
-    'training-failed',
-    'the training process was killed',
-    'out of memory? lower batch_size, or give the job more memory; run it again to resume',
-  );
-  for await (const message of followChild<ChildMessage>(program, job, place, killed)) {
+  });
+  for await (const message of training.run({ folder, hyperparameters: chosen, resume })) {
     if (message.kind === 'start') {
       start = message;
       ctx.log(
@@ -116,18 +103,24 @@ async function runTraining(
       );
       continue;
     }
+    if (message.kind === 'environment') {
+      environment = message.environment;
+      continue;
+    }
+    if (message.kind === 'checkpoint') {
+      await keepResume(zone, key, model, message.checkpoint);
+      continue;
+    }
     const { event } = message;
     if (event.kind === 'step') {
-      rate = event.samplesPerSecond;
-      const share = (event.step * hyperparameters.batchSize) / (hyperparameters.epochs * (start?.train ?? 1));
-      ctx.progress(
-        `epoch ${event.epoch} of ${hyperparameters.epochs}, loss ${event.metrics.loss?.toFixed(4)}`,
-        Math.min(0.999, share),
-      );
+      rate = event.samplesPerSecond || rate;
+      ctx.progress(...progressOf(event, chosen, start?.train ?? 1));
     } else if (event.kind === 'epoch') {
-      epochs.push(event);
+      // A command that was started again repeats what came after its checkpoint.
+      while ((epochs.at(-1)?.epoch ?? 0) >= event.epoch) epochs.pop();
+      if (epochs.length < mostEpochs) epochs.push(event);
       const shown = Object.entries(event.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-      ctx.log(`epoch ${event.epoch}: ${shown.join(', ')} (${Math.round(event.samplesPerSecond)} items/s)`);
+      ctx.log(`epoch ${event.epoch}: ${shown.join(', ')} ${speedOf(event.samplesPerSecond)}`);
       if (event.checkpoint) await keepResume(zone, key, model, event.checkpoint);
     } else if (event.kind === 'stopped') {
       await keepResume(zone, key, model, event.checkpoint);
@@ -142,7 +135,13 @@ async function runTraining(
     kind: 'checkpoint',
     name: model,
     parents: made,
-    meta: { model, code: codeId, config: configDigest(config), seed: config.seed, framework: 'tfjs' },
+    meta: {
+      model,
+      code: codeId,
+      config: configDigest(config),
+      seed: config.seed,
+      framework: config.train ? 'command' : 'tfjs',
+    },
   });
   const run: Artifact = {
     kind: 'run',
@@ -156,7 +155,7 @@ async function runTraining(
       hyperparameters: chosen,
       ...(tuned && { tuning: tuned.tuning }),
       seed: config.seed,
-      environment: { backend: start.backend, ...start.versions },
+      environment: { backend: start.backend, ...start.versions, ...environment },
       items: { train: start.train, validation: start.validation },
       epochs: epochs.map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
       best_epoch: done.bestEpoch,
@@ -198,6 +197,20 @@ async function runTraining(
   };
 }
 
+const speedOf = (rate: number) => (rate > 0 ? ` (${Math.round(rate)} items/s)` : '');
+
+/** What is shown of a step, and how far the training is. */
+function progressOf(
+  event: Extract<TrainEvent, { kind: 'step' }>,
+  chosen: ModelConfig['hyperparameters'],
+  items: number,
+): [string, number] {
+  const { epochs = 5, batch_size: batch = 64 } = chosen;
+  const share = (event.step * Number(batch)) / (Number(epochs) * items);
+  const loss = event.metrics.loss === undefined ? '' : `, loss ${event.metrics.loss.toFixed(4)}`;
+  return [`epoch ${event.epoch} of ${epochs}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
+}
+
 /** Keeps a checkpoint for a later job. The trainer may meanwhile have a newer one and remove this: its message follows. */
 async function keepResume(zone: Zone, key: string, model: string, folder: string): Promise<void> {
   try {
@@ -235,7 +248,7 @@ function trainReport(
     key: `train:${model}`,
     title: `${model}: training`,
     verdict: 'pass',
-    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}: ${best.join(', ')}.`,
+    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}${best.length > 0 ? `: ${best.join(', ')}` : ''}.`,
     blocks: [
       {
         kind: 'facts',
@@ -248,7 +261,7 @@ function trainReport(
               .join(', '),
           ],
           ['seed', String(config.seed)],
-          ['backend', `${start.backend}, ${rate} items/s`],
+          ['backend', `${start.backend}${rate > 0 ? `, ${rate} items/s` : ''}`],
           ['checkpoint', shortDigest(checkpoint)],
         ],
       },

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
@@ -8,8 +8,6 @@ import { configDigest } from '../core/project.ts';
 import type { TuneConfig } from '../core/project-tune.ts';
 import { selectCode } from '../exec/code.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
-import { packageRoot } from '../exec/root.ts';
-import { bundleModel } from '../model/bundle.ts';
 import type { Zone } from '../store/types.ts';
 import {
   begin,
@@ -23,12 +21,10 @@ import {
   type Work,
 } from '../train/tuning.ts';
 import type { TrainEvent } from '../train/types.ts';
-import { followChild } from './child.ts';
-import { hyperparametersOf } from './hyperparameters.ts';
 import { cacheKey } from './run-step.ts';
 import { storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, transformOf } from './subject.ts';
-import type { ChildJob, ChildMessage } from './train-job.ts';
+import { openTraining, type Training } from './training.ts';
 import { tuneReport } from './tune-report.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
@@ -49,7 +45,7 @@ interface Bench {
   key: string;
   owner: string;
   tune: TuneConfig;
-  job: Pick<ChildJob, 'data' | 'code' | 'seed' | 'validation'>;
+  training: Training;
   hyperparameters: Record<string, number | string | boolean>;
   folder: string;
   model: string;
@@ -88,7 +84,7 @@ const splitSchema = z.object({ split: z.object({ key: z.string(), validation: z.
 
 /** Trains one trial from where it stands up to its rung. */
 async function trainTrial(bench: Bench, trial: Trial, work: Work & { kind: 'train' }): Promise<Trained> {
-  const { ctx, zone, key, owner, tune } = bench;
+  const { zone, key, owner, tune } = bench;
   const folder = join(bench.folder, `trial-${trial.id}-${work.rung}`);
   const resume = trial.checkpoint ? join(folder, 'resume') : null;
   await mkdir(folder, { recursive: true });
@@ -97,22 +93,14 @@ async function trainTrial(bench: Bench, trial: Trial, work: Work & { kind: 'trai
     await zone.saveArtifact(trial.checkpoint, resume);
   }
   const chosen = { ...bench.hyperparameters, ...trial.point };
-  const job: ChildJob = {
-    ...bench.job,
-    // A trial is stopped by the search, not by itself.
-    hyperparameters: { ...hyperparametersOf(chosen), epochs: work.epochs, earlyStopping: null },
-    resume,
-    output: join(folder, 'output'),
-  };
   const keep = (from: string) =>
     storeFolder(zone, from, { kind: 'checkpoint', name: `${bench.model} (trial)`, parents: [], meta: {} });
-  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
-  const place = { folder, environment: ctx.childEnvironment, signal: ctx.signal };
-  const killed = new UserError('training-failed', 'the training process was killed (out of memory?)');
   const curve = [...trial.curve];
   let last: Extract<TrainEvent, { kind: 'epoch' }> | null = null;
   let told = Date.now();
-  for await (const message of followChild<ChildMessage>(program, job, place, killed)) {
+  // A trial is stopped by the search, not by itself.
+  const request = { folder, hyperparameters: chosen, epochs: work.epochs, resume };
+  for await (const message of bench.training.run(request)) {
     if (message.kind !== 'event') continue;
     const { event } = message;
     if (event.kind === 'stopped') {
@@ -217,8 +205,6 @@ async function runSearch(
   const dataset = inputs.key.dataset as Digest;
   const transform = isDigest(inputs.key.transform) ? inputs.key.transform : null;
   const zone = await ctx.zone('work');
-  const code = join(folder, '.bundle.mjs');
-  await writeFile(code, await bundleModel(folder, config.entry));
   const data = join(folder, '.data');
   const { split } = splitSchema.parse((await zone.saveArtifact(transform ?? dataset, data)).meta);
   const bench: Bench = {
@@ -227,7 +213,13 @@ async function runSearch(
     key: `tuning/${cacheKey(tuneStep, inputs).slice(7)}.json`,
     owner: ownerName(),
     tune,
-    job: { data, code, seed: config.seed, validation: { share: split.validation, key: split.key } },
+    training: await openTraining(ctx, {
+      model,
+      config,
+      code: folder,
+      data,
+      validation: { share: split.validation, key: split.key },
+    }),
     hyperparameters: config.hyperparameters,
     folder,
     model,

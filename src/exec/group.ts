@@ -1,0 +1,99 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+
+/** A program together with all processes that it starts. */
+export interface Group {
+  /** How the program ended; rejects when it could not be started. Its children may still run. */
+  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** The last of what it wrote to stdout and stderr. */
+  tail(): string;
+  signal(name: NodeJS.Signals): void;
+  /** Kills whatever is left of it, also what became a daemon. */
+  clear(): Promise<void>;
+}
+
+/** How to start a group. `mark` is a value of `environment` that no other process has. */
+export interface GroupOptions {
+  cwd: string;
+  environment: Record<string, string>;
+  mark: { name: string; value: string };
+}
+
+/**
+ * Starts a program as the leader of a process group of its own (setsid(2)). What it prints goes to our stderr. Should this
+ * process be killed, a small one that holds the end of a pipe kills the group.
+ */
+export function startGroup(command: readonly string[], options: GroupOptions): Group {
+  const { cwd, mark } = options;
+  const env = { ...options.environment, [mark.name]: mark.value };
+  const child = spawn(command[0]!, command.slice(1), {
+    cwd,
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      process.stderr.write(chunk);
+      log = (log + chunk.toString('utf8')).slice(-4000);
+    });
+  }
+  const warden = child.pid === undefined ? null : startWarden(child.pid);
+  const signal = (name: NodeJS.Signals) => {
+    if (child.pid !== undefined) kill(-child.pid, name);
+  };
+  return {
+    ended: new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('exit', (code, name) => {
+        // What it wrote last is still on its way; children that hold the pipe must not keep us.
+        setTimeout(() => resolve({ code, signal: name }), 50);
+        child.on('close', () => resolve({ code, signal: name }));
+      });
+    }),
+    tail: () => log.trim(),
+    signal,
+    async clear() {
+      signal('SIGKILL');
+      for (const pid of await marked(mark)) kill(pid, 'SIGKILL');
+      child.stdout.destroy();
+      child.stderr.destroy();
+      warden?.kill('SIGKILL');
+    },
+  };
+}
+
+/** Waits for the end of a pipe that this process holds, however it comes; signals of the terminal do not reach it. */
+const wardenScript = "trap '' INT HUP TERM; while read -r _; do :; done; kill -KILL -$0";
+
+function startWarden(pid: number): ChildProcess {
+  const warden = spawn('/bin/sh', ['-c', wardenScript, String(pid)], {
+    env: {},
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  warden.on('error', () => undefined);
+  warden.stdin.on('error', () => undefined);
+  warden.unref();
+  return warden;
+}
+
+function kill(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (!['ESRCH', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
+
+/** Processes that inherited the mark, whatever group they moved to (proc(5), environ); none where there is no /proc. */
+async function marked({ name, value }: GroupOptions['mark']): Promise<number[]> {
+  const wanted = Buffer.from(`${name}=${value}\0`);
+  const found: number[] = [];
+  for (const entry of await readdir('/proc').catch(() => [])) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    const environ = await readFile(`/proc/${entry}/environ`).catch(() => null);
+    if (environ?.includes(wanted)) found.push(Number(entry));
+  }
+  return found;
+}

@@ -1,0 +1,142 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { UserError } from '../core/error.ts';
+import type { ModelConfig } from '../core/project.ts';
+import { sizeBytes, type TrainConfig } from '../core/project-train.ts';
+import { openDataset, splitValidation } from '../data/dataset.ts';
+import { writeNumbers } from '../data/numbers.ts';
+import { packageRoot } from '../exec/root.ts';
+import { bundleModel } from '../model/bundle.ts';
+import { trainByCommand } from '../train/command.ts';
+import type { CommandJob } from '../train/command-protocol.ts';
+import { followChild } from './child.ts';
+import { hyperparametersOf } from './hyperparameters.ts';
+import type { ChildJob, ChildMessage } from './train-job.ts';
+import type { Ctx } from './types.ts';
+
+/** What one training is told; everything else is the same for all trainings of a step. */
+export interface TrainingRequest {
+  /** An existing folder of its own, for what it writes. */
+  folder: string;
+  /** As in `cdl.yaml`, or as a search chose them. */
+  hyperparameters: ModelConfig['hyperparameters'];
+  /** Of a trial: it ends after so many epochs, and not by itself before. */
+  epochs?: number;
+  resume: string | null;
+}
+
+/** What a training tells the step that started it. */
+export type TrainingMessage = Exclude<ChildMessage, { kind: 'error' }>;
+
+/** A model's trainer, whichever it is. */
+export interface Training {
+  run(request: TrainingRequest): AsyncIterable<TrainingMessage>;
+}
+
+/** What all trainings of a step have in common: the exported code, and a saved data set or transform. */
+export interface TrainingPlace {
+  model: string;
+  config: ModelConfig;
+  code: string;
+  data: string;
+  validation: { share: number; key: string };
+}
+
+/** Bytes of events that a training may write. */
+const mostEvents = 256 * 2 ** 20;
+
+/** Gets a model's trainer ready: its command, or the built-in one with the bundled code. Throws UserError code-invalid. */
+export async function openTraining(ctx: Ctx, place: TrainingPlace): Promise<Training> {
+  const { train } = place.config;
+  return train ? commandTraining(ctx, place, train) : builtInTraining(ctx, place);
+}
+
+async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training> {
+  const { config, data, validation } = place;
+  const code = join(place.code, '.bundle.mjs');
+  await writeFile(code, await bundleModel(place.code, config.entry));
+  const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
+  const killed = new UserError(
+    'training-failed',
+    'the training process was killed',
+    'out of memory? lower batch_size, or give the job more memory; run it again to resume',
+  );
+  return {
+    run({ folder, hyperparameters, epochs, resume }) {
+      const job: ChildJob = {
+        data,
+        code,
+        hyperparameters: {
+          ...hyperparametersOf(hyperparameters),
+          ...(epochs !== undefined && { epochs, earlyStopping: null }),
+        },
+        seed: config.seed,
+        validation,
+        resume,
+        output: join(folder, '.output'),
+      };
+      const at = { folder, environment: ctx.childEnvironment, signal: ctx.signal };
+      return followChild<ChildMessage>(program, job, at, killed);
+    },
+  };
+}
+
+async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfig): Promise<Training> {
+  const { model, config, validation } = place;
+  const folder = join(place.code, '.numbers');
+  await mkdir(folder);
+  const dataset = await openDataset(place.data);
+  const parts = splitValidation(dataset, validation.share, validation.key);
+  const data: CommandJob['data'] = {
+    shape: dataset.shape,
+    type: dataset.x instanceof Uint8Array ? 'uint8' : 'float32',
+    train: await writeNumbers(parts.train, folder, 'train'),
+    validation: await writeNumbers(parts.validation, folder, 'validation'),
+  };
+  return {
+    async *run({ folder, hyperparameters, epochs, resume }) {
+      const scratch = join(folder, '.scratch');
+      await mkdir(scratch);
+      const job: CommandJob = {
+        v: 1,
+        model,
+        hyperparameters: { ...hyperparameters, ...(epochs !== undefined && { epochs }) },
+        seed: config.seed,
+        classes: dataset.classes,
+        data,
+        output: join(folder, '.output'),
+        resume,
+        resources: config.resources.train,
+      };
+      const messages = trainByCommand(
+        {
+          command: train.command,
+          folder: place.code,
+          scratch,
+          environment: ctx.childEnvironment,
+          job,
+          restarts: train.restarts,
+          limits: { grace: train.grace, disk: sizeBytes(train.disk), events: mostEvents },
+        },
+        ctx.signal,
+      );
+      yield {
+        kind: 'start',
+        backend: basename(train.command[0]!),
+        train: data.train.count,
+        validation: data.validation.count,
+        versions: {},
+      };
+      for await (const message of messages) {
+        if (message.kind === 'log') {
+          ctx.log(message.message);
+        } else if (message.kind === 'checkpoint') yield message;
+        else if (message.kind === 'done') {
+          const { environment, ...event } = message;
+          yield { kind: 'environment', environment };
+          yield { kind: 'event', event };
+        } else yield { kind: 'event', event: message };
+      }
+    },
+  };
+}
