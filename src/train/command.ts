@@ -247,7 +247,7 @@ function finite(metrics: Metrics, epoch: number): Metrics {
 function tooMany(bytes: number): UserError {
   return new UserError(
     'training-failed',
-    `the training command wrote more than ${Math.round(bytes / 2 ** 20)} MiB of events`,
+    `the training command wrote more than ${bytes / 2 ** 20} MiB of events`,
     'one event for some hundred steps is enough',
   );
 }

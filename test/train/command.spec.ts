@@ -26,7 +26,7 @@ const forever = () => setInterval(() => {}, 1000);
 
 const done = `keep('model', 'final'); tell({ kind: 'done', model: 'model', metrics: { accuracy: 0.9 } });`;
 
-const limits = { grace: 5, disk: 2 ** 30, events: 2 ** 20 };
+const limits = { grace: 5, disk: 2 ** 30, events: 2 ** 18 };
 
 async function trainingOf(
   folder: string,
@@ -161,7 +161,7 @@ describe('a training by a command', () => {
       const { error } = await runBody(
         `const many = (${line}).repeat(1000); for (;;) appendFileSync(process.env.CDL_EVENTS, many);`,
       );
-      expect(error?.message).toMatch(/more than 1 MiB of events/);
+      expect(error?.message).toMatch(/more than 0.25 MiB of events/);
     }
   });
 
