@@ -137,8 +137,7 @@ function dataBlocks(before: ReleasedVersion, now: ReleasedVersion): Block[] {
       }
     }
   }
-  if (before.madeWith && now.madeWith)
-    facts.push(...differingKeys(before.madeWith.data, now.madeWith.data));
+  if (before.madeWith && now.madeWith) facts.push(...differingKeys(before.madeWith.data, now.madeWith.data));
   return listed('What changed in the data', facts, 'Nothing: both were trained on the same data version.');
 }
 

@@ -11,7 +11,13 @@ import {
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
 import { projectAt } from './read.ts';
-import { changelog, type MadeWith, type Promoted, type Release, type ReleasedVersion } from './release-notes.ts';
+import {
+  changelog,
+  type MadeWith,
+  type Promoted,
+  type Release,
+  type ReleasedVersion,
+} from './release-notes.ts';
 import type { BotContext } from './types.ts';
 
 /** Tag of a version of a model. */

@@ -20,7 +20,10 @@ function madeWith(yaml: string): Release['now']['madeWith'] {
   return { model: models.fashion!, data: datasets.clothes! };
 }
 
-const yamlBefore = projectYaml().replace('    code:', '    hyperparameters: {epochs: 3, width: 8}\n    code:');
+const yamlBefore = projectYaml().replace(
+  '    code:',
+  '    hyperparameters: {epochs: 3, width: 8}\n    code:',
+);
 const yamlNow = projectYaml()
   .replace('    code:', '    seed: 2\n    hyperparameters: {epochs: 5}\n    code:')
   .replace('min: 0.85', 'min: 0.9')
@@ -79,7 +82,10 @@ describe('the text of a release', () => {
         before: { candidate: released.decision.baseline!, claim: null, madeWith: null, items: null },
       },
     ],
-    ['release-same', { ...released, before: { ...released.now, claim: { ...released.now.claim!, version: 6 } } }],
+    [
+      'release-same',
+      { ...released, before: { ...released.now, claim: { ...released.now.claim!, version: 6 } } },
+    ],
   ];
   it.each(table)('%s', async (name, release) => {
     await expect(renderMarkdown(changelog(release))).toMatchFileSnapshot(golden(name));

@@ -150,7 +150,9 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     if (outcome !== 'success') return outcome;
     const job = addJob(project, pipeline, 'register: [fashion]', 'running');
     const repository = project.repository;
-    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data, held }).catch(() => null);
+    const honest = await makeClaim({ work, repository, sha: pipeline.sha, versions, data, held }).catch(
+      () => null,
+    );
     job.finishedAt = new Date().toISOString();
     if (honest === null) {
       job.status = 'failed';

@@ -149,7 +149,8 @@ describe.each(['fashion', 'news'])('the starter workflow for GitHub of the examp
       if (trusted) expect(condition).toContain('github.ref_name == github.event.repository.default_branch');
       // A schedule runs on the default branch alone.
       else if (name === 'poll') expect(condition).toMatch(/^github\.event_name == 'schedule' \|\| /);
-      else if (name === 'reproduce') expect(condition).toMatch(/^github\.event_name == 'workflow_dispatch' && /);
+      else if (name === 'reproduce')
+        expect(condition).toMatch(/^github\.event_name == 'workflow_dispatch' && /);
       else expect(condition).toContain('head.repo.full_name == github.repository');
     }
   });
@@ -169,7 +170,13 @@ it('has a job for every component', async () => {
       ['fashion', true],
       ['news', false],
     ].map(async ([example, tune]) => {
-      const options = { version: '1', components: '', validators: [], forge: 'github', tune: tune as boolean };
+      const options = {
+        version: '1',
+        components: '',
+        validators: [],
+        forge: 'github',
+        tune: tune as boolean,
+      };
       await writeExample(example as string, join(folder, example as string), options);
       return readFile(join(folder, example as string, '.github/workflows/cdl.yml'), 'utf8');
     }),
