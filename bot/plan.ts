@@ -105,7 +105,7 @@ export function isLockEdited(facts: Facts): boolean {
 }
 
 /** Where a change waits for jobs, which a used-up budget keeps from running. */
-const budgetBound: ReadonlySet<Standing['kind']> = new Set([
+export const budgetBound: ReadonlySet<Standing['kind']> = new Set([
   'waiting',
   'broken',
   'unclaimed',

@@ -6,7 +6,7 @@ import type { Command, Tools } from './types.ts';
 /** Opens a change that copies the entry of one environment to another, with an evaluation and a decision of its own. */
 export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lockWith' | 'propose'>> = {
   name: 'promote',
-  usage: '/promote <environment> [--from name] [--model name]',
+  usage: '/promote [environment] [--from name] [--model name]',
   summary:
     'Open a change that proposes what one environment has for another; it is evaluated and approved there anew.',
   examples: ['/promote production --from staging'],
@@ -18,24 +18,30 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
     const { model } = facts;
     const environments = Object.keys(facts.rules?.model.environments ?? {});
     const from = call.options.from ?? environments[0] ?? facts.environment;
-    const to = call.args[0] ?? '';
+    const others = environments.filter((one) => one !== from);
+    // Where there is one way to go, that is meant.
+    const to = call.args[0] ?? (others.length === 1 ? others[0]! : '');
+    if (to === '') {
+      return {
+        emoji: 'confused',
+        text:
+          others.length === 0
+            ? `**${model}** has no environment besides ${quoted(from)} on ${escapeInline(facts.defaultBranch)}, so there is nowhere to promote it to. Another one goes under \`models.${model}.environments\` in \`cdl.yaml\`, merged first.`
+            : `Please say where to. What ${quoted(from)} has is proposed there by a change of its own, asked for by the approving role, devops or maintainer:\n\n\`\`\`\n${others.map((one) => `/promote ${one}`).join('\n')}\n\`\`\``,
+      };
+    }
     for (const name of [to, from]) {
       if (environments.includes(name)) continue;
       const guess = nearest(name, environments);
       return {
         emoji: 'confused',
-        text: `${name === '' ? 'Please say where to' : `**${model}** has no environment ${quoted(name)} on ${escapeInline(facts.defaultBranch)}`}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
+        text: `**${model}** has no environment ${quoted(name)} on ${escapeInline(facts.defaultBranch)}.${guess ? ` Did you mean \`${guess}\`?` : ''} It has: ${environments.map(quoted).join(', ') || 'none'}.`,
       };
     }
     if (from === to) {
       return {
         emoji: 'confused',
-        text: `${quoted(to)} is where it comes from. Other environments of **${model}**: ${
-          environments
-            .filter((one) => one !== from)
-            .map(quoted)
-            .join(', ') || 'none'
-        }.`,
+        text: `${quoted(to)} is where it comes from. Other environments of **${model}**: ${others.map(quoted).join(', ') || 'none'}.`,
       };
     }
     const permission = await permit(call, tools, ['devops', 'maintainer']);

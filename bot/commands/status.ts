@@ -1,12 +1,12 @@
 import { escapeInline } from '../../src/index.ts';
-import { approveLine } from './line.ts';
+import { nextStep } from '../next-step.ts';
 import type { Command } from './types.ts';
 
-/** Says where a change stands and what comes next. */
+/** Says where a change stands, what comes next and who can do it. */
 export const status: Command = {
   name: 'status',
   usage: '/status',
-  summary: 'Where this change stands, and what comes next.',
+  summary: 'Where this change stands, what comes next, and who can do it.',
   examples: ['/status'],
   role: 'anyone',
   async handle(call) {
@@ -20,16 +20,16 @@ export const status: Command = {
       const version = facts.claim.kind === 'verified' ? ` version ${facts.claim.claim.version}` : '';
       return `- **${facts.model}**${version}: ${plan.status.state}, ${escapeInline(plan.status.description)}`;
     });
-    const open = call.models.filter(
-      ({ plan, facts }) =>
-        plan.standing.kind === 'judged' && !plan.standing.enough && facts.change.state === 'open',
-    );
-    const next = open.flatMap(({ facts }) =>
-      facts.review
-        ? [`\`\`\`\n${approveLine(facts.review, facts.answer?.evaluation.verdict === 'fail')}\n\`\`\``]
-        : [],
-    );
-    const tail = next.length > 0 ? `\n\nNext, by a validator:\n\n${next.join('\n')}` : '';
-    return { emoji: 'eyes', text: `${lines.join('\n')}${tail}`, converge: true };
+    const several = call.models.length > 1;
+    const steps = call.models.map(({ facts, plan }) => {
+      const { who, what, command } = nextStep(facts, plan);
+      const about = several ? ` for **${facts.model}** (${facts.environment})` : '';
+      const line =
+        who === null
+          ? `Nobody has to do anything now${about}: ${what}`
+          : `Next${about}, by ${who}: ${what}`;
+      return command === null ? `${line}.` : `${line}:\n\n\`\`\`\n${command}\n\`\`\``;
+    });
+    return { emoji: 'eyes', text: [lines.join('\n'), ...steps].join('\n\n'), converge: true };
   },
 };

@@ -30,13 +30,23 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
         : odd[2] === null
           ? `${quoted(odd[0])} is not of the form \`key=value\`.`
           : `${quoted(odd[1]!)} is not a hyperparameter of **${model}**.`;
-      const list =
-        Object.entries(config.hyperparameters)
-          .map(([key, value]) => quoted(`${key}=${String(value)}`))
-          .join(', ') || 'none';
+      if (known.length === 0) {
+        return {
+          emoji: 'confused',
+          text: `${what} **${model}** has no hyperparameters: they stand in \`cdl.yaml\`, under \`models.${model}.hyperparameters\`. To train the same anew with the next seed:\n\n\`\`\`\n/retrain\n\`\`\``,
+        };
+      }
+      const list = Object.entries(config.hyperparameters).map(([key, value]) =>
+        quoted(`${key}=${String(value)}`),
+      );
+      const example = `/train ${known[0]}=${inBlock(String(config.hyperparameters[known[0]!]))}`;
+      const anew =
+        pairs.length === 0
+          ? ' Another value, by anyone who may push, becomes a commit that trains with it; `/retrain` trains the same with the next seed.'
+          : '';
       return {
         emoji: 'confused',
-        text: `${what}${meant} It has: ${list}. For example:\n\n\`\`\`\n/train ${known[0] ?? 'epochs'}=${inBlock(String(config.hyperparameters[known[0] ?? ''] ?? 5))}\n\`\`\``,
+        text: `${what}${meant} It has: ${list.join(', ')}.${anew} For example:\n\n\`\`\`\n${example}\n\`\`\``,
       };
     }
     const searched = pairs.find(([, key]) => config.tune && Object.hasOwn(config.tune.space, key!));

@@ -215,6 +215,18 @@ const staged = factsWith({
   rules: { project: stagedProject, model: stagedProject.models.fashion! },
 });
 
+const manyYaml = projectYaml().replace(
+  '    gates:',
+  '    environments: { staging: {}, canary: {}, production: {} }\n    gates:',
+);
+const manyProject = parseProject(manyYaml);
+const manyStages = factsWith({
+  environment: 'staging',
+  headProject: manyProject,
+  rules: { project: manyProject, model: manyProject.models.fashion! },
+});
+const merged = factsWith({ change: { ...good.change, state: 'merged' } });
+
 const stagedWith = (where: Deployable): Facts => ({ ...staged, paused: JSON.stringify(where) });
 const spent = factsWith({
   headProject: tunedProject,
@@ -314,11 +326,13 @@ const table: [
     0,
   ],
   ['status-no-model', 'eve', '/status', [], 'eyes', 0],
+  ['status-two-models', 'eve', '/status', [good, { ...waiting, model: 'second' }], 'eyes', 0],
   ['help', 'eve', '/help', [good], 'eyes', 0],
   ['help-train', 'eve', '/help train', [good], 'eyes', 0],
   ['train', 'eve', '/train learning_rate=0.0005 epochs=5', [tuned], 'thumbsup', 0],
   ['train-same', 'eve', '/train epochs=3', [tuned], 'eyes', 0],
   ['train-bare', 'eve', '/train', [tuned], 'confused', 0],
+  ['train-bare-none', 'eve', '/train', [good], 'confused', 0],
   ['train-unknown', 'eve', '/train epoch=5', [tuned], 'confused', 0],
   ['train-wrong-type', 'eve', '/train epochs=many', [tuned], 'confused', 0],
   ['train-stranger', 'mallory', '/train epochs=5', [tuned], 'no_entry', 0],
@@ -344,6 +358,20 @@ const table: [
     0,
   ],
   ['lock-bare', 'eve', 'cdl /lock', [good], 'confused', 0],
+  ['lock-stranger', 'mallory', 'cdl /lock refresh', [good], 'no_entry', 0],
+  ['lock-merged', 'eve', 'cdl /lock refresh', [merged], 'confused', 0],
+  ['pause-stranger', 'mallory', '/pause', [good], 'no_entry', 0],
+  ['pause-merged', 'eve', '/pause', [merged], 'confused', 0],
+  ['resume-stranger', 'mallory', '/resume', [factsWith({ paused: 'vera' })], 'no_entry', 0],
+  ['resume-nothing', 'eve', '/resume', [good], 'thumbsup', 0],
+  ['retrain-stranger', 'mallory', '/retrain', [good], 'no_entry', 0],
+  ['retrain-over-budget', 'eve', '/retrain', [spent], 'no_entry', 0],
+  ['evaluate-stranger', 'mallory', '/evaluate', [unanswered('8')], 'no_entry', 0],
+  ['evaluate-merged', 'eve', '/evaluate', [merged], 'confused', 0],
+  ['evaluate-over-budget', 'eve', '/evaluate', [{ ...unanswered('8'), spending: spent.spending }], 'no_entry', 0],
+  ['request-data-wrong-role', 'eve', '/request-data "more shoes"', [good], 'no_entry', 0],
+  ['request-data-stranger', 'mallory', '/request-data "more shoes"', [good], 'no_entry', 0],
+  ['request-data-merged', 'vera', '/request-data "more shoes"', [merged], 'confused', 0],
   ['pause', 'eve', '/pause', [good], 'thumbsup', 0],
   ['resume', 'eve', '/resume', [factsWith({ paused: 'vera' })], 'thumbsup', 0],
   ['rollback', 'vera', '/rollback', [good], 'thumbsup', 0],
@@ -352,7 +380,13 @@ const table: [
   ['rollback-gone', 'vera', '/rollback 5', [good], 'confused', 0],
   ['rollback-wrong-role', 'eve', '/rollback', [good], 'no_entry', 0],
   ['promote', 'vera', '/promote production', [staged], 'thumbsup', 0],
-  ['promote-bare', 'vera', '/promote', [staged], 'confused', 0],
+  ['promote-bare', 'vera', '/promote', [manyStages], 'confused', 0],
+  ['promote-bare-one-way', 'vera', '/promote', [staged], 'thumbsup', 0],
+  ['promote-bare-nowhere', 'vera', '/promote', [good], 'confused', 0],
+  ['promote-unknown', 'vera', '/promote prodction', [staged], 'confused', 0],
+  ['promote-same', 'vera', '/promote staging', [staged], 'confused', 0],
+  ['promote-wrong-role', 'eve', '/promote production', [staged], 'no_entry', 0],
+  ['promote-stranger', 'mallory', '/promote production', [staged], 'no_entry', 0],
   ['promote-nothing', 'vera', '/promote staging --from production', [staged], 'confused', 0],
   ['tune-nothing', 'eve', '/tune', [good], 'confused', 0],
   ['tune', 'eve', '/tune', [tuned], 'thumbsup', 0],
@@ -399,6 +433,12 @@ describe('the bot’s answers', () => {
     expect(answers[0]!.emoji).toBe(emoji);
     expect(approvals).toHaveLength(counts);
     await expect(`${answers[0]!.text}\n`).toMatchFileSnapshot(golden(name));
+  });
+
+  it('tell of each command by itself how it is written, who may, and an example', async () => {
+    const texts: string[] = [];
+    for (const name of commandNames) texts.push((await say('eve', `/help ${name}`, [good])).answers[0]!.text);
+    await expect(`${texts.join('\n\n---\n\n')}\n`).toMatchFileSnapshot(golden('help-each'));
   });
 
   it('never let who wrote a commit approve, also when somebody else opened the change', async () => {
@@ -492,6 +532,64 @@ describe('the bot’s answers', () => {
     const { rejections } = await say('vera', '/reject train "more epochs"', [good]);
     expect(rejections[0]).toMatchObject({ step: 'train', reason: 'more epochs', head: good.change.head });
     expect(rejections[0]!.candidates).toHaveLength(1);
+  });
+});
+
+describe('the next step', () => {
+  const pipeline = good.pipeline!;
+  const over = spent.spending;
+  const rejection: Rejection = {
+    change: 12,
+    head: good.change.head,
+    candidates: [],
+    step: 'train',
+    reason: 'more epochs',
+    userId: '3',
+    username: 'vera',
+    at: '2026-01-01T00:00:00Z',
+  };
+  const draft = { ...good.change, draft: true };
+  const approved = { approvals: [approvalOf(good, 'vera')] };
+  const live = { candidate: good.claim.kind === 'verified' ? good.claim.digest : '', version: 7 };
+  const places: [name: string, facts: Facts][] = [
+    ['a fork', factsWith({ change: { ...good.change, fork: true } })],
+    ['a new model', factsWith({ rules: null })],
+    ['a way back', factsWith({ returns: { candidate: null, version: null } })],
+    ['a pipeline that runs', waiting],
+    ['no pipeline', factsWith({ pipeline: null, claim: { kind: 'none' }, review: null })],
+    ['a pipeline that failed', factsWith({ pipeline: { ...pipeline, state: 'failed' } })],
+    ['a pipeline without a claim', factsWith({ claim: { kind: 'none' } })],
+    ['a wrong claim', factsWith({ claim: { kind: 'wrong', problems: ['code'] } })],
+    ['an evaluation that runs', factsWith({ answer: null })],
+    ['an evaluation that failed', unanswered('9')],
+    ['no approval yet', good],
+    ['an approval of two roles', factsWith({ rules: byRole, ...approved })],
+    ['a gate that failed', bad],
+    ['data nobody approved', unapproved],
+    ['data that cannot be approved', ill],
+    ['an approval', factsWith(approved)],
+    ['an approved draft', factsWith({ change: draft, ...approved })],
+    ['somebody who paused it', factsWith({ paused: 'vera' })],
+    ['somebody who sent it back', factsWith({ rejection })],
+    ['a budget of the day', factsWith({ answer: null, spending: over })],
+    [
+      'a budget of the change',
+      factsWith({ answer: null, spending: { ...over, over: { ...over.over!, scope: 'change', frees: null } } }),
+    ],
+    ['a closed change', factsWith({ change: { ...good.change, state: 'closed' } })],
+    ['a merged change', merged],
+    ['a merged change that serves', { ...merged, live: { current: live } as Facts['live'] }],
+    ['a merged change on its way', { ...merged, live: { transition: live } as Facts['live'] }],
+  ];
+
+  it('is told with who can take it, wherever a change stands', async () => {
+    const lines: string[] = [];
+    for (const [name, facts] of places) {
+      const { answers } = await say('eve', '/status', [facts]);
+      lines.push(`### ${name}\n\n${answers[0]!.text}\n`);
+    }
+    expect(new Set(places.map(([, facts]) => planChange(facts).standing.kind)).size).toBe(10);
+    await expect(lines.join('\n')).toMatchFileSnapshot(golden('status-next-steps'));
   });
 });
 

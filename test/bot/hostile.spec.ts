@@ -6,6 +6,7 @@ import { createApp, type Receiver } from '../../bot/app.ts';
 import { commandNames, commands } from '../../bot/commands/index.ts';
 import type { Tools } from '../../bot/commands/types.ts';
 import { createMetrics } from '../../bot/metrics.ts';
+import { nextStep } from '../../bot/next-step.ts';
 import { parseComment } from '../../bot/parse.ts';
 import { planChange } from '../../bot/plan.ts';
 import { changelog } from '../../bot/release-notes.ts';
@@ -48,6 +49,8 @@ describe('names that others choose', () => {
           const history = [
             { review: label, version: 1, verdict: 'pass' as const, metric: name, value: 1, at: '' },
           ];
+          const { who, what } = nextStep(one, plan);
+          expectHarmless(`${who ?? ''}: ${what}`, ours);
           const report = buildReport(one, plan, { history, seconds: 1 });
           expectHarmless(renderMarkdown(report), ours);
           const { model: config, project } = factsWith().rules!;
