@@ -2,6 +2,7 @@ import { type FastifyInstance, fastify } from 'fastify';
 import { type Receiver, receiveEvent } from './event.ts';
 import { readEvent } from './gitlab.ts';
 import { type BotMetrics, metricsText } from './metrics.ts';
+import { fromDelivery, type Origin, originOf } from './origin.ts';
 import { verifyWebhook, type WebhookSecrets } from './signature.ts';
 import { type Tracing, untraced } from './trace.ts';
 
@@ -44,7 +45,7 @@ export function createApp(options: {
   secrets: WebhookSecrets | null;
   metrics: BotMetrics;
   now(): number;
-  onError(error: unknown): void;
+  onError(error: unknown, about?: Origin): void;
   tracing?: Tracing;
   /** Where only deliveries are taken in: who answers everything else. */
   forward?: (request: ForwardedRequest) => Promise<ForwardedAnswer>;
@@ -54,9 +55,10 @@ export function createApp(options: {
   // The signature is over the bytes as they came.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
-  app.setErrorHandler(async (error, _request, reply) => {
+  const origins = new WeakMap<object, Origin>();
+  app.setErrorHandler(async (error, request, reply) => {
     const status = (error as { statusCode?: number }).statusCode ?? 500;
-    if (status >= 500) options.onError(error);
+    if (status >= 500) options.onError(error, origins.get(request));
     return reply.code(status).send({ error: status >= 500 ? 'try again' : 'refused' });
   });
   app.addHook('onResponse', async ({ url }, reply) => {
@@ -90,8 +92,11 @@ export function createApp(options: {
       metrics.deliveries.inc({ outcome: 'refused' });
       return reply.code(400).send({ error: 'not JSON' });
     }
-    const outcome = await tracing.run('webhook gitlab', { kind: 'server' }, () =>
-      receiveEvent(receivers, verified.id, readEvent(payload)),
+    const outcome = await fromDelivery(verified.id, () =>
+      tracing.run('webhook gitlab', { kind: 'server' }, () => {
+        origins.set(request, originOf(tracing));
+        return receiveEvent(receivers, verified.id, readEvent(payload));
+      }),
     );
     metrics.deliveries.inc({ outcome });
     if (outcome === 'ignored') return reply.code(204).send();

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { GithubAuth } from '../src/index.ts';
 import { type BotEvent, type Receiver, receiveEvent } from './event.ts';
 import type { BotMetrics } from './metrics.ts';
+import { fromDelivery, type Origin, originOf } from './origin.ts';
 import { type Tracing, untraced } from './trace.ts';
 
 const repository = z.object({ full_name: z.string() });
@@ -154,7 +155,7 @@ export async function mountGithub(
     url: string;
     metrics: BotMetrics;
     tracing?: Tracing;
-    onError(error: unknown): void;
+    onError(error: unknown, about?: Origin): void;
   },
 ): Promise<void> {
   const { receivers, metrics, auth, tracing = untraced } = options;
@@ -175,17 +176,21 @@ export async function mountGithub(
   const middleware = await createNodeMiddleware(
     (bot) => {
       bot.onAny(async ({ id, name, payload }) => {
+        let origin: Origin = { delivery: id };
         try {
           const first = readGithubEvent(name, payload);
           const receiver = first ? receivers.get(first.project) : undefined;
           const self = first?.kind === 'comment' && receiver ? receiver.self() : null;
           const event = self === null ? first : readGithubEvent(name, payload, self);
-          const outcome = await tracing.run('webhook github', { kind: 'server' }, () =>
-            receiveEvent(receivers, id, event),
+          const outcome = await fromDelivery(id, () =>
+            tracing.run('webhook github', { kind: 'server' }, () => {
+              origin = originOf(tracing);
+              return receiveEvent(receivers, id, event);
+            }),
           );
           metrics.deliveries.inc({ outcome });
         } catch (error) {
-          options.onError(error);
+          options.onError(error, origin);
           // Probot answers with the message, which is for nobody outside.
           throw new Error('try again');
         }

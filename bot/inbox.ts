@@ -2,7 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { type Database, UpstreamError } from '../src/index.ts';
 import { type Tracing, untraced } from './trace.ts';
 import type { Task } from './types.ts';
-import { jobOf, taskName } from './work.ts';
+import { jobOf, type QueuedTask, taskName } from './work.ts';
 
 /** Milliseconds to wait for a database that is away: a delivery refused is not sent again, and forges hang up after 10 s. */
 const patience = 8_000;
@@ -23,7 +23,7 @@ export function createInbox(
     )) as queued from fresh, jsonb_array_elements($2::jsonb) as job`;
   const take = async (id: string, tasks: readonly Task[]): Promise<boolean> => {
     const trace = tracing.parent();
-    const payload = (task: Task) => ({ task, ...(trace !== null && { trace }) });
+    const payload = (task: Task): QueuedTask => ({ task, delivery: id, ...(trace !== null && { trace }) });
     const jobs = tasks.map((task) => ({ payload: payload(task), ...jobOf(project, task) }));
     const params = [id, JSON.stringify(jobs), taskName(project)];
     const until = Date.now() + patience;

@@ -29,15 +29,16 @@ import { createHookKeeper, wantedHook } from './hook.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
 import { countForge, createMetrics } from './metrics.ts';
 import { mountReadiness, mountStatus } from './operations.ts';
+import { currentDelivery, fromDelivery, type Origin, originOf } from './origin.ts';
 import { measureQueue } from './queue-depth.ts';
 import { openReception } from './reception.ts';
 import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import { createStatusReader } from './status.ts';
-import { openTracing } from './trace.ts';
+import { openTracing, untraced } from './trace.ts';
 import type { BotContext, Effects, Task } from './types.ts';
 import { readVersion } from './version.ts';
-import { doTask, jobOf, taskName } from './work.ts';
+import { doTask, jobOf, type QueuedTask, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 export { examineForge } from './doctor.ts';
@@ -79,24 +80,33 @@ function readSigningKey(pem: string): SigningKey {
 
 /**
  * Starts the bot: HTTP, queue and reconcile loop. It may be killed at any time and started again, also twice on one database.
- * Throws UserError config-invalid, forge-denied, store-denied; UpstreamError.
+ * `write` takes the lines of its log. Throws UserError config-invalid, forge-denied, store-denied; UpstreamError.
  */
-export async function startBot(config: BotConfig): Promise<RunningBot> {
+export async function startBot(
+  config: BotConfig,
+  write: (line: string) => void = (line) => process.stdout.write(line),
+): Promise<RunningBot> {
   const signer = readSigningKey(config.signingKey);
   const database = await openDatabase({ url: config.database, folder: join(config.folder, 'database') });
   try {
-    return await startOn(database, signer, config);
+    return await startOn(database, signer, config, write);
   } catch (error) {
     await database.close();
     throw error;
   }
 }
 
-async function startOn(database: Database, signer: SigningKey, config: BotConfig): Promise<RunningBot> {
+async function startOn(
+  database: Database,
+  signer: SigningKey,
+  config: BotConfig,
+  write: (line: string) => void,
+): Promise<RunningBot> {
   const mask = botRedactor(config);
+  let tracing = untraced;
   const log = pino(
-    { level: config.log, base: null },
-    { write: (line: string) => process.stdout.write(mask(line)) },
+    { level: config.log, base: null, mixin: () => originOf(tracing) },
+    { write: (line: string) => write(mask(line)) },
   );
   const keys = new Map([...config.trustedKeys, [signer.id, createPublicKey(signer.key)] as const]);
   const [work, trusted] = await Promise.all([
@@ -109,14 +119,15 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const version = await readVersion();
   metrics.build.set({ version, node: process.versions.node }, 1);
   metrics.refresh = () => measureQueue(metrics, database, config.projects);
-  const tracing = await openTracing(config.traces ?? null, { version, mask });
+  tracing = await openTracing(config.traces ?? null, { version, mask });
   const contexts = new Map<string, BotContext>();
   let queue: Queue | null = null;
 
   const enqueueFor = (project: string) => async (task: Task) => {
     await tracing.run('queue add', { kind: 'producer' }, async () => {
-      const trace = tracing.parent();
-      await queue!.add(taskName(project), { task, ...(trace !== null && { trace }) }, jobOf(project, task));
+      const [trace, delivery] = [tracing.parent(), currentDelivery()];
+      const payload = { task, ...(trace !== null && { trace }), ...(delivery !== null && { delivery }) };
+      await queue!.add(taskName(project), payload, jobOf(project, task));
     });
   };
   for (const project of config.projects) {
@@ -144,10 +155,12 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   const handlers = [...contexts].map(([project, context]) => [
     taskName(project),
     (payload: unknown) => {
-      const { task, trace = null } = payload as { task: Task; trace?: string };
+      const { task, trace = null, delivery = null } = payload as QueuedTask;
       const attributes = { 'cdl.project': project, ...('change' in task && { 'cdl.change': task.change }) };
-      return tracing.run(`task ${task.kind}`, { kind: 'consumer', parent: trace, attributes }, () =>
-        doTask(project, context, task, options),
+      return fromDelivery(delivery, () =>
+        tracing.run(`task ${task.kind}`, { kind: 'consumer', parent: trace, attributes }, () =>
+          doTask(project, context, task, options),
+        ),
       );
     },
   ]);
@@ -157,7 +170,7 @@ async function startOn(database: Database, signer: SigningKey, config: BotConfig
   });
 
   const { forge } = config;
-  const onError = (error: unknown) => log.error(describeError(error).message);
+  const onError = (error: unknown, about: Origin = {}) => log.error(about, describeError(error).message);
   const pages = createApp({ receivers: new Map(), secrets: null, metrics, now: () => Date.now(), onError });
   mountReadiness(pages, { health, database, queue });
   if (config.statusToken) {

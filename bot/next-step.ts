@@ -27,7 +27,10 @@ const step = (who: string | null, what: string, command: string | null = null): 
 function holders(facts: Facts, role: keyof NonNullable<Facts['rules']>['project']['roles']): string {
   const done = new Set(facts.approvals.map(({ username }) => username));
   const people = facts.rules!.project.roles[role].filter((one) => !done.has(one)).map(quoted);
-  return people.join(', ') || `nobody else: \`roles.${role}\` in \`cdl.yaml\` of ${escapeInline(facts.defaultBranch)}`;
+  return (
+    people.join(', ') ||
+    `nobody else: \`roles.${role}\` in \`cdl.yaml\` of ${escapeInline(facts.defaultBranch)}`
+  );
 }
 
 /** Who is missing, as `1 validator (vera, walt) and 1 devops (olga)`; with a failed gate that nobody overruled, of everybody. */
@@ -56,7 +59,11 @@ function judgedStep(facts: Facts, standing: ChangePlan['standing'] & { kind: 'ju
     if (data && !isDataOpen(facts)) {
       return data.refused
         ? step(pushers, `bring other data: these cannot be approved (${escapeInline(data.refused)})`)
-        : step(`the role data (${holders(facts, 'data')})`, 'approve the data version', approveDataLine(data));
+        : step(
+            `the role data (${holders(facts, 'data')})`,
+            'approve the data version',
+            approveDataLine(data),
+          );
     }
     return step(approvers(facts), 'approve exactly what the report shows', approveLine(review, failed));
   }
@@ -95,7 +102,10 @@ export function nextStep(facts: Facts, plan: Pick<ChangePlan, 'standing'>): Next
     case 'new-model':
       return step(mergers, 'merge it; candidates are proposed after that');
     case 'return':
-      return step(change.draft ? 'the author' : mergers, change.draft ? 'mark the change as ready' : 'merge it');
+      return step(
+        change.draft ? 'the author' : mergers,
+        change.draft ? 'mark the change as ready' : 'merge it',
+      );
     case 'waiting':
       return pipeline
         ? step(null, 'its pipeline runs, then the evaluation')

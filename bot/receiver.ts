@@ -7,6 +7,7 @@ import { forgeOptions } from './config.ts';
 import { type GithubReceiver, mountGithub } from './github.ts';
 import { createInbox } from './inbox.ts';
 import { createMetrics } from './metrics.ts';
+import type { Origin } from './origin.ts';
 import type { FromReception, ReceptionData, ToReception } from './reception.ts';
 import { openTracing } from './trace.ts';
 
@@ -14,7 +15,8 @@ const port = parentPort;
 if (!port) throw new Error('this is a thread of the bot, not a program');
 const data = workerData as ReceptionData;
 const tell = (message: FromReception) => port.postMessage(message);
-const onError = (error: unknown) => tell({ kind: 'error', message: describeError(error).message });
+const onError = (error: unknown, origin: Origin = {}) =>
+  tell({ kind: 'error', message: describeError(error).message, origin });
 
 const database = await openDatabase({ url: data.database, folder: '' });
 // What the process as a whole uses is counted by the bot itself.
@@ -101,7 +103,7 @@ port.on('message', (message: ToReception) => {
     .close()
     .then(() => database.close())
     .then(() => tracing.close())
-    .catch(onError)
+    .catch((error: unknown) => onError(error))
     // Ends this thread alone, and with it a question that the forge has not answered.
     .then(() => process.exit());
 });

@@ -6,6 +6,7 @@ import { packageRoot } from '../src/index.ts';
 import type { ForwardedAnswer, ForwardedRequest } from './app.ts';
 import type { BotConfig } from './config.ts';
 import type { BotMetrics, ThreadMetrics } from './metrics.ts';
+import type { Origin } from './origin.ts';
 import type { TraceSettings } from './trace.ts';
 
 /** What the thread that takes deliveries in needs. */
@@ -22,7 +23,7 @@ export interface ReceptionData
 export type FromReception =
   | { kind: 'listening'; port: number }
   | { kind: 'asked'; id: number; request: ForwardedRequest; metrics: ThreadMetrics }
-  | { kind: 'error'; message: string };
+  | { kind: 'error'; message: string; origin: Origin };
 
 /** To the thread. */
 export type ToReception = { kind: 'answer'; id: number; answer: ForwardedAnswer } | { kind: 'close' };
@@ -43,7 +44,7 @@ export interface Reception {
 export async function openReception(
   data: ReceptionData,
   pages: FastifyInstance,
-  options: { metrics: BotMetrics; onError(message: string): void },
+  options: { metrics: BotMetrics; onError(message: string, about?: Origin): void },
 ): Promise<Reception> {
   const thread = new Worker(join(packageRoot(), 'dist', 'bot', 'receiver.js'), { workerData: data, env: {} });
   const tell = (message: ToReception) => thread.postMessage(message);
@@ -72,7 +73,7 @@ export async function openReception(
   const listening = new Promise<number>((resolve) => {
     thread.on('message', (message: FromReception) => {
       if (message.kind === 'listening') resolve(message.port);
-      if (message.kind === 'error') options.onError(message.message);
+      if (message.kind === 'error') options.onError(message.message, message.origin);
       if (message.kind !== 'asked') return;
       options.metrics.others = message.metrics;
       answer(message.id, message.request).catch((error: unknown) => {

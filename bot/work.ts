@@ -16,6 +16,13 @@ import { reportRecovery, reportTrouble } from './trouble.ts';
 import type { BotContext, Task } from './types.ts';
 import { queueWaiting } from './waiting.ts';
 
+/** What the queue holds: a task, the trace it is part of (`traceparent`) and the webhook's delivery that led to it. */
+export interface QueuedTask {
+  task: Task;
+  trace?: string;
+  delivery?: string;
+}
+
 /** What doing a task needs besides the project. */
 export interface WorkOptions {
   database: Database;

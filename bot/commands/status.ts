@@ -25,9 +25,7 @@ export const status: Command = {
       const { who, what, command } = nextStep(facts, plan);
       const about = several ? ` for **${facts.model}** (${facts.environment})` : '';
       const line =
-        who === null
-          ? `Nobody has to do anything now${about}: ${what}`
-          : `Next${about}, by ${who}: ${what}`;
+        who === null ? `Nobody has to do anything now${about}: ${what}` : `Next${about}, by ${who}: ${what}`;
       return command === null ? `${line}.` : `${line}:\n\n\`\`\`\n${command}\n\`\`\``;
     });
     return { emoji: 'eyes', text: [lines.join('\n'), ...steps].join('\n\n'), converge: true };

@@ -368,7 +368,14 @@ const table: [
   ['retrain-over-budget', 'eve', '/retrain', [spent], 'no_entry', 0],
   ['evaluate-stranger', 'mallory', '/evaluate', [unanswered('8')], 'no_entry', 0],
   ['evaluate-merged', 'eve', '/evaluate', [merged], 'confused', 0],
-  ['evaluate-over-budget', 'eve', '/evaluate', [{ ...unanswered('8'), spending: spent.spending }], 'no_entry', 0],
+  [
+    'evaluate-over-budget',
+    'eve',
+    '/evaluate',
+    [{ ...unanswered('8'), spending: spent.spending }],
+    'no_entry',
+    0,
+  ],
   ['request-data-wrong-role', 'eve', '/request-data "more shoes"', [good], 'no_entry', 0],
   ['request-data-stranger', 'mallory', '/request-data "more shoes"', [good], 'no_entry', 0],
   ['request-data-merged', 'vera', '/request-data "more shoes"', [merged], 'confused', 0],
@@ -574,7 +581,10 @@ describe('the next step', () => {
     ['a budget of the day', factsWith({ answer: null, spending: over })],
     [
       'a budget of the change',
-      factsWith({ answer: null, spending: { ...over, over: { ...over.over!, scope: 'change', frees: null } } }),
+      factsWith({
+        answer: null,
+        spending: { ...over, over: { ...over.over!, scope: 'change', frees: null } },
+      }),
     ],
     ['a closed change', factsWith({ change: { ...good.change, state: 'closed' } })],
     ['a merged change', merged],

@@ -110,7 +110,7 @@ describe('the bot’s HTTP side for GitHub', () => {
       secret,
       auth: { kind: 'token', token: 'ghp_x' },
       url: 'http://127.0.0.1:9/api/v3',
-      onError: (error) => errors.push(error),
+      onError: (error, about) => errors.push({ error, about }),
     });
     apps.push(app);
     return { app, tasks, known, errors };
@@ -245,7 +245,7 @@ describe('the bot’s HTTP side for GitHub', () => {
     expect(failed.statusCode).toBe(500);
     expect(failed.body).not.toContain('connection-string');
     expect(known.size).toBe(0);
-    expect(errors).toHaveLength(1);
+    expect(errors).toMatchObject([{ about: { delivery: 'delivery-1' } }]);
   });
 });
 

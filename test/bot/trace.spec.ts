@@ -103,12 +103,15 @@ const environment = () => ({
 
 describe('traces', () => {
   it('lead from a webhook through the queue to what its task asked of forge, store, database and git', async () => {
+    const said: string[] = [];
     const bot = await startBot(
       await readBotConfig({
         ...environment(),
+        CDL_LOG: 'info',
         OTEL_EXPORTER_OTLP_ENDPOINT: `${url}/`,
         OTEL_EXPORTER_OTLP_HEADERS: 'x-key=a%20secret%20of%20mine',
       }),
+      (line) => said.push(line),
     );
     try {
       await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
@@ -145,7 +148,17 @@ describe('traces', () => {
       if (above) expect(span.traceId).toBe(above.traceId);
       expect(BigInt(span.endTimeUnixNano) >= BigInt(span.startTimeUnixNano)).toBe(true);
     }
-    const said = bodies.join('\n');
+    // What the log says of a webhook's work names the delivery and the trace it is part of.
+    const converged = said.map((one) => JSON.parse(one)).filter(({ msg }) => msg === 'converged');
+    const known = await database.query<{ id: string }>('select id from deliveries');
+    const webhooks = spans.filter(({ name }) => name === 'webhook gitlab').map(({ traceId }) => traceId);
+    const told = converged.filter(({ delivery }) => delivery !== undefined);
+    expect(told.length).toBeGreaterThan(0);
+    for (const { delivery, trace_id } of told) {
+      expect(known.map(({ id }) => id)).toContain(delivery);
+      expect(webhooks).toContain(trace_id);
+    }
+    const sent = bodies.join('\n');
     const { CDL_BOT_TOKEN, CDL_EVALUATION_TOKEN, CDL_SIGNING_TOKEN } = environment();
     for (const secret of [
       CDL_BOT_TOKEN,
@@ -154,7 +167,7 @@ describe('traces', () => {
       'a secret of mine',
       'exp/a',
     ])
-      expect(said).not.toContain(secret);
+      expect(sent).not.toContain(secret);
   }, 90_000);
 
   it('say what failed, masked, and carry on what another process began', async () => {

@@ -127,6 +127,7 @@ describe('the bot’s HTTP side', () => {
 
   function start(broken = false) {
     const known = new Set<string>();
+    const told: unknown[] = [];
     const tasks: Task[] = [];
     const receiver: Receiver = {
       async take(id, given) {
@@ -142,10 +143,10 @@ describe('the bot’s HTTP side', () => {
       secrets: { signing: [token], token: null },
       metrics: createMetrics(),
       now: () => now,
-      onError: () => {},
+      onError: (_error, about) => told.push(about),
     });
     apps.push(app);
-    return { app, tasks, known };
+    return { app, tasks, known, told };
   }
 
   const note = Buffer.from(
@@ -196,12 +197,15 @@ describe('the bot’s HTTP side', () => {
   });
 
   it('refuses a wrong signature without saying more, and forgets nothing it could not queue', async () => {
-    const { app, tasks, known } = start(true);
+    const { app, tasks, known, told } = start(true);
     const refused = await post(app, signed(note, { 'webhook-signature': 'v1,AAAA' }));
     expect(refused.statusCode).toBe(401);
     expect(refused.body).not.toContain('whsec_');
-    const failed = await post(app, signed(note));
+    const headers = signed(note);
+    const failed = await post(app, headers);
     expect(failed.statusCode).toBe(500);
+    // Whoever reads the log finds the delivery in the forge's list.
+    expect(told).toEqual([{ delivery: headers['webhook-id'] }]);
     expect(failed.body).not.toContain('secret');
     expect(tasks).toEqual([]);
     expect(known.size).toBe(0);
