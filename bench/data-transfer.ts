@@ -93,9 +93,7 @@ export async function benchTransfer(folder: string): Promise<Row[]> {
       );
       const back = await openLocalZone(join(folder, `back-${turn}`));
       start = performance.now();
-      const hashing = openFilePool(1);
-      await fetchArtifact(back, remote, version, hashing);
-      await hashing.close();
+      await fetchArtifact(back, remote, version);
       const pull = performance.now() - start;
       for (const [name, value] of Object.entries({ put, push, get, pull })) {
         best[name as keyof typeof best] = Math.min(best[name as keyof typeof best], value);

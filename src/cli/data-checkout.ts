@@ -48,7 +48,7 @@ async function one(
   options: { to: string | undefined; force: boolean },
   pool: ReturnType<typeof openFilePool>,
 ) {
-  if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest, pool);
+  if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest);
   const listing = await openListing(desk.reader, digest);
   if (!(await desk.local.hasArtifact(digest))) {
     throw new UserError(

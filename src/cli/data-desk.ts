@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { dirname, join, relative, resolve, sep } from 'node:path';
+import type { Artifact } from '../core/artifact.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { type DataReader, openDataReader } from '../data/folder/places.ts';
 import { readPointers } from '../data/folder/pointers.ts';
 import { readRef } from '../data/folder/refs.ts';
 import { folderVersion } from '../data/folder/version.ts';
+import { madeBefore } from '../data/made.ts';
 import { createZone, openLocalZone } from '../store/index.ts';
 import type { LocalZone, Zone } from '../store/types.ts';
 import type { CommandInput } from './types.ts';
@@ -52,7 +54,7 @@ export async function openDesk(input: CommandInput): Promise<Desk> {
   const remote = () => {
     opened ??= (async () => {
       if (!given) return local;
-      const { openZone } = await import('../steps/context.ts');
+      const { openZone } = await import('../steps/zones.ts');
       const zone = await openZone({ ...input.env, CDL_WORK_STORE: given }, 'work', root);
       // Without a cache: what is read here goes into this machine's store.
       return createZone('work', zone.store);
@@ -88,11 +90,23 @@ export async function resolveVersion(desk: Desk, what: string): Promise<Digest> 
   if (!back) return named(desk, what);
   let version = await resolveVersion(desk, back[1]!);
   for (let steps = Number(back[2] || '1'); steps > 0; steps--) {
-    const previous = folderVersion(version, await desk.reader.manifest(version))?.meta.previous;
+    const previous = await versionBefore(desk, version, await desk.reader.manifest(version));
     if (!previous) throw new UserError('artifact-missing', `${what}: there is no version before ${version}`);
     version = previous;
   }
   return version;
+}
+
+/**
+ * The version before another: of a folder, the one it was made after; of a data set, the one it was cleaned or labelled from,
+ * or else the one that `ingest` had made before. Null when there is none.
+ */
+export async function versionBefore(desk: Desk, digest: Digest, artifact: Artifact): Promise<Digest | null> {
+  const version = folderVersion(digest, artifact);
+  if (version) return version.meta.previous;
+  if (artifact.parents[0]) return artifact.parents[0];
+  const near = await madeBefore(desk.local, digest);
+  return near ?? (desk.hasRemote ? madeBefore(await desk.remote(), digest) : null);
 }
 
 /** The newest version under a ref, here or where versions are shared. Throws UserError artifact-missing. */

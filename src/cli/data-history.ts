@@ -5,7 +5,7 @@ import { diffListings } from '../data/folder/diff.ts';
 import { openListing } from '../data/folder/reader.ts';
 import { readNote } from '../data/folder/refs.ts';
 import { folderVersion } from '../data/folder/version.ts';
-import { type Desk, resolveVersion } from './data-desk.ts';
+import { type Desk, resolveVersion, versionBefore } from './data-desk.ts';
 import { bytesText, count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
@@ -55,8 +55,7 @@ export async function log(input: CommandInput, desk: Desk, what: readonly string
         at: note?.at ?? null,
         message: note?.message ?? null,
       });
-      // A data set names what it was made of: its labelled version comes after the one it was labelled from.
-      at = version ? version.meta.previous : (artifact.parents[0] ?? null);
+      at = await versionBefore(desk, at, artifact);
     }
   }
   const text = rows.map((row) => {

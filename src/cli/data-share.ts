@@ -1,7 +1,7 @@
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { localVersion } from '../data/folder/base.ts';
 import { readPointers } from '../data/folder/pointers.ts';
-import { openFilePool } from '../data/folder/pool.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
 import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
@@ -32,7 +32,8 @@ export async function push(input: CommandInput, desk: Desk, what: readonly strin
   for (const one of wanted) {
     const version = await resolveVersion(desk, one);
     const copied = await copyVersions(desk.local, remote, version);
-    const { name } = await desk.local.getArtifact(version);
+    // The manifest of a version that is here whole need not be looked through again.
+    const { name } = (await localVersion(desk.local, version)) ?? (await desk.local.getArtifact(version));
     const known = [desk.local, remote];
     const moved = await moveRef(remote, ref ?? name, version, { force: force === true, known });
     rows.push({ name, ref: ref ?? name, version, copied, moved: moved === 'moved' });
@@ -54,12 +55,7 @@ export async function pull(input: CommandInput, desk: Desk, what: readonly strin
   const rows: { name: string; version: Digest; ref: Digest | null }[] = [];
   const versions: Digest[] = [];
   for (const one of wantedOf(desk, what)) versions.push(await resolveVersion(desk, one));
-  const pool = openFilePool(1);
-  try {
-    for (const version of versions) await fetchArtifact(desk.local, remote, version, pool);
-  } finally {
-    await pool.close();
-  }
+  for (const version of versions) await fetchArtifact(desk.local, remote, version);
   for (const version of versions) {
     const artifact = await desk.local.getArtifact(version);
     const { name } = artifact;

@@ -8,7 +8,7 @@ import type { Entry, Zone } from '../store/types.ts';
  * Records that hold on to what they name only while they are young: results that can be had again (a step's cache, shares of
  * its workers, counts of versions, where an interrupted training goes on), and notes about versions. Whatever else a record names is kept.
  */
-const weakRecords = ['cache/', 'parts/', 'recounts/', 'resume/', 'data-notes/'];
+const weakRecords = ['cache/', 'parts/', 'recounts/', 'resume/', 'data-notes/', 'data-before/'];
 
 /** What `collectGarbage` needs. */
 export interface GarbageInput {

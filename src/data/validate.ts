@@ -16,9 +16,14 @@ const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
 /**
  * Judges one side of a data set. Pure, and the same for both sides: counts in the rules speak of the training side; of
  * the test side the same is asked in proportion, less three standard deviations of a Poisson count, since the split is
- * by hash. Copies that were left out are no fault, items that were set aside are.
+ * by hash. Copies that were left out are no fault, items that were set aside are. `across` is for a withheld side with
+ * sources of its own: how many of its items are training data too, null where that is not known.
  */
-export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']): Validation {
+export function validateDataset(
+  meta: DatasetMeta,
+  rules: DatasetConfig['rules'],
+  across?: { shared: number; count: number } | null,
+): Validation {
   const need = (limit: number) => {
     if (meta.side === 'train' || limit === 0) return limit;
     const expected = (limit * meta.split.test) / (1 - meta.split.test);
@@ -63,6 +68,7 @@ export function validateDataset(meta: DatasetMeta, rules: DatasetConfig['rules']
     );
   }
   findings.push(...duplicateFindings(meta, rules, equal));
+  if (across !== undefined) findings.push(acrossFinding(across, rules.duplicates?.max_exact ?? 0));
   const broken = findings.filter((one) => one.status === 'fail');
   const summary =
     broken.length === 0
@@ -101,6 +107,16 @@ function duplicateFindings(meta: DatasetMeta, rules: DatasetConfig['rules'], equ
     );
   }
   return findings;
+}
+
+/** No split keeps copies apart where each side has a source of its own: what stands on both makes a model look better than it is. */
+function acrossFinding(across: { shared: number; count: number } | null, limit: number): GateLine {
+  const name = `at most ${percent(limit)} of the withheld items are training data, too`;
+  if (across === null) {
+    return { name, status: 'skip', explanation: 'no training side was collected into this store yet' };
+  }
+  const share = across.count > 0 ? across.shared / across.count : 0;
+  return finding(name, share <= limit, `${across.shared} of ${across.count} (${percent(share)})`);
 }
 
 function finding(name: string, passes: boolean, explanation: string): GateLine {

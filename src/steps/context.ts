@@ -10,10 +10,12 @@ import type { SourceAccess } from '../data/source/options.ts';
 import { run } from '../exec/run.ts';
 import { readCi, readNode } from '../forge/ci.ts';
 import { readProxies } from '../forge/network.ts';
-import { createZone, openStore, type StoreCredentials } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
 import { openHandover } from './handover.ts';
 import type { Ctx } from './types.ts';
+import { cacheFolder, type Environment, openZone } from './zones.ts';
+
+export { cacheFolder, type Environment, openZone };
 
 /** What processes that run model code keep of the environment: where programs and the GPU driver are. */
 const childVariables = ['PATH', 'LD_LIBRARY_PATH', 'CUDA_VISIBLE_DEVICES', 'NVIDIA_VISIBLE_DEVICES', 'TZ'];
@@ -24,9 +26,6 @@ export interface Console {
   progress(label: string, share: number): void;
   signal: AbortSignal;
 }
-
-/** The process environment, read here and nowhere else below the command line. */
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Whether a folder is the top of a work tree: `.git` is a repository, or a file that names one (gitrepository-layout(5)). */
 async function isTop(folder: string): Promise<boolean> {
@@ -71,11 +70,6 @@ export async function readProject(root: string): Promise<Project> {
     throw error;
   });
   return parseProject(text);
-}
-
-/** Where downloads and other things that may be lost are kept. */
-export function cacheFolder(env: Environment): string {
-  return env.CDL_CACHE ?? join(env.XDG_CACHE_HOME ?? join(env.HOME ?? homedir(), '.cache'), 'cdl');
 }
 
 /** Folder of the `local` deployment target on this machine. */
@@ -142,38 +136,6 @@ export function childEnvironment(env: Environment): Record<string, string> {
 /** A function that masks every secret of the environment in a text. */
 export function environmentRedactor(env: Environment): (text: string) => string {
   return createRedactor(environmentSecrets(env));
-}
-
-function credentials(env: Environment, zone: Zone['name']): StoreCredentials | null {
-  const prefix = `CDL_${zone.toUpperCase()}`;
-  const accessKey = env[`${prefix}_ACCESS_KEY`];
-  const secretKey = env[`${prefix}_SECRET_KEY`];
-  if (!accessKey || !secretKey) return null;
-  const sessionToken = env[`${prefix}_SESSION_TOKEN`];
-  const ca = env.CDL_STORE_CA;
-  return { accessKey, secretKey, ...(sessionToken && { sessionToken }), ...(ca && { ca }) };
-}
-
-/**
- * Opens one zone of the store: `CDL_WORK_STORE` or `CDL_TRUSTED_STORE`. On a person's machine without either, both are
- * folders below the repository's `.cdl/store`. In CI an unset one means that this job may not use it. Blobs of the work zone
- * are kept in the cache folder; those of the trusted zone are not, because jobs that may not read it use the same folder.
- */
-export async function openZone(env: Environment, name: Zone['name'], root: string | null): Promise<Zone> {
-  const variable = `CDL_${name.toUpperCase()}_STORE`;
-  const url = env[variable] ?? (env.CI || root === null ? null : `file:${join(root, '.cdl', 'store', name)}`);
-  if (!url) {
-    throw new UserError(
-      'store-denied',
-      `${variable} is not set: this job has no access to the ${name} zone of the store`,
-      name === 'trusted'
-        ? 'only jobs on protected branches get it, as a protected CI variable'
-        : 'set it as a CI variable of the project',
-    );
-  }
-  const store = await openStore(url, credentials(env, name));
-  const cached = name === 'work' && !url.startsWith('file:');
-  return createZone(name, store, cached ? { cache: join(cacheFolder(env), 'blobs') } : {});
 }
 
 /**

@@ -3,6 +3,7 @@ import { type Digest, shortDigest } from '../core/digest.ts';
 import { readSides, recordSides } from '../data/carried.ts';
 import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
+import { noteMade } from '../data/made.ts';
 import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
 import { plainUrl } from '../data/source/plain-url.ts';
@@ -78,6 +79,7 @@ export const ingest: Step<typeof params> = {
     const { digest, meta } = made;
     const sides = 'sides' in made ? (made.sides as Digest | null) : null;
     if (sides !== null) await recordSides(zone, scope, config, sides);
+    await noteMade(zone, ctx.project.project, `${dataset}-${given.side}`, digest);
     const source = sourceNames(fetched.source).join(', ');
     return {
       outputs: { dataset: digest, items: String(meta.count) },

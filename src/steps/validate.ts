@@ -2,9 +2,11 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import type { Block } from '../core/report.ts';
+import { countShared, hasSourcesOfSides } from '../data/across.ts';
 import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
 import { compareProfiles } from '../data/drift.ts';
 import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
+import { newestMade } from '../data/made.ts';
 import { exchangeProfile } from '../data/profile-record.ts';
 import { readRawItems } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
@@ -20,7 +22,7 @@ const params = z.object({
 export const validate: Step<typeof params> = {
   name: 'validate',
   summary: 'Check a data version against its rules',
-  epoch: 4,
+  epoch: 5,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -33,6 +35,11 @@ export const validate: Step<typeof params> = {
         sensitive: config.sensitive ?? null,
         side: given.side,
         dataset: await versionOf(ctx, dataset),
+        // What the withheld side must have nothing of, where it has sources of its own.
+        training:
+          given.side === 'test' && hasSourcesOfSides(config.sources)
+            ? await newestMade(await ctx.zone('work'), ctx.project.project, `${dataset}-train`)
+            : null,
       },
       files: [],
       artifacts: ['dataset'],
@@ -46,7 +53,12 @@ export const validate: Step<typeof params> = {
     const manifest = await zone.getArtifact(digest);
     const meta = datasetMetaSchema.parse(manifest.meta);
     checkSide(meta.side, given.side, dataset);
-    const found = validateDataset(meta, config.rules);
+    const training = inputs.key.training as Digest | null;
+    const isApart = given.side === 'test' && hasSourcesOfSides(config.sources);
+    const across = training
+      ? await countShared({ zone, digest }, { zone: await ctx.zone('work'), digest: training }, folder)
+      : null;
+    const found = validateDataset(meta, config.rules, isApart ? across : undefined);
     await zone.saveArtifact(digest, join(folder, 'data'));
     const withExamples = meta.side === 'train';
     const profile =

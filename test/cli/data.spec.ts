@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
+import { noteMade } from '../../src/data/made.ts';
 import { buildRawDataset } from '../../src/data/raw-dataset.ts';
 import { createZone, openStore } from '../../src/store/index.ts';
 import { plant, seen, type Tree } from '../data/folder/folder-place.ts';
@@ -231,6 +232,23 @@ describe('cdl data', () => {
     expect(await ok(['data', 'log', 'texts'])).toMatchObject({
       versions: [{ name: 'texts-train', count: train.meta.count }],
     });
+    // The next version that ingest makes comes after it.
+    await noteMade(zone, 'letters', 'texts-train', train.digest);
+    writeFileSync(path, `${readFileSync(path, 'utf8')}${JSON.stringify({ t: 'a newt', y: 'odd' })}\n${JSON.stringify({ t: 'six owls', y: 'even' })}\n`);
+    const next = await buildRawDataset('texts', config, fetched, 'train', zone);
+    expect(next.meta.count).toBeGreaterThan(train.meta.count);
+    await noteMade(zone, 'letters', 'texts-train', next.digest);
+    // Made once more, it keeps its place.
+    await noteMade(zone, 'letters', 'texts-train', train.digest);
+    const history = await ok<{ versions: { version: string }[] }>(['data', 'log', next.digest]);
+    expect(history.versions.map(({ version }) => version)).toEqual([next.digest, train.digest]);
+    expect(await ok(['data', 'diff', next.digest])).toMatchObject({
+      from: train.digest,
+      to: next.digest,
+      added: expect.arrayContaining([expect.stringMatching(/\.txt$/)]),
+      removed: [],
+    });
+    expect((await cdl(['data', 'ls', 'texts~1'])).stderr).toContain('no version before');
     expect((await cdl(['data', 'checkout', 'texts', '--to', 'out'])).code).toBe(0);
     expect(readdirSync(join(work, 'out')).sort()).toEqual(listed.entries.map(({ path }) => path).sort());
     expect((await cdl(['data', 'checkout', 'texts'])).stderr).toContain('--to');

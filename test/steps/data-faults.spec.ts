@@ -197,7 +197,10 @@ describe('processes', () => {
       const second = await cdl(['ingest'], env);
       expect(second.code, second.stderr).toBe(0);
       expect(datasetOf(second)).not.toBe(datasetOf(first));
-      expect(await contentOf(store)).toMatchObject(before);
+      // Which version is the newest is what changes.
+      const { 'work/records/data-made/words/texts-train.json': newest, ...same } = before;
+      expect(newest).toBeDefined();
+      expect(await contentOf(store)).toMatchObject(same);
     } finally {
       await scratch.write({ 'cdl.yaml': config });
     }

@@ -1,9 +1,10 @@
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { datasetMetaSchema } from '../../src/data/dataset.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
+import { validate } from '../../src/steps/validate.ts';
 import { openScratch, type Scratch } from './project.ts';
 import { textFiles, texts } from './text-project.ts';
 
@@ -90,6 +91,28 @@ describe('sources of a side', () => {
     const [own, withheld] = [await collected(train), await collected(test)];
     expect([own.meta.count, withheld.meta.count]).toEqual([80, 40]);
     expect([own.meta.source.names, withheld.meta.source.names]).toEqual([['train/'], ['test/']]);
+  });
+
+  it('must not have items in common, which validate of the withheld side finds', async () => {
+    await collected(train);
+    await collected(test);
+    const checked = async () => (await runStep(validate, await scratch.context(), test)).report;
+    const clean = await checked();
+    expect(clean.verdict).toBe('pass');
+    expect(JSON.stringify(clean.blocks)).toContain('0 of 40 (0.00 %)');
+
+    const config = join(scratch.root, 'cdl.yaml');
+    // An item of the training side comes into the withheld source, which is a source seen for the first time then.
+    await scratch.write({
+      ...Object.fromEntries(
+        Object.entries(files(79, 120)).map(([path, text]) => [path.replace('texts/', 'test2/'), text]),
+      ),
+      'cdl.yaml': (await readFile(config, 'utf8')).replace('[test/]', '[test2/]'),
+    });
+    await collected(test);
+    const leaking = await checked();
+    expect(leaking.verdict).toBe('fail');
+    expect(leaking.summary).toMatch(/0.00 % of the withheld items are training data, too, but 1 of 41/);
   });
 
   it('are not touched when the other side is collected', async () => {

@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 import { closeSync, fstatSync, lstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
 import { type FileStat, fileStat, temporaryPrefix } from './walk.ts';
 
 /** Files to be written out of one object on this machine. Their folders are there already. */
@@ -36,7 +35,10 @@ export function extractFiles(job: ExtractJob): ExtractResult {
   } catch (error) {
     return { kind: 'failed', path: files[0]!.path, why: String(error) };
   }
-  const buffer = Buffer.allocUnsafe(Math.max(window, ...files.map((file) => file.size)));
+  const span = files.reduce((end, { at, size }) => Math.max(end, at + size), 0) - files[0]!.at;
+  const largest = files.reduce((most, { size }) => Math.max(most, size), 0);
+  // No larger than these files need: pages that are only asked for cost as much as those that are read.
+  const buffer = Buffer.allocUnsafe(Math.max(Math.min(window, span), largest));
   let from = 0;
   let until = 0;
   try {
@@ -75,8 +77,8 @@ function readAll(fd: number, buffer: Buffer, position: number, length: number): 
 }
 
 function writeWhole(job: ExtractJob, file: ExtractJob['files'][number], bytes: Buffer): FileStat {
-  const full = join(job.root, file.path);
-  const path = job.fresh ? full : join(job.root, `${temporaryPrefix}${job.owner}`);
+  const full = `${job.root}/${file.path}`;
+  const path = job.fresh ? full : `${job.root}/${temporaryPrefix}${job.owner}`;
   if (!job.fresh) rmSync(path, { force: true });
   const fd = openSync(path, 'wx', file.exec ? 0o777 : 0o666);
   let stat: FileStat;

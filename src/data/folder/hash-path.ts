@@ -1,12 +1,6 @@
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
 
-/** What a thread answers that was asked for the hash of a file. */
-export interface HashResult {
-  kind: 'hash';
-  sha256: string;
-}
-
 /** The sha256 of a file's bytes, in hexadecimal digits, with synchronous reads of a megabyte each. */
 export function hashPath(path: string): string {
   const hash = createHash('sha256');

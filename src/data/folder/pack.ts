@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { join } from 'node:path';
 import { type FileStat, fileStat, sameStat } from './walk.ts';
 
 const block = 512;
@@ -38,6 +37,21 @@ template.write('        ', 148, 'latin1');
 template.write('0', 156, 'latin1');
 template.write('ustar\x0000', 257, 'latin1');
 
+const sumOf = (bytes: Uint8Array, from: number, to: number): number => {
+  let sum = 0;
+  for (let index = from; index < to; index++) sum += bytes[index]!;
+  return sum;
+};
+
+/** What the fields that differ between headers add to the template's sum: name, mode, size and type. */
+const varying = (bytes: Uint8Array, at: number, name: number): number =>
+  sumOf(bytes, at, at + name) +
+  sumOf(bytes, at + 100, at + 107) +
+  sumOf(bytes, at + 124, at + 135) +
+  bytes[at + 156]!;
+
+const templateSum = sumOf(template, 0, block) - varying(template, 0, 0);
+
 function writeHeader(
   into: Buffer,
   at: number,
@@ -46,13 +60,12 @@ function writeHeader(
   type: string,
   exec: boolean,
 ): void {
-  template.copy(into, at);
-  into.write(name, at, 'latin1');
+  into.set(template, at);
+  const length = into.write(name, at, 'latin1');
   if (exec) into.write('0000755', at + 100, 'latin1');
   into.write(size.toString(8).padStart(11, '0'), at + 124, 'latin1');
-  into.write(type, at + 156, 'latin1');
-  let sum = 0;
-  for (let index = at; index < at + block; index++) sum += into[index]!;
+  into[at + 156] = type.charCodeAt(0);
+  const sum = templateSum + varying(into, at, length);
   into.write(`${sum.toString(8).padStart(6, '0')}\0 `, at + 148, 'latin1');
 }
 
@@ -88,7 +101,7 @@ export function packFiles(root: string, files: readonly PackFile[]): PackResult 
     const at = start + headBytes(file.path);
     let fd: number;
     try {
-      fd = openSync(join(root, file.path), constants.O_RDONLY | constants.O_NOFOLLOW);
+      fd = openSync(`${root}/${file.path}`, constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       return { kind: 'failed', path: file.path, why: (error as NodeJS.ErrnoException).code ?? String(error) };
     }

@@ -2,14 +2,12 @@ import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { type ExtractJob, type ExtractResult, extractFiles } from './extract.ts';
-import { type HashResult, hashPath } from './hash-path.ts';
 import { type PackFile, type PackResult, packFiles } from './pack.ts';
 
 /** What a thread of the pool is asked for. */
 export type Job =
   | { kind: 'pack'; root: string; files: readonly PackFile[] }
-  | { kind: 'extract'; job: ExtractJob }
-  | { kind: 'hash'; path: string };
+  | { kind: 'extract'; job: ExtractJob };
 
 /** Threads that read and write many small files. */
 export interface FilePool {
@@ -17,8 +15,6 @@ export interface FilePool {
   readonly width: number;
   pack(root: string, files: readonly PackFile[]): Promise<PackResult>;
   extract(job: ExtractJob): Promise<ExtractResult>;
-  /** The sha256 of a file, in hexadecimal digits; in a thread where there may be one. */
-  hash(path: string): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -59,12 +55,12 @@ export function openFilePool(threads: number = idleProcessors()): FilePool {
     return new Promise((resolve) => waiting.push(resolve));
   }
 
-  async function run(job: Job): Promise<PackResult | ExtractResult | HashResult> {
+  async function run(job: Job): Promise<PackResult | ExtractResult> {
     const worker = await take();
     try {
       return await new Promise((resolve, reject) => {
         const done = () => worker.off('message', onMessage).off('error', onError).off('exit', onExit);
-        const onMessage = (result: PackResult | ExtractResult | HashResult) => {
+        const onMessage = (result: PackResult | ExtractResult) => {
           done();
           resolve(result);
         };
@@ -97,10 +93,6 @@ export function openFilePool(threads: number = idleProcessors()): FilePool {
     async extract(job) {
       if (inline(job.files.length)) return extractFiles(job);
       return (await run({ kind: 'extract', job })) as ExtractResult;
-    },
-    async hash(path) {
-      if (threads === 0) return hashPath(path);
-      return ((await run({ kind: 'hash', path })) as HashResult).sha256;
     },
     async close() {
       await Promise.all(all.map((worker) => worker.terminate()));

@@ -9,6 +9,9 @@ export const shardBytes = 64 << 20;
 /** And when it has this many members: the index of what is in it waits in memory for its address. */
 const mostMembers = 8192;
 
+/** Members are hashed and written so many bytes at once: each for itself would cost more than the bytes do. */
+const pieceBytes = 1 << 20;
+
 /**
  * Writes members into plain tar files, one after the other. An open one is a temporary file that the next opening of the store
  * removes when this process was killed.
@@ -18,6 +21,8 @@ export class ShardWriter {
   readonly #limit: number;
   #open: { slot: BlobSlot; path: string; file: number; hash: Hash; size: number; members: number } | null =
     null;
+  #piece = Buffer.alloc(0);
+  #held = 0;
   /** The shards that are whole: size in bytes by sha256. */
   readonly whole = new Map<string, number>();
 
@@ -52,16 +57,33 @@ export class ShardWriter {
   }
 
   #write(bytes: Uint8Array): void {
-    const open = this.#open!;
-    open.hash.update(bytes);
-    for (let done = 0; done < bytes.length; ) done += writeSync(open.file, bytes, done);
-    open.size += bytes.length;
+    if (this.#held + bytes.length > pieceBytes) this.#flush();
+    if (bytes.length >= pieceBytes) this.#out(bytes);
+    else {
+      if (this.#piece.length === 0) this.#piece = Buffer.allocUnsafe(pieceBytes);
+      this.#piece.set(bytes, this.#held);
+      this.#held += bytes.length;
+    }
+    this.#open!.size += bytes.length;
+  }
+
+  #flush(): void {
+    const held = this.#piece.subarray(0, this.#held);
+    this.#held = 0;
+    this.#out(held);
+  }
+
+  #out(bytes: Uint8Array): void {
+    const { file, hash } = this.#open!;
+    hash.update(bytes);
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
   }
 
   /** Ends the shard that is open (two empty blocks, as tar has it) and stores it. */
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#write(Buffer.alloc(1024));
+    this.#flush();
     const { slot, path, file, hash, size } = this.#open;
     this.#open = null;
     closeSync(file);

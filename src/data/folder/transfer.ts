@@ -1,11 +1,12 @@
+import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
+import { type Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { Artifact } from '../../core/artifact.ts';
 import type { Digest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
-import { saveStream } from '../../store/stream.ts';
 import type { LocalZone, Zone } from '../../store/types.ts';
-import type { FilePool } from './pool.ts';
 import { readNote, writeNote } from './refs.ts';
 import { folderVersion } from './version.ts';
 
@@ -37,12 +38,13 @@ async function manifestIfThere(zone: Zone, digest: Digest): Promise<Artifact | n
 export async function copyVersions(from: Zone, to: Zone, digest: Digest, depth = Infinity): Promise<number> {
   const wanted: Digest[] = [];
   for (let at: Digest | null = digest; at !== null && wanted.length < depth; ) {
+    // Before anything is read: mostly nothing is to be done.
+    if (await to.isFresh(at)) break;
     const artifact = await manifestIfThere(from, at);
     if (!artifact) {
       if (wanted.length > 0) break;
       throw new UserError('artifact-missing', `the version ${at} is not in ${from.store.url}`);
     }
-    if (await to.isFresh(at)) break;
     wanted.push(at);
     at = folderVersion(at, artifact)?.meta.previous ?? null;
   }
@@ -57,24 +59,21 @@ export async function copyVersions(from: Zone, to: Zone, digest: Digest, depth =
 /** How many objects come at once. */
 const atOnce = 8;
 
+/** How many bytes of an object may wait to be written. */
+const waiting = 1 << 20;
+
 /**
- * Brings an artifact to this machine, those of its objects that are missing. Each is written as it comes and looked at by a
- * thread meanwhile, so that the network does not wait for it; only one with the right bytes is kept. Throws UserError
- * artifact-corrupt, artifact-missing.
+ * Brings an artifact to this machine, those of its objects that are missing. Each is hashed and written as it comes; only one
+ * with the right bytes is kept. Throws UserError artifact-corrupt, artifact-missing.
  */
-export async function fetchArtifact(
-  local: LocalZone,
-  remote: Zone,
-  digest: Digest,
-  pool: FilePool,
-): Promise<void> {
+export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Digest): Promise<void> {
   if (await local.hasArtifact(digest).catch(absent)) return;
   const artifact = await remote.getArtifact(digest);
   const rest = artifact.files.values();
   const lane = async () => {
     for (const file of rest) {
       const there = statSync(local.blobPath(file.digest), { throwIfNoEntry: false });
-      if (there?.size !== file.size) await fetchBlob(local, remote, file, pool);
+      if (there?.size !== file.size) await fetchBlob(local, remote, file);
     }
   };
   const lanes = Array.from({ length: atOnce }, lane);
@@ -89,12 +88,10 @@ async function fetchBlob(
   local: LocalZone,
   remote: Zone,
   { digest, size }: Artifact['files'][number],
-  pool: FilePool,
 ): Promise<void> {
   const path = local.temporary();
   try {
-    await saveStream(await remote.openBlobPart(digest, { offset: 0, length: size }), path);
-    const sha256 = await pool.hash(path);
+    const sha256 = await saveHashed(await remote.openBlobPart(digest, { offset: 0, length: size }), path);
     if (digest !== `sha256:${sha256}`) {
       throw new UserError(
         'artifact-corrupt',
@@ -105,6 +102,34 @@ async function fetchBlob(
   } finally {
     await rm(path, { force: true });
   }
+}
+
+/** Writes a stream to a new file; the sha256 of its bytes, in hexadecimal digits. */
+async function saveHashed(source: Readable, path: string): Promise<string> {
+  const hash = createHash('sha256');
+  const file = await open(path, 'wx');
+  const write = async (chunks: Buffer[]) => {
+    for (const chunk of chunks) hash.update(chunk);
+    let rest = chunks;
+    for (let left = chunks.reduce((sum, chunk) => sum + chunk.length, 0); left > 0; ) {
+      const { bytesWritten } = await file.writev(rest);
+      left -= bytesWritten;
+      if (left > 0) rest = [Buffer.concat(rest).subarray(bytesWritten)];
+    }
+  };
+  try {
+    await pipeline(
+      source,
+      new Writable({
+        highWaterMark: waiting,
+        write: (chunk: Buffer, _encoding, done) => void write([chunk]).then(() => done(), done),
+        writev: (all, done) => void write(all.map(({ chunk }) => chunk as Buffer)).then(() => done(), done),
+      }),
+    );
+  } finally {
+    await file.close();
+  }
+  return hash.digest('hex');
 }
 
 function absent(error: unknown): false {

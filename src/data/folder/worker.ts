@@ -1,15 +1,10 @@
 import { parentPort } from 'node:worker_threads';
 import { extractFiles } from './extract.ts';
-import { hashPath } from './hash-path.ts';
 import { packFiles } from './pack.ts';
 import type { Job } from './pool.ts';
 
 // A thread of the pool: synchronous file system calls, which would hold up the main thread.
 parentPort?.on('message', (job: Job) => {
-  if (job.kind === 'hash') {
-    parentPort?.postMessage({ kind: 'hash', sha256: hashPath(job.path) });
-    return;
-  }
   const result = job.kind === 'pack' ? packFiles(job.root, job.files) : extractFiles(job.job);
   parentPort?.postMessage(result, result.kind === 'packed' ? [result.bytes.buffer as ArrayBuffer] : []);
 });

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../../../src/core/digest.ts';
 import { localVersion } from '../../../src/data/folder/base.ts';
-import { openFilePool } from '../../../src/data/folder/pool.ts';
 import { moveRef, readRef } from '../../../src/data/folder/refs.ts';
 import { copyVersions, fetchArtifact, hasVersion } from '../../../src/data/folder/transfer.ts';
 import { blobKey, openLocalZone } from '../../../src/store/index.ts';
@@ -43,12 +42,7 @@ describe('sharing versions', () => {
     expect(await copyVersions(here, shared, third.version)).toBe(0);
     for (const { version } of [first, second, third]) expect(await hasVersion(shared, version)).toBe(true);
 
-    const pool = openFilePool(1);
-    try {
-      await fetchArtifact(there, shared, third.version, pool);
-    } finally {
-      await pool.close();
-    }
+    await fetchArtifact(there, shared, third.version);
     expect(await hasVersion(there, second.version)).toBe(false);
     await checkout(there, join(root, 'out'), third.version);
     expect(seen(join(root, 'out'))).toEqual(seen(folder));
@@ -61,7 +55,7 @@ describe('sharing versions', () => {
     const path = shared.store.pathOf(blobKey('work', `sha256:${sha256!}`));
     rmSync(path);
     writeFileSync(path, 'other bytes');
-    const fetched = fetchArtifact(there, shared, version, openFilePool(0));
+    const fetched = fetchArtifact(there, shared, version);
     await expect(fetched).rejects.toMatchObject({ code: 'artifact-corrupt' });
     expect(await hasVersion(there, version)).toBe(false);
     expect(await there.hasBlob(`sha256:${sha256!}`)).toBe(false);
