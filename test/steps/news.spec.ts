@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { stemmer } from 'stemmer';
 import { describe, expect, it } from 'vitest';
 import { parseDocument } from 'yaml';
@@ -9,6 +10,7 @@ import type { Digest } from '../../src/core/digest.ts';
 import { openDataset } from '../../src/data/dataset.ts';
 import { readRawItems } from '../../src/data/shards.ts';
 import { packageRoot } from '../../src/exec/root.ts';
+import { bundleModel } from '../../src/model/bundle.ts';
 import { trainNaiveBayes } from '../../src/model/naive-bayes.ts';
 import { clean } from '../../src/steps/clean.ts';
 import { ingest } from '../../src/steps/ingest.ts';
@@ -18,6 +20,7 @@ import { transform } from '../../src/steps/transform.ts';
 import { openTf } from '../../src/train/backend.ts';
 import { loadModel } from '../../src/train/model-files.ts';
 import { predict } from '../../src/train/predict.ts';
+import type * as news from '../../templates/news/model.ts';
 import { encode, preprocess } from '../../templates/news/model.ts';
 import { stem } from '../../templates/news/stem.ts';
 import { openScratch } from './project.ts';
@@ -44,6 +47,41 @@ describe('the stemmer of the news example', () => {
     ['as', 'as'],
   ])('reduces %s to %s, as Porter’s paper does', (word, expected) => {
     expect(stem(word)).toBe(expected);
+  });
+});
+
+describe('the vocabulary of the news example', () => {
+  const articles = ['The banks lend money.', 'A bank lends.', 'Goals!'];
+  /** What `fit` of the example makes of these articles, with this vocabulary.json, and how the first is counted. */
+  async function fitted(vocabulary: string) {
+    const folder = await mkdtemp(join(tmpdir(), 'cdl-vocabulary-'));
+    try {
+      await cp(join(root, 'templates', 'news'), folder, { recursive: true });
+      await writeFile(join(folder, 'vocabulary.json'), vocabulary);
+      await writeFile(join(folder, 'bundle.mjs'), await bundleModel(folder, 'model.ts'));
+      const code = (await import(pathToFileURL(join(folder, 'bundle.mjs')).href)) as typeof news;
+      const items = (async function* () {
+        for (const text of articles)
+          yield { id: `sha256:${'0'.repeat(64)}`, bytes: Buffer.from(text), label: 0, attributes: {} };
+      })();
+      const state = await code.fit(items as never, { min_documents: 2 });
+      return { ...state, counts: [...code.encode({ bytes: Buffer.from(articles[0]!) }, state)] };
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  it('is the author’s when one is given, in its order, whatever the articles say', async () => {
+    const { stems, counts } = await fitted('["monei", "goal", "parliament", "bank", "goal"]');
+    expect(stems).toEqual(['monei', 'goal', 'parliament', 'bank']);
+    expect(counts).toEqual([1, 0, 0, 1]);
+  });
+
+  it('is learned from the training articles where none is given, as in the example', async () => {
+    expect(JSON.parse(await readFile(join(root, 'templates', 'news', 'vocabulary.json'), 'utf8'))).toEqual(
+      [],
+    );
+    expect((await fitted('[]')).stems).toEqual(['bank', 'lend']);
   });
 });
 
@@ -74,7 +112,7 @@ describe.skipIf(!isHere)(
       document.setIn(['models', 'news', 'hyperparameters', 'epochs'], 4);
       const files = Object.fromEntries(
         await Promise.all(
-          ['model.ts', 'stem.ts', '.gitignore'].map(
+          ['model.ts', 'stem.ts', 'vocabulary.json', '.gitignore'].map(
             async (name) => [name, await readFile(join(folder, name))] as const,
           ),
         ),
