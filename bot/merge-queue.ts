@@ -1,4 +1,5 @@
 import {
+  type Change,
   codeDigest,
   configDigest,
   type Decision,
@@ -40,6 +41,24 @@ function lastWord(decisions: readonly Decision[], entry: LockEntry): Decision | 
     (one) =>
       one.candidate === entry.candidate && one.evaluation === entry.evaluation && one.decision !== 'promoted',
   );
+}
+
+/**
+ * Queues the branches of GitHub's merge queue whose webhook may be lost: without a status the queue waits until it gives up.
+ * A branch that ends at the head of an open change was made by no queue, which always makes commits of its own, and the
+ * change's status is not its to say. Throws UpstreamError.
+ */
+export async function findQueued(
+  { forge, effects }: BotContext,
+  heads: ReadonlyMap<string, string>,
+  open: readonly Pick<Change, 'head'>[],
+): Promise<void> {
+  if (forge.kind !== 'github') return;
+  const own = `${prefix}${await forge.defaultBranch()}/`;
+  const proposed = new Set(open.map((change) => change.head));
+  for (const [branch, head] of heads) {
+    if (branch.startsWith(own) && !proposed.has(head)) await effects.enqueue({ kind: 'queue', branch });
+  }
 }
 
 /**

@@ -230,7 +230,7 @@ function withdrawalOf(facts: Facts, approved: Decision): ChangePlan['decision'] 
   const short = quorumOf(facts).missing.length > 0;
   if (!facts.rejection && approved.policy === policy && !(gone && short) && isDataOpen(facts)) return null;
   const { seq: _seq, prev: _prev, time: _time, override: _override, ...said } = approved;
-  return { ...said, decision: 'revoked', approvers: [], policy, change: changeName(facts.change) };
+  return { ...said, decision: 'revoked', approvers: [], policy, change: facts.change.reference };
 }
 
 function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
@@ -263,13 +263,13 @@ function decisionOf(facts: Facts, standing: Standing): ChangePlan['decision'] {
       role: seated.get(one) ?? one.roles[0] ?? one.role,
     })),
     policy: policyDigest(rules.project),
-    change: changeName(change),
+    change: change.reference,
   };
 }
 
-/** How decisions name a change. */
-export function changeName(change: Pick<Change, 'id'>): string {
-  return `!${change.id}`;
+/** Whether a decision was taken in a change. Earlier versions wrote `!12` on GitHub, too. */
+export function isTakenIn({ change }: { change: string }, { id, reference }: Change): boolean {
+  return change === reference || change === `!${id}`;
 }
 
 /** The name of the status of a model; of another environment than the first with its name. */

@@ -33,7 +33,7 @@ import { readData } from './data-approval.ts';
 import { remembering } from './parsed.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
-import { changeName } from './plan.ts';
+import { isTakenIn } from './plan.ts';
 import { readFound, readRegistered } from './registered.ts';
 import { createRoles, whoStillMay } from './roles.ts';
 import { readRollout } from './rollout.ts';
@@ -219,7 +219,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     lockEdits,
     isDecided: (place) =>
       (kept?.model === place.model && kept.environment === place.environment) ||
-      decisionsAt(place).some((one) => one.change === changeName(change)) ||
+      decisionsAt(place).some((one) => isTakenIn(one, change)) ||
       approvals.some((one) => one.model === place.model && one.environment === place.environment),
     mayReturn: (place) => returnOf(headLock.lock, baseLock.lock, place, decisionsAt(place)) !== null,
     changedFiles: () => forge.changedFiles(id),
@@ -375,8 +375,7 @@ function baselineOf(
 ): Digest | null {
   if (change.state === 'merged' && claim.kind === 'verified') {
     const approved = decisions.findLast(
-      (one) =>
-        one.decision === 'approved' && one.candidate === claim.digest && one.change === changeName(change),
+      (one) => one.decision === 'approved' && one.candidate === claim.digest && isTakenIn(one, change),
     );
     if (approved) return approved.baseline;
   }

@@ -1,3 +1,4 @@
+import { findQueued } from './merge-queue.ts';
 import { findPushes } from './trigger.ts';
 import type { BotContext } from './types.ts';
 import { deadTasks } from './work.ts';
@@ -7,7 +8,9 @@ const overlap = 10 * 60_000;
 
 /**
  * Looks for what a lost webhook would have told: every open change, those updated since the last look, comments nobody
- * answered, pushes to branches that `triggers:` is about, and the default branch; and for what failed for good: what the forge refused then it may grant now. Queues; does
+ * answered, pushes to branches that
+ * `triggers:` is about, commits of a merge queue, and the default branch; and for what failed for good: what the forge refused
+ * then it may grant now. Queues; does
  * nothing itself. Throws UpstreamError.
  */
 export async function reconcile(context: BotContext): Promise<void> {
@@ -35,7 +38,9 @@ export async function reconcile(context: BotContext): Promise<void> {
       await effects.enqueue({ kind: 'comment', change: change.id, comment: comment.id });
     }
   }
-  await findPushes(context);
+  const heads = await context.mirror.heads();
+  await findPushes(context, heads);
+  await findQueued(context, heads, open);
   await effects.enqueue({ kind: 'branch' });
   await state.setCursor('looked', started.toISOString());
 }

@@ -42,9 +42,8 @@ const headsSchema = z.record(z.string(), z.string());
  * under way. The first look only remembers where the branches are: what was pushed before the bot was there is history, as
  * it is for a rule that is new. May be killed and run again at any point. Throws UpstreamError and UserError.
  */
-export async function findPushes(context: BotContext): Promise<void> {
-  const { forge, mirror, state, effects } = context;
-  const heads = await mirror.heads();
+export async function findPushes(context: BotContext, heads: ReadonlyMap<string, string>): Promise<void> {
+  const { forge, state, effects } = context;
   const before = await state.cursor('heads');
   const now = JSON.stringify(Object.fromEntries([...heads].sort()));
   const waiting = new Set((await state.cursors(underWay)).map((name) => name.slice(underWay.length)));

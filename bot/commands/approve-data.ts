@@ -1,6 +1,5 @@
 import { escapeInline, policyDigest, shortDigest } from '../../src/index.ts';
 import { approveDataLine, dataDecisionOf } from '../data-approval.ts';
-import { changeName } from '../plan.ts';
 import type { DataFacts } from '../types.ts';
 import { permitRoles, refuseMakers, rulesOf } from './permission.ts';
 import type { Answer, Call, Command, Tools } from './types.ts';
@@ -74,7 +73,7 @@ export const approveData: Command<Pick<Tools, 'member' | 'roleOf' | 'conflictOf'
         project: rules.project,
         approver: { id: person.id, name: person.username, role },
         policy: policyDigest(rules),
-        change: changeName(call.change),
+        change: call.change.reference,
       }),
     );
     const have = hit.approvals.filter(({ approver }) => approver.id !== person.id).length + 1;

@@ -70,7 +70,7 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
       title: `promote(${model}): version ${entry.info.version} to ${to}`,
       description: [
         `Proposes version ${entry.info.version} of ${model}, which ${from} has, for ${to}. It is evaluated against what is live in ${to} and needs an approval of its own.`,
-        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in ${call.change.reference}.`,
       ].join('\n\n'),
       person: permission.person,
     });

@@ -35,7 +35,7 @@ export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose
       title: `train(${model}): seed ${seed}`,
       description: [
         `Trains ${model} of ${escapeInline(defaultBranch)} anew with seed ${seed} instead of ${config.seed}.`,
-        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in ${call.change.reference}.`,
       ].join('\n\n'),
       person: permission.person,
     });

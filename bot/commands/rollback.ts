@@ -53,7 +53,7 @@ export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'l
       title: `rollback(${model}): version ${target.version} in ${environment}`,
       description: [
         `Puts back version ${target.version} of ${model} in ${environment}, which was promoted there before. Merging this deploys it again; it needs no new approval.`,
-        `Asked for by ${escapeInline(permission.person.username)} in !${call.change.id}.`,
+        `Asked for by ${escapeInline(permission.person.username)} in ${call.change.reference}.`,
       ].join('\n\n'),
       person: permission.person,
     });

@@ -197,6 +197,7 @@ export function toChange(pull: z.infer<typeof pullSchema>): Change {
   const merged = pull.merged_at !== null;
   return {
     id: pull.number,
+    reference: `#${pull.number}`,
     title: pull.title,
     draft: pull.draft,
     state: merged ? 'merged' : pull.state === 'open' ? 'open' : 'closed',

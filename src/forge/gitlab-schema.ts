@@ -182,6 +182,7 @@ export function toChange(mr: z.infer<typeof mergeRequestSchema>): Change {
   const merged = mr.state === 'merged';
   return {
     id: mr.iid,
+    reference: `!${mr.iid}`,
     title: mr.title,
     draft: mr.draft,
     state: merged ? 'merged' : mr.state === 'opened' || mr.state === 'locked' ? 'open' : 'closed',

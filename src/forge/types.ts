@@ -10,6 +10,8 @@ export interface Person {
 /** A merge request or pull request. `id` is its number in the project. */
 export interface Change {
   id: number;
+  /** How people of the forge write it: `!12`, on GitHub `#12`. */
+  reference: string;
   title: string;
   draft: boolean;
   state: 'open' | 'merged' | 'closed';

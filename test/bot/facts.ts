@@ -73,6 +73,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     project: 'fashion',
     change: {
       id: 12,
+      reference: '!12',
       title: 'Better',
       draft: false,
       state: 'open',

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { handleComment } from '../../bot/handle.ts';
 import { convergeQueue } from '../../bot/merge-queue.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
+import { reconcile } from '../../bot/reconcile.ts';
 import { convergePush } from '../../bot/trigger.ts';
 import { type Database, openDatabase, shortDigest } from '../../src/index.ts';
 import { resolveRef, updateRef } from '../../src/sandbox/git.ts';
@@ -72,6 +73,25 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
     const runs = world.fake.state.runs.filter((one) => one.inputs.cdl_task === 'train');
     expect(runs).toEqual([]);
     await convergeQueue(world.context, 'gh-readonly-queue/main/gone');
+  });
+
+  it('a commit of a merge queue is found when its webhook was lost, and no branch that only has such a name', async () => {
+    world = await createGithubWorld(database, githubDescription!);
+    const change = await propose('exp/a', { 'model.ts': 'good\n' });
+    const { repository } = world.fake.state;
+    const main = (await resolveRef(repository, 'refs/heads/main'))!;
+    const branches = {
+      lost: (await mergeCommit(repository, main, headOf(change), 'queued'))!,
+      // Pushed by somebody: its status would be the change's own.
+      posed: headOf(change),
+    };
+    for (const [name, sha] of Object.entries(branches))
+      await updateRef(repository, `refs/heads/gh-readonly-queue/main/${name}`, sha, null);
+    await updateRef(repository, 'refs/heads/gh-readonly-queue/next/other', main, null);
+    await reconcile(world.context);
+    expect(world.tasks.filter((task) => task.kind === 'queue')).toEqual([
+      { kind: 'queue', branch: 'gh-readonly-queue/main/lost' },
+    ]);
   });
 
   it('a review counts for the report of the commit it is about, until it is dismissed', async () => {
