@@ -8,6 +8,7 @@ import {
   emptyLock,
   evaluationKey,
   evaluationQuestion,
+  evaluationRules,
   evaluationSchema,
   type LiveState,
   type Lock,
@@ -272,7 +273,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
             environment,
             candidate: claim.digest,
             baseline,
-            gates: rules.model.gates,
+            ...evaluationRules(rules.model),
             data: digestJson(rules.project.datasets[rules.model.data]),
           })
         : null;

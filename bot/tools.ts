@@ -12,6 +12,7 @@ import {
   digestJson,
   type Evaluation,
   evaluationQuestion,
+  evaluationRules,
   evaluationSchema,
   type LockEntry,
   lockEntry,
@@ -95,7 +96,7 @@ async function evaluationOf(context: BotContext, facts: Facts, version: number):
       environment,
       candidate,
       baseline,
-      gates: rules!.model.gates,
+      ...evaluationRules(rules!.model),
       data: digestJson(rules!.project.datasets[rules!.model.data]),
     });
     const one = await readAnswer(context.trusted, question);

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Digest, digestJson } from './digest.ts';
 import type { GateLine, Verdict } from './report.ts';
+import type { Slices } from './slices.ts';
 
 /** A value with its confidence interval (95 %); equal bounds when the value is exact. */
 export const measureSchema = z.strictObject({ value: z.number(), low: z.number(), high: z.number() });
@@ -223,10 +224,23 @@ export function evaluationQuestion(question: {
   candidate: Digest;
   baseline: Digest | null;
   gates: readonly Gate[];
+  /** Absent where none are declared. */
+  slices?: Slices;
   /** Digest of the default branch's definition of the data set (sources, split, rules). */
   data: Digest;
 }): Digest {
   return digestJson({ v: evaluatorEpoch, ...question });
+}
+
+/** What of a model's configuration an evaluation goes by, as the question has it. */
+export function evaluationRules(model: {
+  gates: readonly Gate[];
+  evaluate?: { slices: Slices } | undefined;
+}): {
+  gates: readonly Gate[];
+  slices?: Slices;
+} {
+  return { gates: model.gates, ...(model.evaluate && { slices: model.evaluate.slices }) };
 }
 
 /** Key in the trusted zone of the answer to a question: `{evaluation: Digest}`. */

@@ -4,6 +4,7 @@ import { globSchema, nameSchema } from './project-names.ts';
 import { trainSchema } from './project-train.ts';
 import { transformSchema } from './project-transform.ts';
 import { tuneSchema } from './project-tune.ts';
+import { slicesSchema } from './slices.ts';
 
 const scalar = z.union([z.number(), z.string(), z.boolean()]);
 
@@ -57,5 +58,9 @@ export const modelSchema = z.strictObject({
     .prefault({})
     .describe('what the runner and the server must offer'),
   gates: z.array(gateSchema).default([]),
+  evaluate: z
+    .strictObject({ slices: slicesSchema })
+    .optional()
+    .describe('parts of the withheld set that are judged by themselves, too'),
   environments: z.record(nameSchema, environmentSchema).default({ production: environmentSchema.parse({}) }),
 });

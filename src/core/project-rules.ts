@@ -1,6 +1,7 @@
 import picomatch from 'picomatch';
 import { classMetric, type Gate } from './evaluation.ts';
 import type { TrainConfig } from './project-train.ts';
+import { type Slices, sliceMetric } from './slices.ts';
 import { nearest } from './suggest.ts';
 
 /** A rule that a file breaks: where, and what to write instead. */
@@ -55,8 +56,20 @@ function atLeast(least: number, whole: boolean): (value: unknown) => string | nu
       : `takes a ${whole ? 'whole ' : ''}number of at least ${least}`;
 }
 
-/** What is wrong with the name of a metric, for a model with these classes; null when nothing is. */
-export function metricProblem(metric: string, classes: readonly string[]): string | null {
+/** What is wrong with a metric of a slice: it must be declared, by name or by the field before the `=`. */
+function sliceProblem(metric: string, slice: string, slices: Slices | undefined): string | null {
+  const groups = Object.keys(slices?.classes ?? {});
+  const fields = slices?.fields ?? [];
+  if (groups.includes(slice) || fields.some((field) => slice.startsWith(`${field}=`))) return null;
+  const known = [...groups, ...fields.map((field) => `${field}=…`)];
+  const guess = nearest(slice, groups);
+  return `"${metric}" names no slice of evaluate.slices${guess ? ` — did you mean ${metric.replace(slice, guess)}?` : `; they are ${known.join(', ') || 'none'}`}`;
+}
+
+/** What is wrong with the name of a metric, for a model with these classes and slices; null when nothing is. */
+export function metricProblem(metric: string, classes: readonly string[], slices?: Slices): string | null {
+  const bySlice = sliceMetric(metric);
+  if (bySlice) return sliceProblem(metric, bySlice.slice, slices);
   const byClass = classMetric(metric);
   if (byClass) {
     if (classes.includes(byClass.class)) return null;
@@ -77,16 +90,29 @@ export function modelProblems(
     hyperparameters: Readonly<Record<string, unknown>>;
     gates: readonly Gate[];
     train?: TrainConfig | undefined;
+    evaluate?: { slices: Slices } | undefined;
   },
   data: { classes: readonly string[]; item: string },
 ): RuleProblem[] {
-  const { classes } = data;
+  const slices = model.evaluate?.slices;
   const problems: RuleProblem[] = [];
   const say = (at: PropertyKey[], text: string) =>
     problems.push({ path: [...path, ...at], text: `${[...path, ...at].map(String).join('.')} ${text}` });
   for (const [index, gate] of model.gates.entries()) {
-    const problem = metricProblem(gate.metric, classes);
+    const problem = metricProblem(gate.metric, data.classes, slices);
     if (problem) say(['gates', index, 'metric'], problem);
+  }
+  for (const [name, members] of Object.entries(slices?.classes ?? {})) {
+    const unknown = members.find((one) => !data.classes.includes(one));
+    if (unknown === undefined) continue;
+    const guess = nearest(unknown, data.classes);
+    say(
+      ['evaluate', 'slices', 'classes', name],
+      `"${unknown}" is no class of the data${guess ? ` — did you mean ${guess}?` : `; they are ${data.classes.join(', ')}`}`,
+    );
+  }
+  if (data.item === 'tensor' && (slices?.fields.length ?? 0) > 0) {
+    say(['evaluate', 'slices', 'fields'], 'tensors have no attributes; slice them by classes');
   }
   const { train } = model;
   // A command that trains on tensors and makes ONNX needs no module of ours at all.

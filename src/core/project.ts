@@ -116,11 +116,17 @@ export function modelConfig(project: Project, model: string): ModelConfig {
 }
 
 /**
- * H(JCS(normalized model without gates, environments and resources)): what of the configuration shapes the model. What a
+ * H(JCS(normalized model without gates, slices, environments and resources)): what of the configuration shapes the model. What a
  * server may use is part of the deployment plan.
  */
 export function configDigest(config: ModelConfig): Digest {
-  const { gates: _gates, environments: _environments, resources: _resources, ...shaping } = config;
+  const {
+    gates: _gates,
+    evaluate: _evaluate,
+    environments: _environments,
+    resources: _resources,
+    ...shaping
+  } = config;
   return digestJson(shaping);
 }
 

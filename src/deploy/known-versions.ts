@@ -3,7 +3,13 @@ import { candidateDigest } from '../core/candidate.ts';
 import type { Decision } from '../core/decision.ts';
 import type { Digest } from '../core/digest.ts';
 import { digestJson, isDigest } from '../core/digest.ts';
-import { type Evaluation, evaluationKey, evaluationQuestion, evaluationSchema } from '../core/evaluation.ts';
+import {
+  type Evaluation,
+  evaluationKey,
+  evaluationQuestion,
+  evaluationRules,
+  evaluationSchema,
+} from '../core/evaluation.ts';
 import { type Lock, lockEntry } from '../core/lock.ts';
 import type { Project } from '../core/project.ts';
 import { type Standing, versionNames } from '../core/version-names.ts';
@@ -97,7 +103,7 @@ async function evaluationsOf(sources: RegistrySources, known: KnownModel, one: K
         environment,
         candidate: one.digest,
         baseline: standing?.live?.current?.candidate ?? null,
-        gates: config.gates,
+        ...evaluationRules(config),
         data: digestJson(data),
       });
       const answer = (await trusted.readRecord(evaluationKey(question)))?.value as { evaluation?: unknown };

@@ -6,6 +6,8 @@ export interface BootstrapOptions {
   /** Number of resamples, default 1000; fewer for more than 200 000 items, but at least 200. 0 gives no intervals. */
   bootstrap?: number;
   seed?: number;
+  /** Whether areas and ranks (roc_auc, pr_auc, map, ndcg) are measured too, which takes most of the time; default true. */
+  areas?: boolean;
 }
 
 /** Called for every draw of an item and at the end of every resample. */

@@ -33,7 +33,7 @@ export function score(
   options: BootstrapOptions = {},
 ): Scores {
   const judged = judgeItems(probabilities, labels, classes.length);
-  const orders = ordersOf(judged);
+  const orders = ordersOf(judged, options);
   const sums = emptySums(classes.length);
   const confusion = classes.map(() => classes.map(() => 0));
   const once = new Uint16Array(judged.count).fill(1);
@@ -101,7 +101,7 @@ function resampled(
   statistic: (sums: readonly Sums[], ranked: readonly Record<string, number>[]) => Record<string, number>,
 ): Record<string, Measure> {
   const { count, classes } = models[0]!;
-  const orders = models.map(ordersOf);
+  const orders = models.map((model) => ordersOf(model, options));
   const sums = models.map(() => emptySums(classes));
   const weights = new Uint16Array(count).fill(1);
   const ranked = () => models.map((model, index) => rankedMetrics(model, orders[index]!, weights));
@@ -131,7 +131,8 @@ function resampled(
   return Object.fromEntries(values.map(([name, value]) => [name, interval(value, samples.get(name)!)]));
 }
 
-function ordersOf(judged: Judged): ReturnType<typeof orderItems> {
+function ordersOf(judged: Judged, options: BootstrapOptions): ReturnType<typeof orderItems> {
+  if (options.areas === false) return [];
   return judged.count * judged.classes > mostRanked ? [] : orderItems(judged);
 }
 

@@ -8,6 +8,7 @@ import {
   type Evaluation,
   evaluationKey,
   evaluationQuestion,
+  evaluationRules,
   evaluatorEpoch,
   judge,
   type Measure,
@@ -15,12 +16,14 @@ import {
 } from '../core/evaluation.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
+import { sliceMetric, slicesOf } from '../core/slices.ts';
 import { datasetMetaSchema } from '../data/dataset.ts';
 import { judgeLabels } from '../data/evidence.ts';
 import { correctFile, correctness } from '../model/correct.ts';
 import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
 import { predictIsolated } from '../model/predict.ts';
+import { compareSlices, scoreSlices } from '../model/sliced.ts';
 import { renderJunit } from '../report/junit.ts';
 import { renderOpenMetrics } from '../report/openmetrics.ts';
 import type { Zone } from '../store/types.ts';
@@ -116,6 +119,7 @@ async function measure(
   zone: Zone,
   packaged: Digest,
   test: TestSet,
+  slices: ReadonlyMap<string, readonly number[]>,
   folder: string,
 ): Promise<Measured & { isolation: Evaluation['isolation'] }> {
   await mkdir(folder, { recursive: true });
@@ -130,6 +134,7 @@ async function measure(
     signal: ctx.signal,
   });
   const scores = score(predicted.probabilities, test.y, test.classes);
+  const sliced = scoreSlices(predicted.probabilities, test.y, test.classes, slices);
   const bytes = manifest.files.reduce((sum, file) => sum + file.size, 0);
   return {
     probabilities: predicted.probabilities,
@@ -137,7 +142,12 @@ async function measure(
     isolation: predicted.isolation,
     scores: {
       ...scores,
-      metrics: { ...scores.metrics, size_bytes: exact(bytes), latency_ms: exact(predicted.latencyMs) },
+      metrics: {
+        ...scores.metrics,
+        ...sliced,
+        size_bytes: exact(bytes),
+        latency_ms: exact(predicted.latencyMs),
+      },
     },
   };
 }
@@ -158,7 +168,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     environment: given.environment,
     candidate: digest,
     baseline: state.current?.candidate ?? null,
-    gates: config.gates,
+    ...evaluationRules(config),
     data: digestJson(data),
   });
   if (given.question && given.question !== question) {
@@ -182,14 +192,18 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const test = await openTestSet(trusted, testset, data.item, join(folder, 'test'));
   checkTestSet(config.data, data, test);
   ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
-  const own = await measure(ctx, trusted, candidate.package, test, join(folder, 'candidate'));
+  const slices = config.evaluate ? slicesOf(config.evaluate.slices, test) : new Map<string, number[]>();
+  const own = await measure(ctx, trusted, candidate.package, test, slices, join(folder, 'candidate'));
   const before = state.current
-    ? await measure(ctx, trusted, state.current.package, test, join(folder, 'baseline'))
+    ? await measure(ctx, trusted, state.current.package, test, slices, join(folder, 'baseline'))
     : null;
   const compared = before
     ? compare(own.probabilities, before.probabilities, test.y, test.classes)
     : { differences: {}, mcnemar: null };
-  const { differences } = compared;
+  const sliced = before
+    ? compareSlices(own.probabilities, before.probabilities, test.y, test.classes, slices)
+    : {};
+  const differences = { ...compared.differences, ...sliced };
   const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);
   const leak = await leakGate(work, candidate.dataset, data.item, test, join(folder, 'train'));
   const scope = { project: ctx.project.project, dataset: config.data, side: 'train' as const };
@@ -243,7 +257,12 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
 async function writeWidgets(ctx: Ctx, evaluation: Evaluation): Promise<void> {
   const { model, environment, gates, scores, verdict } = evaluation;
   const labels = { model, environment };
-  const samples = Object.entries(scores.metrics).map(([name, { value }]) => ({ name, labels, value }));
+  const samples = Object.entries(scores.metrics).map(([metric, { value }]) => {
+    const of = sliceMetric(metric);
+    return of
+      ? { name: of.name, labels: { ...labels, slice: of.slice }, value }
+      : { name: metric, labels, value };
+  });
   samples.push({ name: 'evaluation_ok', labels, value: verdict === 'fail' ? 0 : 1 });
   await ctx.handover.writeFile('metrics.txt', renderOpenMetrics(samples));
   await ctx.handover.writeFile('junit.xml', renderJunit(`${model} for ${environment}`, gates));

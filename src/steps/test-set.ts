@@ -17,6 +17,8 @@ export interface TestSet {
   count: number;
   /** sha256 of each item's bytes, in hexadecimal digits. */
   ids: string[];
+  /** What the source says of each item; null for tensors. */
+  attributes: Readonly<Record<string, string>>[] | null;
 }
 
 /**
@@ -34,10 +36,18 @@ export async function openTestSet(
   if (item === 'tensor') {
     const set = await openDataset(folder);
     const { y, classes, count } = set;
-    return { items: join(folder, 'images.idx'), y: [...y], classes, count, ids: itemIds(set) };
+    return {
+      items: join(folder, 'images.idx'),
+      y: [...y],
+      classes,
+      count,
+      ids: itemIds(set),
+      attributes: null,
+    };
   }
   const y: number[] = [];
   const ids: string[] = [];
+  const attributes: Readonly<Record<string, string>>[] = [];
   const items = join(folder, '.items');
   const classes = z.array(z.string()).parse(manifest.meta.classes);
   const count = await writePacked(
@@ -47,11 +57,12 @@ export async function openTestSet(
         if (one.label === null) continue;
         y.push(one.label);
         ids.push(one.id.slice(7));
+        attributes.push(one.attributes);
         yield one.bytes;
       }
     })(),
   );
-  return { items, y, classes, count, ids };
+  return { items, y, classes, count, ids, attributes };
 }
 
 const indexLine = z.object({ id: z.string() });

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
 import { candidateKey } from '../../src/core/claim.ts';
@@ -72,6 +74,23 @@ describe('the withheld set that the default branch pins', () => {
       code: 'config-invalid',
       message: expect.stringContaining('has the classes left, right'),
     });
+  });
+
+  it('is judged in slices too, each with its own gates, paired with what is live', async () => {
+    const slices = '    evaluate: { slices: { classes: { bright_left: [left] } } }\n';
+    const gates = "gates: [{ metric: 'accuracy[bright_left]', min: 2 }, { metric: accuracy, min: 0 }]";
+    await scratch.write({
+      'cdl.yaml': `${pinned(first).replace(/gates: .*/, gates)}${slices}`,
+    });
+    const { gates: said, scores, verdict } = await judge();
+    expect([verdict, said.map(({ status }) => status)]).toEqual(['fail', ['fail', 'pass', 'pass']]);
+    const left = scores.perClass.find(({ name }) => name === 'left')!;
+    expect(scores.metrics['accuracy[bright_left]']!.value, 'of one class that is its recall').toBeCloseTo(
+      left.recall,
+      12,
+    );
+    const widget = await readFile(join(scratch.root, '.cdl', 'metrics.txt'), 'utf8');
+    expect(widget).toMatch(/^cdl_accuracy\{.*slice="bright_left"\} /m);
   });
 
   it('is a digest, and nothing else', async () => {

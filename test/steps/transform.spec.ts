@@ -19,6 +19,7 @@ import { register } from '../../src/steps/register.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { train } from '../../src/steps/train.ts';
 import { transform } from '../../src/steps/transform.ts';
+import { readEvaluation } from '../../src/steps/trusted.ts';
 import type { Ctx } from '../../src/steps/types.ts';
 import { validate } from '../../src/steps/validate.ts';
 import { openTf } from '../../src/train/backend.ts';
@@ -140,11 +141,14 @@ describe('texts from collection to an answer', () => {
 
   it('is evaluated on the withheld texts; a package that encodes with something else is not', async () => {
     const trusted = await ctx.zone('trusted');
+    const sliced = { ...ctx, project: structuredClone(ctx.project) };
+    const [model] = Object.values(sliced.project.models);
+    model!.evaluate = { slices: { fields: ['path'], classes: {} } };
     const judge = async (one: Candidate) => {
       const digest = candidateDigest(one);
       await trusted.writeRecord(candidateKey(digest), one);
       await runStep(ingest, ctx, { ...all, side: 'test' });
-      return runStep(evaluate, ctx, {
+      return runStep(evaluate, sliced, {
         model: '',
         environment: 'production',
         candidate: digest,
@@ -153,6 +157,11 @@ describe('texts from collection to an answer', () => {
     };
     const judged = await judge(candidate);
     expect(judged.outputs.verdict).toBe('pass');
+    const { scores } = await readEvaluation(trusted, judged.outputs.evaluation as never);
+    const paths = Object.keys(scores.metrics).filter((name) =>
+      /^accuracy\[path=texts\/.*\.txt\]$/.test(name),
+    );
+    expect(paths, 'what the source says of items makes slices, the most frequent ones').toHaveLength(20);
     const work = await ctx.zone('work');
     const manifest = await work.getArtifact(candidate.package);
     const forged = await work.putBlob('{"v":1,"type":"float32","length":1,"state":null}\n');
