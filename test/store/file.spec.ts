@@ -147,6 +147,18 @@ describe('a zone', () => {
     expect(String(await cached.readBlob(digest))).toBe('true bytes');
   });
 
+  it('keeps as many manifests in memory as it is told, and calls none complete that is gone', async () => {
+    const keeping = createZone('work', store, { manifests: 1 });
+    const put = (name: string) =>
+      keeping.putArtifact({ kind: 'run', name, files: [], parents: [], meta: {} });
+    const [first, last] = [await put('first'), await put('last')];
+    for (const id of [first, last]) expect(await keeping.hasArtifact(id)).toBe(true);
+    await rm(join(root, 'store', 'keys'), { recursive: true });
+    expect((await keeping.getArtifact(last)).name).toBe('last');
+    await expect(keeping.getArtifact(first)).rejects.toMatchObject({ code: 'artifact-missing' });
+    expect(await keeping.hasArtifact(last)).toBe(false);
+  });
+
   it('names what is missing, and does not call an artifact complete without its files', async () => {
     const absent = digestBytes('nowhere');
     await expect(zone.readBlob(absent)).rejects.toMatchObject({ code: 'artifact-missing' });
