@@ -33,6 +33,8 @@ export interface Rig {
   repository: string;
   folder: string;
   targetFolder: string;
+  /** Whether jobs of unprotected branches find the trusted store, and whatever else is not theirs, empty. */
+  hides: boolean;
   /** Environment of the bot: what an operator would set. */
   botEnvironment: NodeJS.ProcessEnv;
   bot: { url: string; process: ChildProcess };
@@ -60,6 +62,8 @@ export interface RigOptions {
   log?: (line: string) => void;
   /** Stops whoever waits for something on the rig. */
   signal?: AbortSignal;
+  /** Further folders that jobs of unprotected branches find empty: what lies on protected runners only. */
+  hide?: readonly string[];
   /** The folder is removed should this process be killed. */
   temporary?: boolean;
 }
@@ -228,19 +232,28 @@ export async function startRig(options: RigOptions): Promise<Rig> {
     for (const [key, value, isProtected] of variables) {
       setVariable(project, { key, value, protected: isProtected });
     }
+    // They run as the same user on the same machine: what is not theirs to see is not there for them.
+    const secret = ['store/trusted', 'bot', 'sandbox', 'target', 'builds/trusted'];
+    const hide = [...secret.map((name) => join(folder, name)), ...(options.hide ?? [])];
+    await mkdir(join(folder, 'store', 'trusted'), { recursive: true });
+    let hides = false;
     for (const [name, token] of Object.entries(tokens)) {
-      runners.push(
-        await startRunner({
-          url: sandbox.url,
-          token,
-          concurrency: 1,
-          builds: join(folder, 'builds', name),
-          systemPath: options.systemPath,
-          path: programs,
-          graceMs: 5000,
-          log: (line) => log(`runner: ${line}`),
-        }),
-      );
+      const runner = await startRunner({
+        url: sandbox.url,
+        token,
+        concurrency: 1,
+        builds: join(folder, 'builds', name),
+        systemPath: options.systemPath,
+        path: programs,
+        ...(name === 'any' && { hide }),
+        graceMs: 5000,
+        log: (line) => log(`runner: ${line}`),
+      });
+      runners.push(runner);
+      hides ||= runner.hides;
+    }
+    if (!hides) {
+      log('note: without user namespaces a job of a change could read the trusted store of this machine');
     }
     const secrets = {
       token: randomBytes(24).toString('hex'),
@@ -279,6 +292,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       repository: `${sandbox.url}/${options.project}.git`,
       folder,
       targetFolder,
+      hides,
       signal: options.signal ?? new AbortController().signal,
       botEnvironment: { ...botEnvironment, CDL_BOT_PORT: new URL(bot.url).port },
       bot,

@@ -43,15 +43,17 @@ export type PollOptions = FetchOptions & Required<Pick<FetchOptions, 'root' | 'n
 /**
  * Looks at every source for something newer than its pin: bytes of another sha256 behind a URL, a path or in a bucket, a
  * later version of an npm package (its dist-tag `latest`), a later version tag of a git repository, or a tag that was
- * moved. Downloads only what a server does not call unchanged (RFC 9110, 13.1.2). What is not pinned has no news.
+ * moved. `withheld` is for sources of the test side. Downloads only what a server does not call unchanged (RFC 9110, 13.1.2). What is not pinned has no news.
  */
 export async function pollSources(
   sources: readonly SourceConfig[],
   memory: PollMemory,
-  options: PollOptions,
+  usual: PollOptions,
+  withheld: PollOptions = usual,
 ): Promise<Polled> {
   const polled: Polled = { changes: [], memory: {}, seen: [] };
   for (const [source, config] of sources.entries()) {
+    const options = config.side === 'test' ? withheld : usual;
     for (const [file, name] of sourceNames(config).entries()) {
       if (config.sha256 === undefined) {
         polled.seen.push({ name: plainUrl(name), state: 'not pinned', detail: 'pin it with cdl data pin' });

@@ -87,6 +87,9 @@ export async function npmRegistry(env: Environment): Promise<string | null> {
   return url.startsWith('http') ? url : null;
 }
 
+/** Variables of sources that the test side may have its own of. */
+const sourceCredentials = ['TOKENS', 'ACCESS_KEY', 'SECRET_KEY', 'SESSION_TOKEN'] as const;
+
 /** PEM text, or the content of the file that a variable names. */
 async function pemOf(value: string): Promise<string> {
   return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
@@ -95,9 +98,17 @@ async function pemOf(value: string): Promise<string> {
 /**
  * The ways to the sources of data sets: proxies as everywhere, `CDL_SOURCE_CA` (a PEM certificate, or a path to one),
  * `CDL_SOURCE_TOKENS` (one line a host: `host[:port] Bearer …` or `host[:port] Basic …`), and `CDL_SOURCE_ACCESS_KEY`,
- * `CDL_SOURCE_SECRET_KEY`, `CDL_SOURCE_SESSION_TOKEN` for buckets. Throws UserError config-invalid.
+ * `CDL_SOURCE_SECRET_KEY`, `CDL_SOURCE_SESSION_TOKEN` for buckets. For the test side the same with `CDL_TEST_SOURCE_…` come
+ * first, which only protected jobs get. Throws UserError config-invalid.
  */
-export async function sourceAccess(env: Environment): Promise<SourceAccess> {
+export async function sourceAccess(
+  given: Environment,
+  side: 'train' | 'test' = 'train',
+): Promise<SourceAccess> {
+  const env: Record<string, string | undefined> = { ...given };
+  for (const name of side === 'test' ? sourceCredentials : []) {
+    env[`CDL_SOURCE_${name}`] = given[`CDL_TEST_SOURCE_${name}`] || given[`CDL_SOURCE_${name}`];
+  }
   const tokens = new Map<string, string>();
   for (const line of (env.CDL_SOURCE_TOKENS ?? '').split('\n')) {
     const [, host, value] = /^\s*(\S+)\s+((?:Bearer|Basic) \S+)\s*$/.exec(line) ?? [];
@@ -191,7 +202,7 @@ export async function createContext(cwd: string, env: Environment, console: Cons
     cacheFolder: cacheFolder(env),
     targetFolder: resolve(targetFolder(env)),
     npmRegistry: () => npmRegistry(env),
-    sourceAccess: () => sourceAccess(env),
+    sourceAccess: (side) => sourceAccess(env, side),
     labelServer: () =>
       env.CDL_LABEL_STUDIO_URL && env.CDL_LABEL_STUDIO_TOKEN
         ? { url: env.CDL_LABEL_STUDIO_URL, token: env.CDL_LABEL_STUDIO_TOKEN }

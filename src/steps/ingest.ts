@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { readSides, recordSides } from '../data/carried.ts';
@@ -48,16 +49,19 @@ export const ingest: Step<typeof params> = {
       cache: sourcesOfSide(config.sources, given.side).every((source) => pinsOf(source) !== null),
     };
   },
-  async run(ctx, given) {
+  async run(ctx, given, folder) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const zone = await ctx.zone(given.side === 'test' ? 'trusted' : 'work');
     const npmRegistry = await ctx.npmRegistry();
     const scope = { project: ctx.project.project, dataset };
-    const { fetched, pinned } = await collect(zone, scope, sourcesOfSide(config.sources, given.side), {
-      cacheFolder: ctx.cacheFolder,
+    const sources = sourcesOfSide(config.sources, given.side);
+    // Jobs of changes use the same cache: what is withheld by being another source never gets there.
+    const isWithheld = sources.some((source) => source.side === 'test');
+    const { fetched, pinned } = await collect(zone, scope, sources, {
+      cacheFolder: isWithheld ? join(folder, '.sources') : ctx.cacheFolder,
       root: ctx.root,
       ...(npmRegistry && { npmRegistry }),
-      ...(await ctx.sourceAccess()),
+      ...(await ctx.sourceAccess(given.side)),
       signal: ctx.signal,
       onProgress: ({ what, bytes, total }) =>
         ctx.progress(`downloading ${plainUrl(what)}, ${megabytes(bytes, total)}`, total ? bytes / total : 0),

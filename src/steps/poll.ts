@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { z } from 'zod';
 import { type DataNews, dataNewsSchema } from '../core/data-news.ts';
 import { canonicalJson } from '../core/digest.ts';
@@ -22,18 +23,23 @@ export const poll: Step<typeof params> = {
     const { dataset } = datasetNamed(ctx, given.dataset);
     return { subject: dataset, zone: 'work', key: {}, files: [], artifacts: [], cache: false };
   },
-  async run(ctx, given) {
+  async run(ctx, given, folder) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
     const zone = await ctx.zone('work');
     const key = `poll/${ctx.project.project}/${dataset}.json`;
     const record = await zone.readRecord(key);
-    const polled = await pollSources(config.sources, parseMemory(record?.value), {
-      ...(await ctx.sourceAccess()),
-      cacheFolder: ctx.cacheFolder,
+    const common = {
       root: ctx.root,
       npmRegistry: (await ctx.npmRegistry()) ?? 'https://registry.npmjs.org/',
       signal: ctx.signal,
-    });
+    };
+    const polled = await pollSources(
+      config.sources,
+      parseMemory(record?.value),
+      { ...common, ...(await ctx.sourceAccess('train')), cacheFolder: ctx.cacheFolder },
+      // What is withheld stays out of the cache that jobs of changes use, too.
+      { ...common, ...(await ctx.sourceAccess('test')), cacheFolder: join(folder, '.sources') },
+    );
     // Another poll at the same moment writes the same; what loses only reads once more.
     await zone.writeRecord(key, polled.memory, record ? { ifMatch: record.etag } : { ifAbsent: true });
     const away = polled.seen.filter((one) => one.state === 'unreachable');

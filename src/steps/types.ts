@@ -29,8 +29,8 @@ export interface Ctx {
   targetFolder: string;
   /** Base URL of the npm registry this machine is configured for. */
   npmRegistry(): Promise<string | null>;
-  /** Proxies, certificates and credentials for the sources of data sets. */
-  sourceAccess(): Promise<SourceAccess>;
+  /** Proxies, certificates and credentials for the sources of data sets; those of `side: test` may have their own. */
+  sourceAccess(side: 'train' | 'test'): Promise<SourceAccess>;
   /** The label server this job may use; null when it is not told of one. */
   labelServer(): { url: string; token: string } | null;
   /** The MLflow server (or GitLab project) that runs and versions are mirrored to; null where that is not switched on. */

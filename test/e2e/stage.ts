@@ -74,10 +74,16 @@ export interface EditFiles {
   write(path: string, text: string): Promise<void>;
 }
 
+/** Where the source of the test side lies, below the folder of a rig. */
+export const withheldFolder = (folder: string): string => join(folder, 'protected');
+
 const ended: readonly string[] = ['success', 'failed', 'canceled', 'skipped'];
 
-/** Starts a rig with the tiny project; `validators` as `cdl.yaml` of the default branch names them. */
-export async function openStage(options: { validators?: string[] } = {}): Promise<Stage> {
+/**
+ * Starts a rig with the tiny project; `validators` as `cdl.yaml` of the default branch names them. `withheld`: the test side is
+ * a source of its own, on protected runners only ({@link withheldFolder}).
+ */
+export async function openStage(options: { validators?: string[]; withheld?: boolean } = {}): Promise<Stage> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-e2e-'));
   const log: string[] = [];
   let rig: Rig | null = null;
@@ -93,11 +99,13 @@ export async function openStage(options: { validators?: string[] } = {}): Promis
       systemPath,
       version,
       project: `acme/${model}`,
+      hide: [withheldFolder(folder)],
       log: (line) => log.push(line),
     });
     const clone = join(folder, 'work');
     await writeTinyProject(clone, {
       data: join(folder, 'data'),
+      ...(options.withheld && { withheld: withheldFolder(folder) }),
       validators: options.validators ?? ['vera'],
       version,
     });

@@ -48,6 +48,8 @@ export interface TinyOptions {
   /** Version of the CI components. */
   version: string;
   items?: number;
+  /** Folder of a source of the test side; without it the one source is split. */
+  withheld?: string;
 }
 
 const modelCode = `import type { Hyperparameters, LayersModel, Tensor, Tf } from 'cdl';
@@ -79,6 +81,23 @@ export async function writeTinyProject(folder: string, options: TinyOptions): Pr
   await mkdir(folder, { recursive: true });
   await writeFile(join(data, 'images.idx'), images);
   await writeFile(join(data, 'labels.idx'), labels);
+  const test = options.withheld;
+  const sourceOf = (folder: string, [x, y]: readonly [Uint8Array, Uint8Array], side: string) => `
+      - file: [${join(folder, 'images.idx')}, ${join(folder, 'labels.idx')}]
+        sha256: [${sha256(x)}, ${sha256(y)}]${side}
+        read: { format: idx, images: [images.idx], labels: [labels.idx] }`;
+  let sources = sourceOf(data, [images, labels], test ? '\n        side: train' : '');
+  if (test) {
+    const own = cornerItems(count / 5, 12);
+    const files = [
+      Buffer.concat([idxHeader([count / 5, ...shape]), own.x]),
+      Buffer.concat([idxHeader([count / 5]), own.y]),
+    ] as const;
+    await mkdir(test, { recursive: true });
+    await writeFile(join(test, 'images.idx'), files[0]);
+    await writeFile(join(test, 'labels.idx'), files[1]);
+    sources += sourceOf(test, files, '\n        side: test');
+  }
   const config = `version: 1
 project: ${model}
 
@@ -91,10 +110,7 @@ datasets:
   pictures:
     shape: [${shape.join(', ')}]
     classes: [${classes.join(', ')}]
-    sources:
-      - file: [${join(data, 'images.idx')}, ${join(data, 'labels.idx')}]
-        sha256: [${sha256(images)}, ${sha256(labels)}]
-        read: { format: idx, images: [images.idx], labels: [labels.idx] }
+    sources:${sources}
     split: { key: corners-1, test: 0.2, validation: 0.1 }
     rules: { min_items: ${Math.floor(count / 2)}, min_per_class: ${Math.floor(count / 8)} }
 

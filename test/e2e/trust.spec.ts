@@ -1,17 +1,25 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readClaim } from '../../bot/claim.ts';
 import { createEntry, emptyLock, renderLock, withEntry } from '../../src/core/lock.ts';
 import type { Job } from '../../src/sandbox/state.ts';
-import { openStage, type Stage } from './stage.ts';
+import { openStage, type Stage, withheldFolder } from './stage.ts';
 import { model } from './tiny-project.ts';
 
 /** Far more than it takes: pipelines run for real, on machines that do other things. */
 const timeout = 400_000;
 
 let stage: Stage;
+let looked: Job | null = null;
+/** Bytes of the pictures of the test side, with their header. */
+const testBlocks = 16 + 600 * 64;
 beforeAll(async () => {
   // The scientist has the role too: it is authorship, not the lack of a role, that must stop them.
-  stage = await openStage({ validators: ['vera', 'dana'] });
+  stage = await openStage({ validators: ['vera', 'dana'], withheld: true });
+  if (!stage.rig.hides) {
+    console.warn('what a job of a change can read: skipped, there are no user namespaces here');
+  }
 });
 afterAll(async () => {
   const { violations, problems } = stage?.rig.sandbox ?? { violations: [], problems: [] };
@@ -176,7 +184,22 @@ describe('what the author of a change may do', { timeout }, () => {
       const yaml = text.replace('needs: [register]', 'needs: [package]');
       const path = `.cdl/${model}.candidate.json`;
       const lie = ['mkdir -p .cdl', `printf %s '${JSON.stringify(claim)}' > ${path}`];
-      const look = ['env | cut -d= -f1 | sort', 'printenv CDL_TRUSTED_STORE || echo "no trusted store"'];
+      const { folder } = stage.rig;
+      const trusted = join(folder, 'store', 'trusted');
+      const files = (where: string) => `$(find ${where} -type f 2>/dev/null | wc -l)`;
+      const look = [
+        'env | cut -d= -f1 | sort',
+        'printenv CDL_TRUSTED_STORE || echo "no trusted store"',
+        `echo "in the work store, more than $(( ${files(`${folder}/store/work`)} > 5 ? 5 : 0 ))"`,
+        `umount ${trusted} || echo "still hidden"`,
+        `echo "in the trusted store ${files(trusted)}"`,
+        `echo "through others ${files(`/proc/[0-9]*/root${trusted}`)}"`,
+        `echo "test source ${files(withheldFolder(folder))}"`,
+        `echo "kept of it $(find "$CDL_CACHE" -size ${testBlocks}c | wc -l)"`,
+        'cdl ingest --side test || echo "test side: exit $?"',
+        'sed -i "s/side: train/side: none/;s/side: test/side: train/;s/side: none/side: test/" cdl.yaml',
+        'cdl ingest || echo "test source as training data: exit $?"',
+      ];
       await write('.gitlab-ci.yml', `${yaml}${extraJob('register', lie)}${extraJob('look-around', look)}`);
     });
     liar = (await stage.propose('scientist', 'liar', 'Trust me')).iid;
@@ -188,12 +211,34 @@ describe('what the author of a change may do', { timeout }, () => {
   });
 
   it('a job of a merge request sees neither the trusted zone nor its keys', async () => {
-    const trace = await stage.trace(await jobNamed(liar, 'look-around'));
+    looked = await jobNamed(liar, 'look-around');
+    const trace = await stage.trace(looked);
     expect(trace).toMatch(/^CDL_WORK_STORE$/m);
     expect(trace).toMatch(/^no trusted store$/m);
+    expect(trace).toContain('has no access to the trusted zone');
+    expect(trace).toMatch(/^test side: exit [1-9]/m);
+    expect(trace).toMatch(/^kept of it 0$/m);
     for (const name of ['CDL_TRUSTED_STORE', 'CDL_TRUSTED_KEYS', 'CDL_LOCAL_TARGET', 'CDL_BOT_TOKEN']) {
       expect(trace).not.toMatch(new RegExp(`^${name}$`, 'm'));
     }
+  });
+});
+
+describe('what a job of a change tries to read', { timeout }, () => {
+  it('is not there: neither the trusted store, by whatever way, nor the source of the test side', async (ctx) => {
+    if (!stage.rig.hides) return ctx.skip();
+    const files = async (folder: string) => (await readdir(folder, { recursive: true })).length;
+    const { folder } = stage.rig;
+    expect(await files(join(folder, 'store', 'trusted'))).toBeGreaterThan(5);
+    expect(await files(withheldFolder(folder))).toBe(2);
+    const trace = await stage.trace(looked!);
+    expect(trace).toMatch(/^in the work store, more than 5$/m);
+    expect(trace).toMatch(/^still hidden$/m);
+    expect(trace).toMatch(/^in the trusted store 0$/m);
+    expect(trace).toMatch(/^through others 0$/m);
+    expect(trace).toMatch(/^test source 0$/m);
+    expect(trace).toMatch(/there is no file .*images\.idx/);
+    expect(trace).toMatch(/^test source as training data: exit [1-9]/m);
   });
 });
 

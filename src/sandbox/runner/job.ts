@@ -19,6 +19,8 @@ export interface Workplace {
   /** PATH of the jobs. */
   path: string;
   shell: { program: string; pipefail: boolean };
+  /** Words before every program of a job, which keep things from it. */
+  prefix: readonly string[];
   graceMs: number;
 }
 
@@ -139,7 +141,7 @@ async function checkout(
 
 async function execute(place: Workplace, job: JobPayload, build: Build): Promise<Outcome> {
   const { trace, env, project, signal } = build;
-  const common = { shell: place.shell, cwd: project, trace, graceMs: place.graceMs };
+  const common = { shell: place.shell, prefix: place.prefix, cwd: project, trace, graceMs: place.graceMs };
   const main = job.steps.find((step) => step.name === 'script');
   const after = job.steps.find((step) => step.name === 'after_script');
   const result: ScriptResult = await runScript(main?.script ?? [], {

@@ -3,6 +3,7 @@ import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UpstreamError } from '../../core/error.ts';
 import { openCoordinator } from './client.ts';
+import { detectHiding } from './hide.ts';
 import { runJob } from './job.ts';
 
 /** How a runner is set up. */
@@ -16,6 +17,8 @@ export interface RunnerOptions {
   systemPath: string;
   /** A folder put before everything in PATH, such as the one holding `cdl`; null = none. */
   path: string | null;
+  /** Folders that its jobs find empty, where the system can do that. */
+  hide?: readonly string[];
   /** Milliseconds between SIGTERM and SIGKILL; 5000 unless given. */
   graceMs?: number;
   log?: (line: string) => void;
@@ -25,6 +28,8 @@ export interface RunnerOptions {
 export interface Runner {
   /** Resolves when the runner was stopped; rejects (UpstreamError) when the forge refuses it for good. */
   done: Promise<void>;
+  /** Whether the folders of `hide` are hidden. */
+  hides: boolean;
   /** Takes no more jobs, ends running ones and waits until they are reported. */
   stop(): Promise<void>;
 }
@@ -34,11 +39,13 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
   const path =
     options.path === null ? options.systemPath : `${options.path}${delimiter}${options.systemPath}`;
   const bash = await findProgram('bash', options.systemPath);
+  const hiding = options.hide ? await detectHiding(options.hide, options.systemPath) : null;
   const place = {
     client: openCoordinator(options.url, options.token),
     builds: options.builds,
     path,
     shell: bash === null ? { program: '/bin/sh', pipefail: false } : { program: bash, pipefail: true },
+    prefix: hiding ?? [],
     graceMs: options.graceMs ?? 5000,
   };
   const stopping = new AbortController();
@@ -70,6 +77,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
   done.catch(() => {});
   return {
     done,
+    hides: hiding !== null,
     async stop() {
       stopping.abort();
       await Promise.allSettled(workers);

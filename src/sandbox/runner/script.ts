@@ -12,6 +12,8 @@ export interface ScriptResult {
 /** What a script needs. */
 export interface ScriptOptions {
   shell: { program: string; pipefail: boolean };
+  /** Words before the shell's own. */
+  prefix: readonly string[];
   /** Where the script is written; an argument could be too long. */
   file: string;
   cwd: string;
@@ -39,9 +41,10 @@ export function renderScript(commands: readonly string[], pipefail: boolean): st
  * it; a process that made its own session goes on.
  */
 export async function runScript(commands: readonly string[], options: ScriptOptions): Promise<ScriptResult> {
-  const { shell, file, cwd, env, trace, signal } = options;
+  const { shell, prefix, file, cwd, env, trace, signal } = options;
   await writeFile(file, renderScript(commands, shell.pipefail));
-  const child = spawn(shell.program, [file], {
+  const words = [...prefix, shell.program, file];
+  const child = spawn(words[0]!, words.slice(1), {
     cwd,
     env,
     detached: true,
