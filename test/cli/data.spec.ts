@@ -234,7 +234,10 @@ describe('cdl data', () => {
     });
     // The next version that ingest makes comes after it.
     await noteMade(zone, 'letters', 'texts-train', train.digest);
-    writeFileSync(path, `${readFileSync(path, 'utf8')}${JSON.stringify({ t: 'a newt', y: 'odd' })}\n${JSON.stringify({ t: 'six owls', y: 'even' })}\n`);
+    writeFileSync(
+      path,
+      `${readFileSync(path, 'utf8')}${JSON.stringify({ t: 'a newt', y: 'odd' })}\n${JSON.stringify({ t: 'six owls', y: 'even' })}\n`,
+    );
     const next = await buildRawDataset('texts', config, fetched, 'train', zone);
     expect(next.meta.count).toBeGreaterThan(train.meta.count);
     await noteMade(zone, 'letters', 'texts-train', next.digest);
