@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -27,7 +28,18 @@ const worthwhile = 1500;
  */
 function idleProcessors(): number {
   const processors = availableParallelism();
-  return Math.max(0, Math.min(8, processors - 1, Math.round(processors - (loadavg()[0] ?? 0))));
+  const busy = Math.min(loadavg()[0] ?? 0, runningNow());
+  return Math.max(0, Math.min(8, processors - 1, Math.round(processors - busy)));
+}
+
+/** How many other threads run at this moment, where the system says so (proc_loadavg(5)): the load average is of a minute. */
+function runningNow(): number {
+  try {
+    const [, running] = /^(?:\S+ ){3}(\d+)\//.exec(readFileSync('/proc/loadavg', 'latin1')) ?? [];
+    return running === undefined ? Infinity : Number(running) - 1;
+  } catch {
+    return Infinity;
+  }
 }
 
 async function program(): Promise<string> {
