@@ -108,7 +108,7 @@ describe('the split of raw items', () => {
         expect(new Set(grown.items.map((item) => item.id)).size).toBe(grown.items.length);
         expect((await build(before.toReversed())).digest).toEqual(small.digest);
       }),
-      { numRuns: 15 },
+      { numRuns: 8 },
     );
   });
 
@@ -130,7 +130,7 @@ describe('the split of raw items', () => {
         for (const [name, side] of of(small)) expect(of(grown).get(name)).toEqual(side);
         expect(grown.metas[0]!.groups).toBe(of(grown).size);
       }),
-      { numRuns: 10 },
+      { numRuns: 6 },
     );
   });
 

@@ -2,6 +2,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { datasetMetaSchema } from '../../src/data/dataset.ts';
+import { sourceAccess } from '../../src/steps/context.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { validate } from '../../src/steps/validate.ts';
@@ -119,5 +120,67 @@ describe('sources of a side', () => {
     await rm(join(scratch.root, 'test'), { recursive: true });
     expect((await collected(train)).meta.count).toBe(80);
     await expect(collected(test)).rejects.toMatchObject({ code: 'source-unreachable' });
+  });
+});
+
+describe('a data set that grows', () => {
+  // Nearly the same as the first, long enough to be compared, and each with an end of its own.
+  const copy = (end: number) => `${Array.from({ length: 40 }, (_, n) => `word${n}`).join(' ')} end${end}`;
+
+  it('keeps its items where they were, on either side, once cdl.yaml says from where it goes on', async () => {
+    await open(`      - { file: [texts/], read: ${read} }`);
+    const config = await readFile(join(scratch.root, 'cdl.yaml'), 'utf8');
+    const say = async (after: string | null, folder: string) => {
+      const split = after === null ? 'key: texts-1' : `key: texts-1, after: ${after}`;
+      await scratch.write({
+        'cdl.yaml': config.replace('[texts/]', `[${folder}/]`).replace('key: texts-1', split),
+      });
+    };
+    const bySide = async () => {
+      const [own, withheld] = [await collected(train), await collected(test)];
+      const sidesOf = ({ done }: typeof own) =>
+        JSON.stringify(done.report.blocks).match(
+          /split.after of the next version","(sha256:[0-9a-f]{64})/,
+        )![1]!;
+      expect(sidesOf(own)).toBe(sidesOf(withheld));
+      return { counts: [own.meta.count, withheld.meta.count], sides: sidesOf(own) };
+    };
+    await scratch.write({ 'small/food/0.txt': copy(0) });
+    await say(null, 'small');
+    const first = await bySide();
+    expect(first.counts.toSorted()).toEqual([0, 1]);
+    let moved: unknown = null;
+    for (let end = 1; moved === null; end++) {
+      const folder = `grown${end}`;
+      await scratch.write({ [`${folder}/food/0.txt`]: copy(0), [`${folder}/food/1.txt`]: copy(end) });
+      await say(null, folder);
+      moved = await collected(train).then(
+        () => null,
+        (error: unknown) => error,
+      );
+      if (moved === null) continue;
+      expect(moved).toMatchObject({
+        code: 'data-invalid',
+        hint: expect.stringMatching(/split: { after: sha256:[0-9a-f]{64} }/),
+      });
+      await say(first.sides, folder);
+      expect((await bySide()).counts).toEqual(first.counts.map((count) => count * 2));
+    }
+    await say(`sha256:${'0'.repeat(64)}`, 'small');
+    await expect(collected(train)).rejects.toMatchObject({ code: 'input-missing' });
+  });
+});
+
+describe('credentials of sources', () => {
+  it('are those of the test side for that side alone, where it has its own', async () => {
+    const env = {
+      CDL_SOURCE_TOKENS: 'data.example Bearer open',
+      CDL_TEST_SOURCE_TOKENS: 'data.example Bearer shut',
+    };
+    const told = async (side: 'train' | 'test', given: Record<string, string>) =>
+      (await sourceAccess(given, side)).authorization!('data.example');
+    expect([await told('train', env), await told('test', env)]).toEqual(['Bearer open', 'Bearer shut']);
+    const { CDL_TEST_SOURCE_TOKENS: _, ...shared } = env;
+    expect(await told('test', shared)).toBe('Bearer open');
   });
 });
