@@ -46,6 +46,9 @@ export { rebuildIndex } from './import.ts';
 export { installHooks } from './install.ts';
 export { tendQueue } from './queue.ts';
 
+/** Milliseconds after which looking for what no webhook told covers every open change again. */
+const wholeLookEvery = 10 * 60_000;
+
 /** A bot that runs. */
 export interface RunningBot {
   /** `http://host:port`. */
@@ -210,7 +213,10 @@ async function startOn(
     };
   });
   const forget = createForgetting(database);
-  const look = async () => {
+  let wholeLook = Number.NEGATIVE_INFINITY;
+  const look = async (whole = performance.now() - wholeLook >= wholeLookEvery) => {
+    const began = performance.now();
+    let isFine = true;
     await forget(new Date()).catch((error: unknown) =>
       log.warn(`old deliveries stay: ${describeError(error).message}`),
     );
@@ -219,11 +225,12 @@ async function startOn(
       if (health.isStopping) return;
       const problem = await tracing
         .run('reconcile', { kind: 'internal', attributes: { 'cdl.project': project } }, () =>
-          reconcile(context),
+          reconcile(context, whole),
         )
         .then(() => scheduleDrift(context, config.driftHours))
         .then(() => null)
         .catch((error: unknown) => describeError(error).message);
+      isFine &&= problem === null;
       if (problem !== null) log.warn({ project }, `reconcile: ${problem}`);
       else metrics.reconciled.set({ project }, Date.now() / 1000);
       health.looks.set(project, {
@@ -231,12 +238,13 @@ async function startOn(
         problem: problem === null ? null : mask(problem),
       });
     }
+    if (whole && isFine) wholeLook = began;
   };
   // Whoever started the bot may count on the webhook.
   for (const keep of keepers) await keep();
   let looking = look();
   const timer = setInterval(() => {
-    looking = looking.then(look);
+    looking = looking.then(() => look());
   }, config.reconcileSeconds * 1000);
   log.info({ url, projects: config.projects, key: signer.id }, 'the bot listens');
   return {
@@ -244,7 +252,7 @@ async function startOn(
     lost: reception.lost,
     warn: (told, text) => log.warn(told, text),
     async reconcile() {
-      looking = looking.then(look);
+      looking = looking.then(() => look(true));
       await looking;
     },
     async close() {

@@ -1,5 +1,4 @@
 import {
-  type Change,
   codeDigest,
   configDigest,
   type Decision,
@@ -51,13 +50,14 @@ function lastWord(decisions: readonly Decision[], entry: LockEntry): Decision | 
 export async function findQueued(
   { forge, effects }: BotContext,
   heads: ReadonlyMap<string, string>,
-  open: readonly Pick<Change, 'head'>[],
 ): Promise<void> {
   if (forge.kind !== 'github') return;
   const own = `${prefix}${await forge.defaultBranch()}/`;
-  const proposed = new Set(open.map((change) => change.head));
-  for (const [branch, head] of heads) {
-    if (branch.startsWith(own) && !proposed.has(head)) await effects.enqueue({ kind: 'queue', branch });
+  const queued = [...heads].filter(([branch]) => branch.startsWith(own));
+  if (queued.length === 0) return;
+  const proposed = new Set((await forge.listChanges({ state: 'open' })).map((change) => change.head));
+  for (const [branch, head] of queued) {
+    if (!proposed.has(head)) await effects.enqueue({ kind: 'queue', branch });
   }
 }
 

@@ -1,4 +1,5 @@
 import { findQueued } from './merge-queue.ts';
+import { changesThatWait } from './standing.ts';
 import { findPushes } from './trigger.ts';
 import type { BotContext } from './types.ts';
 import { deadTasks } from './work.ts';
@@ -8,12 +9,12 @@ const overlap = 10 * 60_000;
 
 /**
  * Looks for what a lost webhook would have told: every open change, those updated since the last look, comments nobody
- * answered, pushes to branches that
- * `triggers:` is about, commits of a merge queue, and the default branch; and for what failed for good: what the forge refused
- * then it may grant now. Queues; does
- * nothing itself. Throws UpstreamError.
+ * answered, pushes to branches that `triggers:` is about, commits of a merge queue, and the default branch; and for what failed
+ * for good: what the forge refused then it may grant now. Not `whole`, it leaves open changes alone that nothing happened to and
+ * that wait for no job, so that a project where nothing happens costs one request, and git one. Queues; does nothing itself.
+ * Throws UpstreamError.
  */
-export async function reconcile(context: BotContext): Promise<void> {
+export async function reconcile(context: BotContext, whole = true): Promise<void> {
   const { forge, state, effects } = context;
   const started = context.now();
   // Comments from before the bot was there are history.
@@ -21,16 +22,17 @@ export async function reconcile(context: BotContext): Promise<void> {
   await state.setCursor('installed', since);
   const looked = await state.cursor('looked');
   const from = new Date(Date.parse(looked ?? started.toISOString()) - overlap).toISOString();
-  const [open, recent, self] = await Promise.all([
-    forge.listChanges({ state: 'open' }),
+  const [open, recent, waiting] = await Promise.all([
+    whole ? forge.listChanges({ state: 'open' }) : [],
     forge.listChanges({ updatedSince: from }),
-    forge.self(),
+    whole ? [] : changesThatWait(state),
   ]);
   for (const task of await deadTasks(context)) await effects.enqueue(task);
   const all = new Map([...open, ...recent].map((change) => [change.id, change]));
   for (const change of all.values()) {
     if (change.state === 'closed') continue;
     await effects.enqueue({ kind: 'change', change: change.id });
+    const self = await forge.self();
     for (const comment of await forge.listComments(change.id)) {
       if (comment.system || comment.author.id === self.id) continue;
       if (Date.parse(comment.createdAt) < Date.parse(since)) continue;
@@ -38,9 +40,15 @@ export async function reconcile(context: BotContext): Promise<void> {
       await effects.enqueue({ kind: 'comment', change: change.id, comment: comment.id });
     }
   }
+  // The end of a job does not count as an update of its change.
+  for (const change of waiting) {
+    if (!all.has(change)) await effects.enqueue({ kind: 'change', change });
+  }
+  const known = await state.cursor('heads');
   const heads = await context.mirror.heads();
   await findPushes(context, heads);
-  await findQueued(context, heads, open);
-  await effects.enqueue({ kind: 'branch' });
+  await findQueued(context, heads);
+  const isMoved = known !== (await state.cursor('heads'));
+  if (whole || isMoved || all.size > 0 || waiting.length > 0) await effects.enqueue({ kind: 'branch' });
   await state.setCursor('looked', started.toISOString());
 }

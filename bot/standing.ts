@@ -19,6 +19,10 @@ export type ChangeStanding = z.infer<typeof standingSchema>;
 
 const prefix = 'standing/';
 
+const waits = 'waits/';
+/** Where a change goes on when a job ends. */
+const jobBound: ReadonlySet<Converged['standing']> = new Set(['waiting', 'evaluating']);
+
 /** Notes how a change stands, for whoever asks for the status of the bot. */
 export async function noteStanding(
   state: Pick<BotState, 'setCursor'>,
@@ -36,6 +40,13 @@ export async function noteStanding(
     })),
   };
   await state.setCursor(`${prefix}${change}`, JSON.stringify(standing));
+  const isWaiting = models.some((one) => jobBound.has(one.standing));
+  await state.setCursor(`${waits}${change}`, isWaiting ? standing.at : '');
+}
+
+/** Numbers of the changes that waited for a job when a bot looked at them last. */
+export async function changesThatWait(state: Pick<BotState, 'cursors'>): Promise<number[]> {
+  return (await state.cursors(waits)).map((name) => Number(name.slice(waits.length)));
 }
 
 /** How the changes stand, by number; those that another version of the bot noted in its own way are left out. */

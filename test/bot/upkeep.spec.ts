@@ -6,9 +6,10 @@ import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { reconcile } from '../../bot/reconcile.ts';
+import { noteStanding } from '../../bot/standing.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
 import { queueWaiting } from '../../bot/waiting.ts';
-import { type Database, openDatabase, parseLock } from '../../src/index.ts';
+import { type Database, openDatabase, parseLock, watchForge } from '../../src/index.ts';
 import { makeClaim } from './jobs.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
@@ -305,6 +306,55 @@ describe('an event of the default branch', () => {
     await mergeAsOwner(done);
     expect(await queued()).toEqual([waiting]);
     expect(await queued()).toEqual([]);
+  });
+});
+
+describe('looking for what no webhook told', () => {
+  it('asks two questions where nothing happened, and looks at what moved, was said or waits for a job', async () => {
+    world = await createBotWorld(database);
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    await settle(change);
+    const now = { ...world.context, now: () => new Date() };
+    const later = { ...world.context, now: () => new Date(Date.now() + 3_600_000) };
+    await reconcile(now);
+    const look = async (context = later) => {
+      world.tasks.length = 0;
+      const asked: string[] = [];
+      const stop = watchForge(({ method, route }) => asked.push(`${method} ${route}`));
+      await reconcile(context, false);
+      stop();
+      return { asked, tasks: world.tasks.map(({ kind }) => kind) };
+    };
+    await reconcile(later);
+    // Which changes were updated, and (git) where the branches are.
+    const idle = ['GET /api/v4/projects/:x/merge_requests', 'POST /:x'];
+    expect(await look()).toEqual({ asked: idle, tasks: [] });
+    const converged = (standing: 'waiting' | 'judged') => [
+      {
+        model: 'fashion',
+        environment: 'production',
+        standing,
+        status: {
+          name: 'cdl/fashion',
+          state: 'pending' as const,
+          description: '',
+          url: null,
+          pipeline: null,
+        },
+      },
+    ];
+    await noteStanding(world.context.state, change, converged('waiting'), new Date());
+    const waiting = await look();
+    expect(waiting).toEqual({ asked: idle, tasks: ['change', 'branch'] });
+    await noteStanding(world.context.state, change, converged('judged'), new Date());
+    expect((await look()).tasks).toEqual([]);
+    await world.push('ada', 'exp/b', { 'other.ts': 'x\n' });
+    expect((await look()).tasks).toEqual(['branch']);
+    // Within the time that looks overlap, what was said counts as an update.
+    await world.context.state.setCursor('looked', new Date().toISOString());
+    await world.say('vera', change, '/status');
+    expect((await look(now)).tasks).toEqual(['change', 'comment', 'branch']);
   });
 });
 
