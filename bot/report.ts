@@ -24,6 +24,7 @@ import { type ChangePlan, isLockEdited, type Standing } from './plan.ts';
 import { missingText, quorumOf } from './quorum.ts';
 import { cost, evaluationBlocks, historyBlocks, planBlocks, text } from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
+import { readableTime } from './time.ts';
 import type { Facts } from './types.ts';
 
 /** Key of the comment about one model; of another environment than the first with its name. */
@@ -190,7 +191,7 @@ function outcome(facts: Facts): { verdict: Verdict; summary: string } {
   if (live?.transition?.candidate === claim.digest) {
     return {
       verdict: 'pass',
-      summary: `${label} is on its way to ${facts.environment} since ${live.transition.since}: traffic moves step by step.`,
+      summary: `${label} is on its way to ${facts.environment} since ${readableTime(live.transition.since)}: traffic moves step by step.`,
     };
   }
   if (live?.current?.candidate === claim.digest)

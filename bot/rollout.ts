@@ -6,6 +6,7 @@ import {
   rolloutSchema,
   type Zone,
 } from '../src/index.ts';
+import { readableTime } from './time.ts';
 import type { CheckedClaim, Facts } from './types.ts';
 
 /** How the deployment of what a merged change proposed goes; null when the last one there was of something else. */
@@ -50,7 +51,7 @@ export function rolloutBlocks(facts: Pick<Facts, 'rollout' | 'environment'>): Bl
             kind: 'table' as const,
             head: ['time', 'traffic', 'what'],
             align: ['left', 'right', 'left'] as ('left' | 'right')[],
-            rows: rollout.steps.map(({ at, traffic, text }) => [at, `${traffic} %`, text]),
+            rows: rollout.steps.map(({ at, traffic, text }) => [readableTime(at), `${traffic} %`, text]),
           },
         ]
       : []),

@@ -11,6 +11,7 @@ import {
   sumOf,
 } from './budget.ts';
 import { isQuiet } from './quiet.ts';
+import { readableTime } from './time.ts';
 import type { BotContext, Sources } from './types.ts';
 
 const day = 24 * 3600_000;
@@ -66,7 +67,9 @@ function explain(over: Overrun, project: Project, branch: string): Report {
   const when =
     scope === 'change'
       ? 'not by itself: the limit is for the whole change'
-      : (frees ?? 'when the jobs that run now have ended');
+      : frees
+        ? readableTime(frees)
+        : 'when the jobs that run now have ended';
   return {
     key: 'budget',
     title: 'The budget is used up',

@@ -79,7 +79,7 @@ function renderStanding({ standing }: OpenChange): Html {
   return html`<ul class="models">${standing.models.map(
     ({ model, environment, state, says }) =>
       html`<li>${chip(moods[state], words[state])} <span>${name(model)}${
-        environment !== 'production' && html` <span class="muted">${name(environment)}</span>`
+        environment !== 'production' && html` <span class="tag">${name(environment)}</span>`
       } <span class="muted">${name(says)}</span></span></li>`,
   )}</ul>`;
 }

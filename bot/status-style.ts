@@ -36,4 +36,5 @@ td.when,th:last-child{white-space:nowrap;width:1%}td:first-child{width:45%;min-w
 input,button{font:inherit;padding:8px 12px;border-radius:7px;border:1px solid var(--line)}input{background:var(--bg);color:var(--text)}button{background:var(--link);color:#fff;border-color:transparent;font-weight:600;cursor:pointer}
 @media (prefers-color-scheme:dark){button{color:#0f131a}}
 @media (max-width:800px){.cols{grid-template-columns:minmax(0,1fr)}.tiles{grid-template-columns:1fr 1fr}main{padding:16px}.top{padding:12px 16px}.push{margin-left:0}dl{grid-template-columns:1fr}}
+@media (max-width:600px){table,tbody,tr,td,td:first-child,td.when{display:block;width:auto;min-width:0}thead{display:none}td{border:0;padding:2px 16px}tr{border-top:1px solid var(--line);padding:8px 0}}
 `;

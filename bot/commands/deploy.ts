@@ -1,4 +1,5 @@
 import { escapeInline, nearest } from '../../src/index.ts';
+import { readableTime } from '../time.ts';
 import { permit } from './permission.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
@@ -46,7 +47,7 @@ export const deploy: Command<
       case 'under-way':
         return {
           emoji: 'eyes',
-          text: `Version ${version} of **${model}** is on its way to ${quoted(environment)} since ${where.since}.`,
+          text: `Version ${version} of **${model}** is on its way to ${quoted(environment)} since ${readableTime(where.since)}.`,
         };
       case 'not-approved':
         return {
