@@ -53,7 +53,7 @@ main>*{min-width:0}
 .job:hover{border-color:var(--link);text-decoration:none}.job .num{margin-left:auto;padding-left:8px;color:var(--muted);font-size:.8rem}.job.now{border-color:var(--link);box-shadow:0 0 0 1px var(--link)}
 .bar{display:flex;gap:3px;align-items:center}
 .warning{margin:0;padding:10px 16px;background:var(--bad-bg);color:var(--bad);white-space:pre-wrap;overflow-wrap:anywhere}
-.note{display:grid;grid-template-columns:32px minmax(0,1fr);gap:12px}.note .card{overflow:visible}
+.note{display:grid;grid-template-columns:32px minmax(0,1fr);gap:12px}.note .card{overflow:visible}.note .card>.meta{margin:0;padding:12px 16px 0}
 .note header{display:flex;flex-wrap:wrap;gap:4px 8px;align-items:baseline;padding:8px 16px;border-bottom:1px solid var(--line);background:var(--soft);border-radius:9px 9px 0 0}
 .note .reply{border-top:1px solid var(--line)}.note .reply header{border-radius:0}.system{display:flex;flex-wrap:wrap;gap:4px 8px;align-items:baseline;margin-left:12px;padding-left:31px;color:var(--muted);font-size:.88rem;position:relative}
 .system:before{content:"";position:absolute;left:0;top:7px;width:8px;height:8px;border-radius:50%;background:var(--line)}.system .md{font-size:inherit}.system .md p{display:inline;margin:0}
