@@ -123,7 +123,7 @@ describe('a command killed between any two changes and run again', { timeout }, 
     const kills = await killEverywhere(
       approved,
       ['deploy'],
-      { below: (bench) => bench.folder, stride: 3, env: (bench) => bench.deployEnvironment() },
+      { below: (bench) => bench.folder, stride: 5, env: (bench) => bench.deployEnvironment() },
       async (bench) => {
         const zone = await openZone({}, 'trusted', bench.project);
         const record = await zone.readRecord(liveKey(model, model, 'production'));
