@@ -9,7 +9,7 @@ export default defineConfig({
     pool: 'forks',
     // One more than the cores of a small machine: most files wait for child processes half of their time.
     maxWorkers: 3,
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 120_000,
     env: { TZ: 'UTC' },
     // They start in the order of their names: what takes longest first, so that no worker is left with it in the end.
