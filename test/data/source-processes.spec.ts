@@ -81,7 +81,8 @@ describe('cdl ingest', () => {
     };
     await mkdir(folder('partial'), { recursive: true });
     const { child, ended } = startCdl(['ingest', '--json'], options());
-    await written(folder('partial'), half);
+    const tooSoon = ended.then(({ stderr }) => expect.fail(`ended by itself: ${stderr}`));
+    await Promise.race([written(folder('partial'), half), tooSoon]);
     child.kill('SIGKILL');
     expect((await ended).code).toBeNull();
     const second = await runCdl(['ingest', '--json'], options());
