@@ -59,11 +59,17 @@ async function dataChanges(work: Zone, from: Digest, to: Digest): Promise<DataCh
 async function weightChanges(work: Zone, from: Digest, to: Digest): Promise<TensorDifference[] | null> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-weights-'));
   try {
+    for (const digest of [from, to]) {
+      // Another framework's may be large, and cannot be read here.
+      const { files } = await work.getArtifact(digest);
+      const names = files.map((file) => file.path);
+      if (!names.includes('model.json') || !names.includes('weights.bin')) return null;
+    }
     await work.saveArtifact(from, join(folder, 'from'));
     await work.saveArtifact(to, join(folder, 'to'));
     return await diffWeights(join(folder, 'from'), join(folder, 'to'));
   } catch (error) {
-    // Of another framework, or pruned: then the digests are all there is to say.
+    // Pruned, or not what it seems: then the digests are all there is to say.
     if (error instanceof UserError || (error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   } finally {

@@ -103,7 +103,11 @@ async function runNow<P extends Params>(
   await mkdir(folder, { mode: 0o700 });
   try {
     await exportCode(inputs.files, folder);
-    const outcome = await step.run(ctx, params, folder, inputs);
+    const startedAt = Date.now();
+    const outcome = await step.run(ctx, params, folder, inputs).catch(async (error: unknown) => {
+      await step.failed?.(ctx, inputs, startedAt, error);
+      throw error;
+    });
     if (zone && outcome.report.verdict !== 'fail' && !outcome.partial) {
       const stored = await zone.writeRecord(
         record,

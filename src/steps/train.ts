@@ -10,6 +10,7 @@ import type { Report } from '../core/report.ts';
 import { cleanCommit, selectCode } from '../exec/code.ts';
 import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
+import { keepFailedRun } from './failed-run.ts';
 import { cacheKey } from './run-step.ts';
 import { storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
@@ -288,4 +289,5 @@ export const train: Step<typeof params> = {
   params,
   inputs: trainInputs,
   run: runTraining,
+  failed: keepFailedRun,
 };

@@ -154,13 +154,20 @@ describe('model code', { timeout }, () => {
     expect(error.message).toContain('no such layer');
   });
 
-  it('whose loss is not a number any more ends the training and leaves no checkpoint', async () => {
+  it('whose loss is not a number any more ends the training, which is kept as a failed run without checkpoint', async () => {
     const bench = await benchWith(ingested, {
       'cdl.yaml': (text) => text.replace('learning_rate: 0.01', 'learning_rate: 1.0e+38, optimizer: sgd'),
     });
     const error = await refused(bench, ['train'], 3);
     expect(error.code).toBe('training-failed');
     expect(error.message).toMatch(/loss/);
+    const { runs } = (await bench.json(['runs', 'ls'])) as { runs: Record<string, unknown>[] };
+    expect(runs[0]).toMatchObject({
+      status: 'failed',
+      reason: error.message,
+      checkpoint: null,
+      hyperparameters: { optimizer: 'sgd' },
+    });
     const next = await refused(bench, ['package'], 3);
     expect(next.code).toBe('input-missing');
   });
