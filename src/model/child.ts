@@ -2,6 +2,7 @@
  * The process in which a package's own code runs: it predicts what the parent asks for and writes all probabilities to one
  * file. It is started by `predict.ts` with an empty environment, and has neither labels nor credentials nor a network.
  */
+import { existsSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -9,12 +10,10 @@ import { UserError } from '../core/error.ts';
 import { parseIdx } from '../data/idx.ts';
 import type { ItemArray } from '../data/npy.ts';
 import { openPacked } from '../data/packed.ts';
-import { openTf } from '../train/backend.ts';
-import { loadModel } from '../train/model-files.ts';
-import { predict } from '../train/predict.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { ChildReply, ChildRequest, ChildTask } from './child-protocol.ts';
 import { openEncoder } from './encoder.ts';
+import { isOnnx, openOnnx, openTfjs, type Predictor } from './predictor.ts';
 
 /** Items predicted in one go: a whole number of the batches `predict` makes, few enough to hold their numbers. */
 const atOnce = 1024;
@@ -52,17 +51,35 @@ async function openSource(task: ChildTask, code: Partial<ModelCode>): Promise<So
   return { count: count!, shape, read: async (from, to) => data.subarray(from * size, to * size) };
 }
 
-async function main(task: ChildTask): Promise<void> {
-  const { tf, backend } = await openTf();
-  const model = await loadModel(tf, task.package);
-  const code = (await import(pathToFileURL(join(task.package, 'code.mjs')).href)) as Partial<ModelCode>;
-  const { preprocess } = code;
-  if (typeof preprocess !== 'function') {
-    throw new UserError('code-invalid', 'the model code does not export the function preprocess');
+/** From here on nobody loads native code: of a package with ONNX the runtime alone is trusted, and it is here by now. */
+function sealNativeCode(): void {
+  Object.defineProperty(process, 'dlopen', {
+    value: () => {
+      throw new Error('native code is not available to model code');
+    },
+    writable: false,
+    configurable: false,
+  });
+}
+
+async function openModel(folder: string): Promise<{ predictor: Predictor; code: Partial<ModelCode> }> {
+  const path = join(folder, 'code.mjs');
+  const load = async () => (await import(pathToFileURL(path).href)) as Partial<ModelCode>;
+  if (!isOnnx(folder)) {
+    const code = await load();
+    return { predictor: await openTfjs(folder, code), code };
   }
+  // Before any foreign code.
+  const predictor = await openOnnx(folder);
+  sealNativeCode();
+  return { predictor, code: existsSync(path) ? await load() : {} };
+}
+
+async function main(task: ChildTask): Promise<void> {
+  const { predictor, code } = await openModel(task.package);
+  const { backend } = predictor;
   const { count, shape, read } = await openSource(task, code);
-  const rowsOf = async (from: number, to: number) =>
-    predict(tf, model, preprocess, { x: await read(from, to), shape });
+  const rowsOf = async (from: number, to: number) => predictor.predict(await read(from, to), shape);
   // The first prediction also compiles; it would be measured as the model's latency.
   if (count > 0) await rowsOf(0, 1);
   await reply({ kind: 'ready', backend, count });

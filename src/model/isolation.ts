@@ -35,12 +35,17 @@ export async function detectConfinement(): Promise<Confinement> {
 
 /**
  * Arguments of Node's permission model (nodejs.org/docs/latest-v20.x/api/permissions.html): files may only be read below
- * `read` and written below `write`; no child processes, workers or native add-ons.
+ * `read` and written below `write`; no child processes or workers, and no native add-ons unless `addons` says so.
  */
-export function permissionArguments(read: readonly string[], write: readonly string[]): string[] {
+export function permissionArguments(
+  read: readonly string[],
+  write: readonly string[],
+  addons = false,
+): string[] {
   return [
     '--experimental-permission',
     '--no-warnings',
+    ...(addons ? ['--allow-addons'] : []),
     ...read.map((path) => `--allow-fs-read=${path}`),
     ...write.map((path) => `--allow-fs-write=${path}`),
   ];

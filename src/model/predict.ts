@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { mkdir, mkdtemp, open, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -13,10 +13,11 @@ import {
   moduleFolders,
   permissionArguments,
 } from './isolation.ts';
+import { onnxFile } from './onnx.ts';
 
 /** What to predict, and how much it may cost. */
 export interface PredictionJob {
-  /** Folder of a package: `model.json`, `weights.bin`, `code.mjs`, and `state.json` when it takes raw items. */
+  /** Folder of a package, as `cdl package` makes it. */
   packageFolder: string;
   /** Path of the items, IDX or (raw) packed; labels are not among what the process can read. */
   items: string;
@@ -47,7 +48,7 @@ const latencySamples = 21;
 
 /**
  * Runs a package's model over items in a process that is given nothing but them: an empty environment, an empty home,
- * reading limited to package, items and program, writing to one folder, no child processes, no native code and, where the
+ * reading limited to package, items and program, writing to one folder, no child processes, no native code but that of ONNX Runtime (for a package that needs it) and, where the
  * system allows, no network and no sight of other processes. What comes back is checked, not believed.
  *
  * Throws UserError code-invalid (the model code failed, ran too long or too large, or its output is not a list of
@@ -80,7 +81,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
       ...prefix,
       process.execPath,
       `--max-old-space-size=${Math.max(64, Math.floor(limits.memory / 2 ** 20))}`,
-      ...permissionArguments(read, [join(output, '/')]),
+      ...permissionArguments(read, [join(output, '/')], existsSync(join(task.package, onnxFile))),
       program,
       JSON.stringify(task),
     ];

@@ -28,7 +28,7 @@ export function openBatcher(options: {
   maxRows: number;
   /** Makes the joined items; of the same kind as what is passed to `run`. */
   allocate(length: number): Float32Array | Uint8Array;
-  compute(items: Float32Array | Uint8Array): Float32Array;
+  compute(items: Float32Array | Uint8Array): Float32Array | Promise<Float32Array>;
 }): Batcher {
   const { itemSize, width, maxRows, allocate, compute } = options;
   const waiting: Job[] = [];
@@ -38,14 +38,18 @@ export function openBatcher(options: {
   const schedule = (): void => {
     if (isScheduled || waiting.length === 0) return;
     isScheduled = true;
-    setImmediate(() => {
+    const next = () => {
       isScheduled = false;
-      turn();
       schedule();
+    };
+    setImmediate(() => {
+      const running = turn();
+      if (running) running.then(next, next);
+      else next();
     });
   };
 
-  const turn = (): void => {
+  const turn = (): Promise<void> | null => {
     const parts: { job: Job; from: number; rows: number }[] = [];
     let total = 0;
     while (total < maxRows && waiting.length > 0) {
@@ -56,9 +60,8 @@ export function openBatcher(options: {
       total += rows;
       if (job.taken === job.count) waiting.shift();
     }
-    if (total === 0) return;
-    try {
-      const rows = compute(joined(parts, total));
+    if (total === 0) return null;
+    const settle = (rows: Float32Array) => {
       let at = 0;
       for (const part of parts) {
         part.job.out.set(rows.subarray(at * width, (at + part.rows) * width), part.from * width);
@@ -66,13 +69,22 @@ export function openBatcher(options: {
         part.job.done += part.rows;
         if (part.job.done === part.job.count) part.job.resolve(part.job.out);
       }
-    } catch (error) {
+    };
+    const fail = (error: unknown) => {
       for (const { job } of parts) {
         const index = waiting.indexOf(job);
         if (index >= 0) waiting.splice(index, 1);
         job.reject(error);
       }
+    };
+    try {
+      const rows = compute(joined(parts, total));
+      if (rows instanceof Promise) return rows.then(settle).catch(fail);
+      settle(rows);
+    } catch (error) {
+      fail(error);
     }
+    return null;
   };
 
   const joined = (parts: readonly { job: Job; from: number; rows: number }[], total: number) => {

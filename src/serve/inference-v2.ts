@@ -117,11 +117,11 @@ export function inferResponse(
 }
 
 /** The model metadata object (Open Inference Protocol v2 REST, "Model Metadata Response JSON Object"). */
-export function modelMetadata(info: Servable['info']): object {
+export function modelMetadata({ info, runtime = 'tfjs' }: Servable): object {
   return {
     name: info.model,
     versions: [info.version],
-    platform: 'cdl_tfjs',
+    platform: `cdl_${runtime}`,
     inputs: info.signature.inputs,
     outputs: info.signature.outputs,
     properties: { package: info.package, classes: JSON.stringify(info.signature.classes) },

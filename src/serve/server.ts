@@ -142,7 +142,7 @@ export async function startServer(options: ServerOptions): Promise<ModelServer> 
       if (model[3] === 'ready') {
         return isDraining ? unready('model_ready') : json('model_ready', { name: info.model, ready: true });
       }
-      return json('model_metadata', modelMetadata(info));
+      return json('model_metadata', modelMetadata(servable));
     }
     const fixed = fixedRoutes.get(path);
     if (!fixed) throw new RequestError(404, `there is nothing at ${path}`);

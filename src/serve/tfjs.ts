@@ -4,9 +4,7 @@ import { pathToFileURL } from 'node:url';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { type Encoder, openEncoder, stateFile } from '../model/encoder.ts';
-import { openTf } from '../train/backend.ts';
-import { loadModel } from '../train/model-files.ts';
-import { predict } from '../train/predict.ts';
+import { openOnnx, openTfjs } from '../model/predictor.ts';
 import type { ModelCode } from '../train/types.ts';
 import { type Batcher, openBatcher } from './batcher.ts';
 import { readPackageManifest } from './package.ts';
@@ -18,7 +16,8 @@ import type { Servable, Tensor, TensorSpec } from './types.ts';
 const maxRows = 64;
 
 /**
- * Opens a package with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
+ * Opens a package. With the runtime `onnx` it is `model.onnx`, which takes the items as they are, or as `encode` makes them
+ * of raw ones; with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
  * training, as is its `encode` for items that come as strings. Raw items go in, `probabilities` FP32 [N, classes] and `label` BYTES [N] come out.
  *
  * The model has answered once before this returns, so that the first request is not the slow one. Throws a UserError:
@@ -31,13 +30,13 @@ export async function openServable(
   const manifest = await readPackageManifest(folder);
   const { signature } = manifest;
   const input = signature.inputs[0]!;
-  const { tf } = await openTf();
-  const code = await loadCode(folder);
+  const hasCode = manifest.runtime === 'tfjs' || input.datatype === 'BYTES';
+  const code = hasCode ? await loadCode(folder) : {};
   const encoder = await openEncoder(folder, code);
   if (signature.inputs.length !== 1 || (input.datatype === 'BYTES') !== (encoder !== null)) {
     throw new UserError(
       'artifact-corrupt',
-      `package ${folder}: a tfjs package has one input, of numbers, or of BYTES with a ${stateFile}`,
+      `package ${folder}: a package has one input, of numbers, or of BYTES with a ${stateFile}`,
     );
   }
   const classes = signature.classes;
@@ -46,14 +45,13 @@ export async function openServable(
   const isByte = encoder ? encoder.type === 'uint8' : input.datatype === 'UINT8' || input.datatype === 'BOOL';
   const allocate = (length: number) => (isByte ? new Uint8Array(length) : new Float32Array(length));
 
-  const model = await loadModel(tf, folder);
-  const { preprocess } = code;
+  const predictor = manifest.runtime === 'onnx' ? await openOnnx(folder) : await openTfjs(folder, code);
   const batcher = openBatcher({
     itemSize,
     width: classes.length,
     maxRows,
     allocate,
-    compute: (x) => predict(tf, model, preprocess, { x, shape }, maxRows),
+    compute: (x) => predictor.predict(x, shape),
   });
 
   const rowsOf = (tensor: Tensor): Uint8Array | Float32Array => {
@@ -99,10 +97,11 @@ export async function openServable(
   }
   return {
     info: { model: manifest.model, version: identity.version, package: identity.package, signature },
+    runtime: manifest.runtime,
     infer,
     dispose() {
       batcher.close();
-      model.dispose();
+      predictor.dispose();
     },
   };
 }
@@ -149,20 +148,14 @@ function bytesOf(text: string, { parameters }: TensorSpec): Uint8Array {
   return Buffer.from(text, parameters?.content_type === 'base64' ? 'base64' : 'utf8');
 }
 
-async function loadCode(folder: string): Promise<Pick<ModelCode, 'preprocess' | 'encode'>> {
+async function loadCode(folder: string): Promise<Partial<ModelCode>> {
   const path = join(folder, 'code.mjs');
-  let code: Partial<ModelCode>;
   try {
-    code = (await import(/* @vite-ignore */ pathToFileURL(path).href)) as Partial<ModelCode>;
+    return (await import(/* @vite-ignore */ pathToFileURL(path).href)) as Partial<ModelCode>;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new UserError('code-invalid', `${path} does not load: ${why}`, undefined, { cause });
   }
-  const { preprocess, encode } = code;
-  if (typeof preprocess !== 'function') {
-    throw new UserError('code-invalid', `${path} does not export a function preprocess`);
-  }
-  return { preprocess, ...(encode && { encode }) };
 }
 
 /** The name of the likeliest class of each row; the first of equals. */

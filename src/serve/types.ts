@@ -32,6 +32,8 @@ export interface Signature {
 /** A model that answers. One at a time changes it (`patch`); a patched servable has another digest. */
 export interface Servable {
   readonly info: { model: string; version: string; package: Digest; signature: Signature };
+  /** Default tfjs. */
+  readonly runtime?: Runtime;
   infer(inputs: Tensor[]): Promise<Tensor[]>;
   dispose(): void;
 }

@@ -159,11 +159,25 @@ async function differencesOf(
   folder: string,
 ): Promise<TensorDifference[]> {
   const [before, after] = [join(folder, 'original'), join(folder, 'rebuilt')];
-  await Promise.all([
-    (await ctx.zone('work')).saveArtifact(original, before),
+  const old = await ctx.zone('work');
+  const [{ meta }] = await Promise.all([
+    old.saveArtifact(original, before),
     rebuilt.zone.saveArtifact(rebuilt.checkpoint, after),
   ]);
-  return diffWeights(before, after);
+  const framework = meta.framework ?? 'tfjs';
+  if (framework === 'tfjs') return diffWeights(before, after);
+  // What a command made are files, which are the same or not.
+  const filesOf = async (zone: Zone, digest: Digest) =>
+    new Map((await zone.getArtifact(digest)).files.map((file) => [file.path, file]));
+  const [a, b] = await Promise.all([filesOf(old, original), filesOf(rebuilt.zone, rebuilt.checkpoint)]);
+  return [...new Set([...a.keys(), ...b.keys()])]
+    .filter((path) => a.get(path)?.digest !== b.get(path)?.digest)
+    .map((path) => ({
+      name: path,
+      shape: [a.get(path)?.size ?? 0],
+      largest: Number.POSITIVE_INFINITY,
+      rms: Number.POSITIVE_INFINITY,
+    }));
 }
 
 async function runReproduce(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
@@ -209,7 +223,9 @@ function reproduceReport(
   const summary = {
     'bit-identical': `Version ${original.version} was trained again from a clean clone: every bit is the same.`,
     'within tolerance': `Version ${original.version} was trained again: no weight differs by more than ${largest.toPrecision(3)}.`,
-    differs: `Version ${original.version} was trained again and differs: by up to ${largest.toPrecision(3)} in ${differences.length} tensors.`,
+    differs: Number.isFinite(largest)
+      ? `Version ${original.version} was trained again and differs: by up to ${largest.toPrecision(3)} in ${differences.length} tensors.`
+      : `Version ${original.version} was trained again and differs: ${differences.map((one) => one.name).join(', ')} have other bytes.`,
   }[verdict]!;
   const blocks: Block[] = [
     {

@@ -1,0 +1,130 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
+import { candidateKey } from '../../src/core/claim.ts';
+import type { Digest } from '../../src/core/digest.ts';
+import { openDataset } from '../../src/data/dataset.ts';
+import { predictIsolated } from '../../src/model/predict.ts';
+import { listVersions } from '../../src/model/registry.ts';
+import { filesFromSource, packageProblems } from '../../src/model/source-files.ts';
+import { openServable } from '../../src/serve/tfjs.ts';
+import { evaluate } from '../../src/steps/evaluate.ts';
+import { ingest } from '../../src/steps/ingest.ts';
+import { packageStep } from '../../src/steps/package.ts';
+import { register } from '../../src/steps/register.ts';
+import { runStep } from '../../src/steps/run-step.ts';
+import { train } from '../../src/steps/train.ts';
+import { onnxFiles } from './onnx-project.ts';
+import { openScratch, type Scratch } from './project.ts';
+
+const all = { dataset: '', model: '', side: 'train' as const };
+let scratch: Scratch;
+afterEach(() => scratch.remove());
+
+describe('a model that a command trains and exports as ONNX', () => {
+  it('is trained, packed, registered, evaluated and served like any other, with the same numbers', async () => {
+    scratch = await openScratch(onnxFiles());
+    const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
+    for (const step of [ingest, train, packageStep, register] as const)
+      await runStep(step as never, ctx, all as never);
+    const work = await ctx.zone('work');
+    const [version] = await listVersions(work, 'tiny', 'sides');
+    const candidate: Candidate = version!.candidate;
+    const run = await work.getArtifact(version!.run);
+    expect(run.meta).toMatchObject({
+      epochs: [{ epoch: 1, step: 1, metrics: { loss: 0.5, validationLoss: 0.6 } }],
+      environment: { backend: 'node', framework: 'none' },
+    });
+    expect((await runStep(train, ctx, all)).cached).toBe(true);
+    const packaged = await work.getArtifact(candidate.package);
+    expect(packaged.files.map((file) => file.path)).toEqual(['model.onnx', 'signature.json']);
+    const data = { item: 'tensor' as const, shape: [4, 4], classes: ['left', 'right'] };
+    const made = await filesFromSource({
+      model: 'sides',
+      files: [],
+      entry: 'model.ts',
+      runtime: 'onnx',
+      ...data,
+    });
+    const { files } = await work.getArtifact(candidate.checkpoint);
+    expect(packageProblems(packaged.files, files, made, undefined, 'onnx')).toEqual([]);
+
+    await runStep(ingest, ctx, { ...all, side: 'test' });
+    const trusted = await ctx.zone('trusted');
+    const digest = candidateDigest(candidate);
+    await trusted.writeRecord(candidateKey(digest), candidate);
+    const judged = await runStep(evaluate, ctx, {
+      model: '',
+      environment: 'production',
+      candidate: digest,
+      question: '',
+    });
+    expect(judged.outputs.verdict).toBe('pass');
+
+    const folder = join(scratch.root, '.cdl', 'package');
+    await work.saveArtifact(candidate.package, folder);
+    await work.saveArtifact(candidate.dataset, join(scratch.root, '.cdl', 'data'));
+    const set = await openDataset(join(scratch.root, '.cdl', 'data'));
+    const isolated = await predictIsolated({
+      packageFolder: folder,
+      items: join(scratch.root, '.cdl', 'data', 'images.idx'),
+      count: set.count,
+      classes: 2,
+      out: null,
+    });
+    expect(isolated.backend).toBe('onnxruntime');
+    const servable = await openServable(folder, { package: candidate.package, version: '1' });
+    const input = {
+      name: 'input',
+      datatype: 'UINT8' as const,
+      shape: [set.count, 4, 4],
+      data: set.x as Uint8Array,
+    };
+    const [probabilities] = await servable.infer([input]);
+    servable.dispose();
+    expect([...(probabilities!.data as Float32Array)]).toEqual([...isolated.probabilities]);
+  });
+
+  it('goes on from its checkpoint when the program fails, or when the job was stopped', async () => {
+    scratch = await openScratch(onnxFiles('{ epochs: 1, crash: true }'));
+    const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
+    await runStep(ingest, ctx, all);
+    const { outputs } = await runStep(train, ctx, all);
+    expect(scratch.lines.join('\n')).toMatch(/exit code 9; it goes on from its last checkpoint/);
+    expect((await (await ctx.zone('work')).getArtifact(outputs.checkpoint as Digest)).files).toHaveLength(1);
+  });
+
+  it('cannot load native code of its own beside it, nor a model that is none', async () => {
+    scratch = await openScratch(onnxFiles());
+    const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
+    await runStep(ingest, ctx, all);
+    await runStep(train, ctx, all);
+    const { outputs } = await runStep(packageStep, ctx, all);
+    const folder = join(scratch.root, '.cdl', 'package');
+    const work = await ctx.zone('work');
+    await work.saveArtifact(outputs.package as Digest, folder);
+    const { dataset } = (await ctx.handover.read('ingest', 'halves')) as { dataset: string };
+    await work.saveArtifact(dataset as Digest, join(scratch.root, '.cdl', 'data'));
+    const predict = () =>
+      predictIsolated({
+        packageFolder: folder,
+        items: join(scratch.root, '.cdl', 'data', 'images.idx'),
+        count: 1,
+        classes: 2,
+        out: null,
+      });
+    await writeFile(
+      join(folder, 'code.mjs'),
+      `import { createRequire } from 'node:module';
+      const path = createRequire('${join(process.cwd(), 'package.json')}').resolve('onnxruntime-node');
+      createRequire(path)(path.replace(/dist.*/, 'bin/napi-v6/' + process.platform + '/' + process.arch + '/onnxruntime_binding.node') + '');
+      process.dlopen({ exports: {} }, '/x.node');`,
+    );
+    await expect(predict()).rejects.toMatchObject({
+      message: expect.stringMatching(/native code is not available/),
+    });
+    await writeFile(join(folder, 'model.onnx'), 'not a model');
+    await expect(predict()).rejects.toMatchObject({ code: 'artifact-corrupt' });
+  });
+});
