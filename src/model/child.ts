@@ -13,7 +13,9 @@ import { openPacked } from '../data/packed.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { ChildReply, ChildRequest, ChildTask } from './child-protocol.ts';
 import { openEncoder } from './encoder.ts';
-import { isOnnx, openOnnx, openTfjs, type Predictor } from './predictor.ts';
+import { isOnnx, openOnnx } from './onnx.ts';
+import type { Predictor } from './predictor.ts';
+import { openTfjs } from './tfjs.ts';
 
 /** Items predicted in one go: a whole number of the batches `predict` makes, few enough to hold their numbers. */
 const atOnce = 1024;

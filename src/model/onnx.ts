@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InferenceSession } from 'onnxruntime-node';
@@ -8,6 +9,9 @@ import type { Predictor } from './predictor.ts';
 
 /** The model's file in a package of the runtime `onnx`. */
 export const onnxFile = 'model.onnx';
+
+/** Whether a package is run by ONNX Runtime: then it needs native code, and `preprocess` of its code is not asked. */
+export const isOnnx = (folder: string): boolean => existsSync(join(folder, onnxFile));
 
 /** Items computed in one go. */
 const atOnce = 256;

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { constants, existsSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { mkdir, mkdtemp, open, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ import {
   moduleFolders,
   permissionArguments,
 } from './isolation.ts';
-import { onnxFile } from './onnx.ts';
+import { isOnnx } from './onnx.ts';
 
 /** What to predict, and how much it may cost. */
 export interface PredictionJob {
@@ -81,7 +81,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
       ...prefix,
       process.execPath,
       `--max-old-space-size=${Math.max(64, Math.floor(limits.memory / 2 ** 20))}`,
-      ...permissionArguments(read, [join(output, '/')], existsSync(join(task.package, onnxFile))),
+      ...permissionArguments(read, [join(output, '/')], isOnnx(task.package)),
       program,
       JSON.stringify(task),
     ];
