@@ -15,6 +15,7 @@ const pages = [
   'runners/gpu/README.md',
   'templates/fashion/README.md',
   'templates/news/README.md',
+  'templates/news-torch/README.md',
 ];
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
