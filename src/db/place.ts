@@ -46,13 +46,16 @@ export async function preparePlace(folder: string): Promise<Place> {
   return { home, user };
 }
 
-/** Removes what was moved here for folders that are gone: a killed program could not. */
+/**
+ * Removes what was moved here for folders that are gone: a killed program could not. What another program removes at this
+ * moment, or its server still writes to, is left to the next sweep.
+ */
 async function sweep(): Promise<void> {
   for (const name of await readdir(systemFolder)) {
     const home = join(systemFolder, name);
     const root = await readFile(join(home, 'moved-from'), 'utf8').catch(() => null);
     if (root === null || (await stat(root.trim()).catch(() => null))) continue;
-    await rm(home, { recursive: true, force: true });
+    await rm(home, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 

@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../src/db/index.ts';
+import { preparePlace } from '../../src/db/place.ts';
 import { isProcessAlive } from '../../src/exec/owner.ts';
 import { databaseContract, type OtherProcesses, openOtherProcesses } from '../contract/db.ts';
 
@@ -146,6 +147,21 @@ describe('the embedded database', () => {
       await database.close();
     },
   );
+
+  it.skipIf(process.getuid?.() !== 0)('sweeps what a killed program left, also several at once', async () => {
+    await chmod(folder, 0o700);
+    const left = join('/var/lib/cdl', 'left'.repeat(4));
+    const files = Array.from({ length: 300 }, (_, index) => join(left, `data-${index % 30}`, `${index}`));
+    await Promise.all(files.map((file) => mkdir(dirname(file), { recursive: true })));
+    await Promise.all(files.map((file) => writeFile(file, 'x')));
+    await writeFile(join(left, 'moved-from'), `${join(folder, 'gone')}\n`);
+    const places = Array.from({ length: 6 }, (_, index) => preparePlace(join(folder, `${index}`)));
+    const homes = (await Promise.all(places)).map(({ home }) => home);
+    expect(new Set(homes).size).toBe(6);
+    for (const home of homes) await rm(home, { recursive: true, force: true });
+    expect(existsSync(left)).toBe(false);
+    await (await open()).close();
+  });
 
   it('takes a folder whose path is too long for a socket', async () => {
     const long = join(folder, 'x'.repeat(120));
