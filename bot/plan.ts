@@ -272,6 +272,12 @@ export function isTakenIn({ change }: { change: string }, { id, reference }: Cha
   return change === reference || change === `!${id}`;
 }
 
+/** The number of the change that a decision was taken in (`!12`, on GitHub `#12`); null for `system`. */
+export function changeNumber({ change }: { change: string }): number | null {
+  const number = /^[!#](\d+)$/.exec(change)?.[1];
+  return number === undefined ? null : Number(number);
+}
+
 /** The name of the status of a model; of another environment than the first with its name. */
 export function statusName(facts: Pick<Facts, 'model' | 'environment' | 'isFirst'>): string {
   return facts.isFirst ? `cdl/${facts.model}` : `cdl/${facts.model}/${facts.environment}`;

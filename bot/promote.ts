@@ -13,6 +13,7 @@ import {
   withEntry,
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
+import { changeNumber } from './plan.ts';
 import { lockAt, projectAt, readDecisions, readLive } from './read.ts';
 import { releasePromoted } from './release.ts';
 import type { BotContext } from './types.ts';
@@ -26,10 +27,7 @@ export interface Promotion {
   changes: number[];
 }
 
-function changeNumber(name: string): number[] {
-  const match = /^!(\d+)$/.exec(name);
-  return match ? [Number(match[1])] : [];
-}
+const changesOf = (one: Decision): number[] => [changeNumber(one) ?? []].flat();
 
 const without = ({ seq: _seq, prev: _prev, time: _time, ...rest }: Decision) => rest;
 
@@ -49,12 +47,12 @@ export function planPromotion(
     const last = lastAbout(live.current);
     if (last?.decision === 'approved') {
       plan.decisions.push({ ...without(last), decision: 'promoted' });
-      plan.changes.push(...changeNumber(last.change));
+      plan.changes.push(...changesOf(last));
     }
   }
   if (live?.transition) {
     const last = lastAbout(live.transition);
-    if (last) plan.changes.push(...changeNumber(last.change));
+    if (last) plan.changes.push(...changesOf(last));
   }
   const { failed } = live ?? { failed: null };
   if (failed && failed.candidate !== live?.current?.candidate) {
@@ -63,7 +61,7 @@ export function planPromotion(
     const isNews = last?.decision === 'approved' && Date.parse(last.time) <= Date.parse(failed.since);
     if (last && isNews) {
       plan.decisions.push({ ...without(last), decision: 'revoked' });
-      plan.changes.push(...changeNumber(last.change));
+      plan.changes.push(...changesOf(last));
     }
     const wasRevoked = isNews || last?.decision === 'revoked';
     if (wasRevoked && locked?.candidate === failed.candidate) {

@@ -10,6 +10,7 @@ import {
   UserError,
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
+import { changeNumber } from './plan.ts';
 import { projectAt } from './read.ts';
 import {
   changelog,
@@ -81,8 +82,8 @@ async function readRelease(context: BotContext, promoted: Promoted): Promise<Rel
   const { model, environment, live, decision } = promoted;
   const parsed = evaluationSchema.safeParse((await context.trusted.getArtifact(live.evaluation)).meta);
   const evaluation: Evaluation | null = parsed.success ? parsed.data : null;
-  const id = Number(/^!(\d+)$/.exec(decision.change)?.[1] ?? 0);
-  const change: Change | null = id > 0 ? await orNull(context.forge.getChange(id)) : null;
+  const id = changeNumber(decision);
+  const change: Change | null = id === null ? null : await orNull(context.forge.getChange(id));
   const now = await versionOf(context, model, live.candidate, async () => live.commit);
   const before = decision.baseline
     ? await versionOf(context, model, decision.baseline, async (version) => {

@@ -106,10 +106,14 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
     const change = await approvedChange();
     await goLive(change);
     await world.merge(change);
+    world.tasks.length = 0;
     for (let i = 0; i < 2; i++) await convergeBranch(world.context);
     expect((await decisionsOf()).map((one) => one.decision)).toEqual(['approved', 'promoted']);
     expect(world.fake.state.releases.map(({ tag }) => tag)).toEqual(['model/fashion/v1']);
     expect(world.fake.state.releases[0]!.body).toContain('vera (validator)');
+    // A decision names its change as GitHub writes it: the release links to it, and its report is brought up to date.
+    expect(world.fake.state.releases[0]!.body).toContain(`/pull/${change}>`);
+    expect(world.tasks.filter((task) => task.kind === 'change' && task.change === change)).not.toEqual([]);
   });
 
   it('a deployment that was taken back is revoked once, and its lock entry reverted by a pull request', async () => {
