@@ -1,3 +1,5 @@
+import { keepNewest } from '../src/index.ts';
+
 /** How many texts each reader keeps the meaning of. */
 const most = 100;
 
@@ -10,9 +12,6 @@ export function remembering<T>(read: (text: string) => T): (text: string) => T {
   return (text) => {
     const before = known.get(text);
     if (before !== undefined) return before;
-    const made = read(text);
-    if (known.size >= most) known.delete(known.keys().next().value!);
-    known.set(text, made);
-    return made;
+    return keepNewest(known, most, text, read(text));
   };
 }

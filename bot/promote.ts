@@ -27,7 +27,10 @@ export interface Promotion {
   changes: number[];
 }
 
-const changesOf = (one: Decision): number[] => [changeNumber(one) ?? []].flat();
+function changesOf(decision: Decision): number[] {
+  const number = changeNumber(decision);
+  return number === null ? [] : [number];
+}
 
 const without = ({ seq: _seq, prev: _prev, time: _time, ...rest }: Decision) => rest;
 

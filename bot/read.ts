@@ -273,8 +273,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
             environment,
             candidate: claim.digest,
             baseline,
-            ...evaluationRules(rules.model),
-            data: digestJson(rules.project.datasets[rules.model.data]),
+            ...evaluationRules(rules.model, rules.project.datasets[rules.model.data]),
           })
         : null;
     const answer = question ? await readAnswer(sources.trusted, question) : null;

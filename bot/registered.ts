@@ -18,6 +18,9 @@ export type FoundVersion =
   | { kind: 'fits'; claim: Claim };
 
 const nameOf = (change: number, model: string): string => `registered/${change}/${model}`;
+const foundOf = (change: number, model: string): string => `found/${change}/${model}`;
+
+const claimIn = (text: string | null): Claim | null => (text ? claimSchema.parse(JSON.parse(text)) : null);
 
 /** What was proposed on a change by `/register`; null when nothing was. */
 export async function readRegistered(
@@ -25,11 +28,8 @@ export async function readRegistered(
   change: number,
   model: string,
 ): Promise<Claim | null> {
-  const text = await state.cursor(nameOf(change, model));
-  return text ? claimSchema.parse(JSON.parse(text)) : null;
+  return claimIn(await state.cursor(nameOf(change, model)));
 }
-
-const foundOf = (change: number, model: string): string => `found/${change}/${model}`;
 
 /** What the bot proposed on a change by itself; null when nothing. */
 export async function readFound(
@@ -37,8 +37,7 @@ export async function readFound(
   change: number,
   model: string,
 ): Promise<Claim | null> {
-  const text = await state.cursor(foundOf(change, model));
-  return text ? claimSchema.parse(JSON.parse(text)) : null;
+  return claimIn(await state.cursor(foundOf(change, model)));
 }
 
 /**

@@ -9,7 +9,6 @@ import {
   correctFile,
   createEntry,
   type Digest,
-  digestJson,
   type Evaluation,
   evaluationQuestion,
   evaluationRules,
@@ -96,8 +95,7 @@ async function evaluationOf(context: BotContext, facts: Facts, version: number):
       environment,
       candidate,
       baseline,
-      ...evaluationRules(rules!.model),
-      data: digestJson(rules!.project.datasets[rules!.model.data]),
+      ...evaluationRules(rules!.model, rules!.project.datasets[rules!.model.data]),
     });
     const one = await readAnswer(context.trusted, question);
     if (one) found.push(one);

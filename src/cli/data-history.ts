@@ -5,6 +5,7 @@ import { diffListings } from '../data/folder/diff.ts';
 import { openListing } from '../data/folder/reader.ts';
 import { readNote } from '../data/folder/refs.ts';
 import { folderVersion } from '../data/folder/version.ts';
+import { mostListed } from './actions.ts';
 import { type Desk, resolveVersion, versionBefore } from './data-desk.ts';
 import { bytesText, count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -29,8 +30,7 @@ async function noteOf(desk: Desk, version: Digest) {
 /** `cdl data log [VERSION]`: a version and those before it, newest first; without one, of every path of this commit. */
 export async function log(input: CommandInput, desk: Desk, what: readonly string[]): Promise<number> {
   const { readPointers } = await import('../data/folder/pointers.ts');
-  const most = Number(input.options.number);
-  if (!Number.isInteger(most) || most < 1) throw new UserError('usage', '--number takes a number from 1 on');
+  const most = mostListed(input);
   const starts = what.length > 0 ? what : [...readPointers(desk.root).keys()];
   const rows: LogRow[] = [];
   for (const start of starts) {

@@ -1,12 +1,8 @@
-import { UserError } from '../core/error.ts';
-import { nearest } from '../core/suggest.ts';
+import { type Actions, act } from './actions.ts';
 import { type Desk, openDesk } from './data-desk.ts';
 import type { CommandInput } from './types.ts';
 
-type Action = (input: CommandInput, desk: Desk, what: readonly string[]) => Promise<number>;
-
-/** Each loads what it needs: adding a folder that did not change should not wait for what the others use. */
-const actions: Readonly<Record<string, () => Promise<Action>>> = {
+const actions: Actions<Desk> = {
   analyze: async () => (await import('./data-analyze.ts')).analyze,
   add: async () => (await import('./data-add.ts')).addPaths,
   log: async () => (await import('./data-history.ts')).log,
@@ -20,16 +16,6 @@ const actions: Readonly<Record<string, () => Promise<Action>>> = {
 };
 
 /** `cdl data analyze | add | log | diff | checkout | ls | get | push | pull | pin`: versions of folders and data sets. */
-export async function data(input: CommandInput): Promise<number> {
-  const [action, what] = input.args as unknown as [string, string[] | undefined];
-  const run = Object.hasOwn(actions, action) ? actions[action] : undefined;
-  if (!run) {
-    const names = Object.keys(actions);
-    const guess = nearest(action, names);
-    throw new UserError(
-      'usage',
-      `cdl data takes ${names.join(', ')}, not ${action}${guess ? ` — did you mean ${guess}?` : ''}`,
-    );
-  }
-  return (await run())(input, await openDesk(input), what ?? []);
+export function data(input: CommandInput): Promise<number> {
+  return act('data', actions, input, () => openDesk(input));
 }

@@ -1,7 +1,6 @@
 import type { Candidate } from '../core/candidate.ts';
 import type { Digest } from '../core/digest.ts';
 import { shortDigest } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
 import {
   type KnownModel,
   readModel,
@@ -10,8 +9,10 @@ import {
 } from '../deploy/known-versions.ts';
 import { readRun } from '../model/runs.ts';
 import { formatNumber } from '../report/text.ts';
+import { mostListed } from './actions.ts';
 import { columnsText, factsText } from './columns.ts';
 import { type ModelsDesk, oneVersion } from './models-desk.ts';
+import { pairsText, timeText } from './run-values.ts';
 import type { CommandInput } from './types.ts';
 
 /** What a lock says is not what serves: told wherever names are shown without the trusted zone. */
@@ -30,8 +31,7 @@ export function metricsText(metrics: Readonly<Record<string, number>>): string {
 
 /** `cdl models ls`: every model (or that of `--model`) with its newest versions and those that have a name. */
 export async function ls(input: CommandInput, desk: ModelsDesk): Promise<number> {
-  const most = Number(input.options.number);
-  if (!Number.isInteger(most) || most < 1) throw new UserError('usage', '--number takes a number from 1 on');
+  const most = mostListed(input);
   const { sources } = desk;
   const all =
     typeof input.options.model === 'string'
@@ -66,7 +66,7 @@ export async function ls(input: CommandInput, desk: ModelsDesk): Promise<number>
       row.names.join(', '),
       shortDigest(row.candidate),
       shortDigest(row.dataset),
-      row.trained_at?.replace(/\.\d+Z$/, 'Z') ?? '–',
+      row.trained_at === null ? '–' : timeText(row.trained_at),
       row.commit?.slice(0, 8) ?? '–',
       metricsText(row.metrics),
     ]),
@@ -115,19 +115,9 @@ function detailText(detail: VersionDetail): string {
       factsText(
         [
           ['metrics', metricsText(facts.metrics)],
-          [
-            'hyperparameters',
-            Object.entries(facts.hyperparameters)
-              .map(([name, value]) => `${name} ${value}`)
-              .join(', '),
-          ],
+          ['hyperparameters', pairsText(facts.hyperparameters)],
           ['seed', facts.seed === null ? null : String(facts.seed)],
-          [
-            'environment',
-            Object.entries(facts.environment)
-              .map(([name, value]) => `${name} ${value}`)
-              .join(', '),
-          ],
+          ['environment', pairsText(facts.environment)],
           ['started', facts.started_at],
           ['seconds', formatNumber(facts.seconds)],
           ['commit', facts.commit],

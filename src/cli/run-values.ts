@@ -1,6 +1,7 @@
 import type { Run, RunFacts } from '../model/runs.ts';
 
-function under(prefix: string, values: Readonly<Record<string, unknown>>): [string, unknown][] {
+/** Values by `<prefix>.<name>`. */
+export function under(prefix: string, values: Readonly<Record<string, unknown>>): [string, unknown][] {
   return Object.entries(values).map(([name, value]) => [`${prefix}.${name}`, value]);
 }
 
@@ -20,6 +21,15 @@ export function partsOfRun(run: Run): Record<string, unknown> {
   const all = { code: facts.code, config: facts.config, dataset, transform, checkpoint };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
 }
+
+/** Values as `epochs 8, hidden 64`. */
+export const pairsText = (values: Readonly<Record<string, unknown>>): string =>
+  Object.entries(values)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ');
+
+/** A time without its milliseconds. */
+export const timeText = (iso: string): string => iso.replace(/\.\d+Z$/, 'Z');
 
 /** Metrics of a training whose lower value is the better one. */
 export const isLowerBetter = (metric: string): boolean =>

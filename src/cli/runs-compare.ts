@@ -3,10 +3,11 @@ import { UserError } from '../core/error.ts';
 import { nearest } from '../core/suggest.ts';
 import type { Run } from '../model/runs.ts';
 import { formatNumber } from '../report/text.ts';
+import { mostListed } from './actions.ts';
 import { lookInside, type Made } from './changes.ts';
 import { changedValues, changesText, valueText } from './changes-text.ts';
 import { columnsText } from './columns.ts';
-import { isLowerBetter, partsOfRun, settingsOf } from './run-values.ts';
+import { isLowerBetter, partsOfRun, settingsOf, under } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
 import { runsTable } from './runs-show.ts';
 import type { CommandInput } from './types.ts';
@@ -17,7 +18,7 @@ function valuesOf(run: Run): Record<string, unknown> {
     ...partsOfRun(run),
     ...settingsOf(facts),
     status: facts.status,
-    ...Object.fromEntries(Object.entries(facts.metrics).map(([name, value]) => [`metrics.${name}`, value])),
+    ...Object.fromEntries(under('metrics', facts.metrics)),
     seconds: facts.seconds,
   };
 }
@@ -44,8 +45,7 @@ const usual = ['validationAccuracy', 'accuracy', 'validationLoss', 'loss'];
 
 /** `cdl runs best`: the runs with the best value of a metric; of loss and error the lowest, of others the highest. */
 export async function best(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
-  const most = Number(input.options.number);
-  if (!Number.isInteger(most) || most < 1) throw new UserError('usage', '--number takes a number from 1 on');
+  const most = mostListed(input);
   const done = (await desk.chosen(what)).filter(({ facts }) => facts.status === 'done');
   const known = [...new Set(done.flatMap(({ facts }) => Object.keys(facts.metrics)))].sort();
   const given = typeof input.options.metric === 'string' ? input.options.metric : undefined;

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Run } from '../model/runs.ts';
 import { count } from './data-text.ts';
-import { partsOfRun, settingsOf } from './run-values.ts';
+import { partsOfRun, settingsOf, under } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
 
@@ -29,7 +29,7 @@ function wideCsv(runs: readonly Run[]): string {
       pipeline: facts.pipeline,
       ...partsOfRun(run),
       ...settingsOf(facts),
-      ...Object.fromEntries(Object.entries(facts.metrics).map(([name, value]) => [`metrics.${name}`, value])),
+      ...Object.fromEntries(under('metrics', facts.metrics)),
     };
   });
   const names = [...new Set(flat.flatMap((one) => Object.keys(one)))];

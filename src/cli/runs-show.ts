@@ -2,16 +2,12 @@ import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { Run } from '../model/runs.ts';
 import { formatNumber } from '../report/text.ts';
+import { mostListed } from './actions.ts';
 import { columnsText, factsText } from './columns.ts';
 import { metricsText } from './models-show.ts';
-import { partsOfRun } from './run-values.ts';
+import { pairsText, partsOfRun, timeText } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
-
-const pairs = (values: Readonly<Record<string, unknown>>): string =>
-  Object.entries(values)
-    .map(([name, value]) => `${name} ${value}`)
-    .join(', ');
 
 /** Runs as a table, a line each. */
 export function runsTable(runs: readonly Run[]): string {
@@ -20,7 +16,7 @@ export function runsTable(runs: readonly Run[]): string {
     runs.map(({ digest, facts }) => [
       shortDigest(digest),
       facts.model,
-      facts.started_at.replace(/\.\d+Z$/, 'Z'),
+      timeText(facts.started_at),
       facts.status,
       formatNumber(facts.seconds),
       facts.commit?.slice(0, 8) ?? '–',
@@ -34,8 +30,7 @@ export function runsTable(runs: readonly Run[]): string {
 
 /** `cdl runs ls`: the newest trainings of the project. */
 export async function ls(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
-  const most = Number(input.options.number);
-  if (!Number.isInteger(most) || most < 1) throw new UserError('usage', '--number takes a number from 1 on');
+  const most = mostListed(input);
   const all = await desk.chosen(what);
   const shown = all.slice(0, most);
   const rest = all.length - shown.length;
@@ -56,11 +51,11 @@ function showText({ digest, facts, ...run }: Run): string {
       'metrics',
       facts.best_epoch === null ? null : `${metricsText(facts.metrics)} (epoch ${facts.best_epoch})`,
     ],
-    ['hyperparameters', pairs(facts.hyperparameters)],
+    ['hyperparameters', pairsText(facts.hyperparameters)],
     ['found by', facts.tuning ?? null],
     ['seed', facts.seed === null ? null : String(facts.seed)],
-    ['items', pairs(facts.items)],
-    ['environment', pairs(facts.environment)],
+    ['items', pairsText(facts.items)],
+    ['environment', pairsText(facts.environment)],
     ['started', facts.started_at],
     ['seconds', `${formatNumber(facts.seconds)}${facts.resumed ? ' (since it was resumed)' : ''}`],
     ['commit', facts.commit],

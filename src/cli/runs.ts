@@ -1,11 +1,11 @@
 import { UserError } from '../core/error.ts';
-import { nearest } from '../core/suggest.ts';
-import { listVersions } from '../model/registry.ts';
+import { readVersion } from '../model/registry.ts';
 import { listRuns, type Run, readRun } from '../model/runs.ts';
 import { createContext } from '../steps/context.ts';
 import { modelOf } from '../steps/subject.ts';
 import type { Ctx } from '../steps/types.ts';
 import type { Zone } from '../store/types.ts';
+import { type Actions, act } from './actions.ts';
 import type { CommandInput } from './types.ts';
 
 /** What the actions of `cdl runs` work with. */
@@ -16,9 +16,7 @@ export interface RunsDesk {
   chosen(what: readonly string[]): Promise<Run[]>;
 }
 
-type Action = (input: CommandInput, desk: RunsDesk, what: readonly string[]) => Promise<number>;
-
-const actions: Readonly<Record<string, () => Promise<Action>>> = {
+const actions: Actions<RunsDesk> = {
   ls: async () => (await import('./runs-show.ts')).ls,
   show: async () => (await import('./runs-show.ts')).show,
   compare: async () => (await import('./runs-compare.ts')).compare,
@@ -34,7 +32,7 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
 
   async function ofVersion(version: number): Promise<Run> {
     const { model } = modelOf(ctx, given ?? '');
-    const found = (await listVersions(work, project, model)).find((one) => one.version === version);
+    const found = await readVersion(work, project, model, version);
     const run = found && (await readRun(work, found.run));
     if (run) return run;
     throw new UserError(
@@ -81,17 +79,9 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
 }
 
 /** `cdl runs ls | show | compare | best | diff | export | mirror`: every training of the project, read from the store alone. */
-export async function runs(input: CommandInput): Promise<number> {
-  const [action, what] = input.args as unknown as [string, string[] | undefined];
-  const run = Object.hasOwn(actions, action) ? actions[action] : undefined;
-  if (!run) {
-    const names = Object.keys(actions);
-    const guess = nearest(action, names);
-    throw new UserError(
-      'usage',
-      `cdl runs takes ${names.join(', ')}, not ${action}${guess ? ` — did you mean ${guess}?` : ''}`,
-    );
-  }
-  const ctx = await createContext(input.cwd, input.env, input.console);
-  return (await run())(input, openRuns(input, ctx, await ctx.zone('work')), what ?? []);
+export function runs(input: CommandInput): Promise<number> {
+  return act('runs', actions, input, async () => {
+    const ctx = await createContext(input.cwd, input.env, input.console);
+    return openRuns(input, ctx, await ctx.zone('work'));
+  });
 }

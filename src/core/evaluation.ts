@@ -232,15 +232,16 @@ export function evaluationQuestion(question: {
   return digestJson({ v: evaluatorEpoch, ...question });
 }
 
-/** What of a model's configuration an evaluation goes by, as the question has it. */
-export function evaluationRules(model: {
-  gates: readonly Gate[];
-  evaluate?: { slices: Slices } | undefined;
-}): {
-  gates: readonly Gate[];
-  slices?: Slices;
-} {
-  return { gates: model.gates, ...(model.evaluate && { slices: model.evaluate.slices }) };
+/** What of the configuration of a model and of its data set an evaluation goes by, as the question has it. */
+export function evaluationRules(
+  model: { gates: readonly Gate[]; evaluate?: { slices: Slices } | undefined },
+  dataset: unknown,
+): { gates: readonly Gate[]; slices?: Slices; data: Digest } {
+  return {
+    gates: model.gates,
+    ...(model.evaluate && { slices: model.evaluate.slices }),
+    data: digestJson(dataset),
+  };
 }
 
 /** Key in the trusted zone of the answer to a question: `{evaluation: Digest}`. */

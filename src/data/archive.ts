@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { UserError } from '../core/error.ts';
 import { defaultLimits, type SourceLimits } from '../core/project-read.ts';
 import { countUnpacked, damaged } from './archive-guard.ts';
-import { archiveKind, bytesOf, changedHint, pathOf, readEntries } from './entries.ts';
+import { archiveKind, bytesOf, changedHint, isGzip, pathOf, readEntries } from './entries.ts';
 import type { FetchedSource } from './sources.ts';
 
 /** Tensors are held in memory: no single file of them may have more than this many bytes, whatever `limits:` says. */
@@ -111,15 +111,4 @@ async function readPlain(file: SourceFile, limits: SourceLimits): Promise<Buffer
   if (file.plain && hash.digest('hex') !== file.sha256)
     throw new UserError('data-invalid', `${path} changed while it was read`, changedHint);
   return Buffer.concat(chunks, bytes);
-}
-
-async function isGzip(path: string): Promise<boolean> {
-  const file = await open(path);
-  try {
-    const head = Buffer.alloc(2);
-    await file.read(head, 0, 2, 0);
-    return head[0] === 0x1f && head[1] === 0x8b;
-  } finally {
-    await file.close();
-  }
 }

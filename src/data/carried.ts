@@ -1,6 +1,5 @@
 import { setImmediate as pause } from 'node:timers/promises';
-import type { Digest } from '../core/digest.ts';
-import { digestJson } from '../core/digest.ts';
+import { type Digest, digestJson, isDigest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { Zone } from '../store/types.ts';
@@ -67,7 +66,7 @@ const keyOf = ({ project, dataset }: SeenScope, config: DatasetConfig): string =
 
 function recordedDigest(value: unknown): Digest | null {
   const sides = (value as { sides?: unknown } | null)?.sides;
-  return typeof sides === 'string' && /^sha256:[0-9a-f]{64}$/.test(sides) ? (sides as Digest) : null;
+  return isDigest(sides) ? sides : null;
 }
 
 /** So often another job may be faster. */

@@ -27,16 +27,29 @@ export async function* readEntries(fetched: FetchedSource): AsyncGenerator<Entry
 
 /** What kind of archive a file is, by its first bytes (a gzip file is a tar when its name or its content says so). */
 export async function archiveKind(path: string, name: string): Promise<'zip' | 'tar' | null> {
+  const head = await headOf(path, 262);
+  if (head.toString('latin1', 0, 4) === 'PK\x03\x04' || head.toString('latin1', 0, 4) === 'PK\x05\x06') {
+    return 'zip';
+  }
+  if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
+  const isTar = /\.(tgz|tar\.gz)$/i.test(pathOf(name)) || !/\.gz$/i.test(pathOf(name));
+  return startsGzip(head) && isTar ? 'tar' : null;
+}
+
+/** Whether a file is gzip by its first bytes, whatever it is called. */
+export async function isGzip(path: string): Promise<boolean> {
+  return startsGzip(await headOf(path, 2));
+}
+
+const startsGzip = (head: Buffer): boolean => head[0] === 0x1f && head[1] === 0x8b;
+
+/** The first bytes of a file; of a shorter one with zeros behind them. */
+async function headOf(path: string, bytes: number): Promise<Buffer> {
   const file = await open(path);
   try {
-    const head = Buffer.alloc(262);
-    await file.read(head, 0, head.length, 0);
-    if (head.toString('latin1', 0, 4) === 'PK\x03\x04' || head.toString('latin1', 0, 4) === 'PK\x05\x06') {
-      return 'zip';
-    }
-    if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
-    const isGzip = head[0] === 0x1f && head[1] === 0x8b;
-    return isGzip && (/\.(tgz|tar\.gz)$/i.test(pathOf(name)) || !/\.gz$/i.test(pathOf(name))) ? 'tar' : null;
+    const head = Buffer.alloc(bytes);
+    await file.read(head, 0, bytes, 0);
+    return head;
   } finally {
     await file.close();
   }

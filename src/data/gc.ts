@@ -3,6 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { artifactKey, blobKey } from '../store/index.ts';
 import type { Entry, Zone } from '../store/types.ts';
+import { artifactIfThere } from '../store/zone.ts';
 
 /**
  * Records that hold on to what they name only while they are young: results that can be had again (a step's cache, shares of
@@ -124,13 +125,8 @@ async function* manifestsOf(zone: Zone): AsyncGenerator<{ digest: string; entry:
 }
 
 /** A manifest; null when it went away meanwhile. A damaged one names nothing that could be trusted: UserError artifact-corrupt. */
-async function readManifest(zone: Zone, digest: string): Promise<Artifact | null> {
-  try {
-    return await zone.getArtifact(`sha256:${digest}`);
-  } catch (error) {
-    if (error instanceof UserError && error.code === 'artifact-missing') return null;
-    throw error;
-  }
+function readManifest(zone: Zone, digest: string): Promise<Artifact | null> {
+  return artifactIfThere(zone, `sha256:${digest}`);
 }
 
 /** How often marking begins anew when what it found unused is used again meanwhile. */

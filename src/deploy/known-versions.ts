@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { candidateDigest } from '../core/candidate.ts';
 import type { Decision } from '../core/decision.ts';
 import type { Digest } from '../core/digest.ts';
-import { digestJson, isDigest } from '../core/digest.ts';
+import { isDigest } from '../core/digest.ts';
 import {
   type Evaluation,
   evaluationKey,
@@ -103,8 +103,7 @@ async function evaluationsOf(sources: RegistrySources, known: KnownModel, one: K
         environment,
         candidate: one.digest,
         baseline: standing?.live?.current?.candidate ?? null,
-        ...evaluationRules(config),
-        data: digestJson(data),
+        ...evaluationRules(config, data),
       });
       const answer = (await trusted.readRecord(evaluationKey(question)))?.value as { evaluation?: unknown };
       if (isDigest(answer?.evaluation)) digests.add(answer.evaluation);

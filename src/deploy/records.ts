@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type DataDecision, dataDecisionPrefix, openDataChain } from '../core/data-decision.ts';
 import { type Decision, decisionPrefix, openChain, openDecision } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
+import { keepNewest } from '../core/keep.ts';
 import { type LiveState, liveKey, liveStateSchema } from '../core/live.ts';
 import type { Zone } from '../store/types.ts';
 
@@ -43,8 +44,7 @@ async function readEnvelopes(trusted: Zone, prefix: string): Promise<unknown[]> 
     const record = await trusted.readRecord(key);
     envelopes.push(record?.value);
     if (!record) continue;
-    if (known.size >= mostEnvelopes) known.delete(known.keys().next().value!);
-    known.set(key, record);
+    keepNewest(known, mostEnvelopes, key, record);
   }
   return envelopes;
 }

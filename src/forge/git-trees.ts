@@ -1,4 +1,5 @@
 import { UpstreamError } from '../core/error.ts';
+import { keepNewest } from '../core/keep.ts';
 import { type ObjectReader, parseTree } from './git-objects.ts';
 
 /** One file of a commit. `mode` is git's (100644, 100755, 120000 link, 160000 submodule), `oid` its object name. */
@@ -27,13 +28,6 @@ const mostFolders = 2000;
 const mostBlobs = 1000;
 const largestKept = 64 * 1024;
 
-/** Keeps a value that never changes; the oldest of more than `most` goes. Returns the value. */
-export function keep<V>(map: Map<string, V>, most: number, key: string, value: V): V {
-  if (map.size >= most) map.delete(map.keys().next().value!);
-  map.set(key, value);
-  return value;
-}
-
 /** Reads trees by way of the objects of a repository. */
 export function createTrees(objects: ObjectReader): Trees {
   const known = new Set<string>();
@@ -49,7 +43,9 @@ export function createTrees(objects: ObjectReader): Trees {
 
   async function folder(oid: string): Promise<ReturnType<typeof parseTree>> {
     const read = folders.get(oid);
-    return read ?? keep(folders, mostFolders, oid, parseTree(await object(oid, 'tree'), oid.length / 2));
+    return (
+      read ?? keepNewest(folders, mostFolders, oid, parseTree(await object(oid, 'tree'), oid.length / 2))
+    );
   }
 
   async function below(oid: string, path: string): Promise<TreeFile[]> {
@@ -73,13 +69,13 @@ export function createTrees(objects: ObjectReader): Trees {
       if (found?.type !== 'commit') return null;
       known.add(commit);
       const tree = /^tree ([0-9a-f]+)$/m.exec(found.bytes.toString('latin1'))![1]!;
-      return keep(trees, mostTrees, commit, await below(tree, ''));
+      return keepNewest(trees, mostTrees, commit, await below(tree, ''));
     },
     async blob(oid) {
       const read = blobs.get(oid);
       if (read) return read;
       const bytes = await object(oid, 'blob');
-      return bytes.length > largestKept ? bytes : keep(blobs, mostBlobs, oid, bytes);
+      return bytes.length > largestKept ? bytes : keepNewest(blobs, mostBlobs, oid, bytes);
     },
   };
 }

@@ -5,10 +5,11 @@ import type { SimpleGit } from 'simple-git';
 import type { CodeFile } from '../core/candidate.ts';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { keepNewest } from '../core/keep.ts';
 import { lockFile } from '../core/lock.ts';
 import { openObjects } from './git-objects.ts';
 import { openRefs, type RefReader, readHeads } from './git-refs.ts';
-import { createTrees, keep, type TreeFile } from './git-trees.ts';
+import { createTrees, type TreeFile } from './git-trees.ts';
 import { gitProxies, withCertificates } from './network.ts';
 import type { GitAccess } from './types.ts';
 
@@ -315,7 +316,7 @@ export async function openMirror(options: {
         .catch(() => '');
       const base = text.trim();
       // None may also be a bad moment of git's.
-      return base === '' ? null : keep(mergeBases, mostBases, between, base);
+      return base === '' ? null : keepNewest(mergeBases, mostBases, between, base);
     },
     fastForward: (commit) =>
       inTurn(async () => {

@@ -1,7 +1,7 @@
 import type { ArtifactKind } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
 import type { Zone } from '../store/types.ts';
+import { artifactIfThere } from '../store/zone.ts';
 
 /** One artifact in a lineage. `kind` and `label` are null for one that is not in the store (any more). */
 export interface LineageNode {
@@ -19,10 +19,7 @@ export async function readLineage(zone: Zone, roots: readonly Digest[]): Promise
   const open = [...roots];
   for (let digest = open.shift(); digest !== undefined; digest = open.shift()) {
     if (nodes.has(digest)) continue;
-    const artifact = await zone.getArtifact(digest).catch((error: unknown) => {
-      if (error instanceof UserError && error.code === 'artifact-missing') return null;
-      throw error;
-    });
+    const artifact = await artifactIfThere(zone, digest);
     nodes.set(digest, {
       digest,
       kind: artifact?.kind ?? null,

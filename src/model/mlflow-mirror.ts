@@ -2,7 +2,7 @@ import { candidateDigest } from '../core/candidate.ts';
 import { digestJson } from '../core/digest.ts';
 import type { Zone } from '../store/types.ts';
 import type { LoggedMetric, Mlflow, Pair } from './mlflow.ts';
-import { listVersions, type Version } from './registry.ts';
+import { readVersion, type Version } from './registry.ts';
 import { type Run, readRun } from './runs.ts';
 
 /** What a mirror did: `sent` now, or found `there`. */
@@ -140,7 +140,7 @@ export async function mirrorOne(
   model: string,
   number: number,
 ): Promise<boolean> {
-  const version = (await listVersions(zone, project, model)).find((one) => one.version === number);
+  const version = await readVersion(zone, project, model, number);
   const run = version && (await readRun(zone, version.run));
   if (!version || !run) return false;
   const { id } = await mirrorRun(server, zone, project, run);

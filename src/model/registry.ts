@@ -68,7 +68,8 @@ export async function listVersions(
   return versions;
 }
 
-async function readVersion(
+/** One version of a model; null for a number that is free, or whose record is none. */
+export async function readVersion(
   zone: Zone,
   project: string,
   model: string,

@@ -47,8 +47,11 @@ export interface Run {
 }
 
 /** Key prefix in the work zone of the records that name a project's runs; each is `<prefix><64 digits>.json`. */
-export function runPrefix(project: string): string {
-  return `runs/${project}/`;
+export const runPrefix = (project: string): string => `runs/${project}/`;
+
+/** Records that a run is one of a project's; once is enough. */
+export async function noteRun(zone: Zone, project: string, run: Digest): Promise<void> {
+  await zone.writeRecord(`${runPrefix(project)}${run.slice(7)}.json`, { run }, { ifAbsent: true });
 }
 
 /** A run artifact; null for one that is none (jobs of any branch may write here), or is gone. */

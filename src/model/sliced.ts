@@ -16,11 +16,19 @@ function partOf(
   return { rows, labels: places.map((place) => y[place]!) };
 }
 
-function named(slice: string, measures: Readonly<Record<string, Measure>>): [string, Measure][] {
-  return sliceMetrics.flatMap((name): [string, Measure][] => {
-    const measure = measures[name];
-    return measure ? [[`${name}[${slice}]`, measure]] : [];
+/** `sliceMetrics` of what `measure` tells of each slice, under the names that gates use. */
+function bySlice(
+  slices: ReadonlyMap<string, readonly number[]>,
+  measure: (places: readonly number[]) => Readonly<Record<string, Measure>>,
+): Record<string, Measure> {
+  const all = [...slices].flatMap(([slice, places]) => {
+    const measures = measure(places);
+    return sliceMetrics.flatMap((name): [string, Measure][] => {
+      const one = measures[name];
+      return one ? [[`${name}[${slice}]`, one]] : [];
+    });
   });
+  return Object.fromEntries(all);
 }
 
 /** `sliceMetrics` of each slice under the names that gates use, with intervals as `score` gives them. */
@@ -31,11 +39,10 @@ export function scoreSlices(
   slices: ReadonlyMap<string, readonly number[]>,
   options: BootstrapOptions = {},
 ): Record<string, Measure> {
-  const all = [...slices].flatMap(([slice, places]) => {
+  return bySlice(slices, (places) => {
     const { rows, labels } = partOf(probabilities, y, classes.length, places);
-    return named(slice, score(rows, labels, classes, { ...options, areas: false }).metrics);
+    return score(rows, labels, classes, { ...options, areas: false }).metrics;
   });
-  return Object.fromEntries(all);
 }
 
 /** candidate − baseline of each slice, paired, under the same names. */
@@ -47,10 +54,9 @@ export function compareSlices(
   slices: ReadonlyMap<string, readonly number[]>,
   options: BootstrapOptions = {},
 ): Record<string, Measure> {
-  const all = [...slices].flatMap(([slice, places]) => {
+  return bySlice(slices, (places) => {
     const { rows, labels } = partOf(candidate, y, classes.length, places);
     const before = partOf(baseline, y, classes.length, places).rows;
-    return named(slice, compare(rows, before, labels, classes, { ...options, areas: false }).differences);
+    return compare(rows, before, labels, classes, { ...options, areas: false }).differences;
   });
-  return Object.fromEntries(all);
 }

@@ -1,3 +1,5 @@
+import { keepNewest } from '../core/keep.ts';
+
 /** How many answers are kept, over all repositories. */
 const mostAnswers = 2000;
 
@@ -21,8 +23,5 @@ export async function remembered<T>(
   const kept = answers.get(key);
   if (kept !== undefined) return kept as T;
   const answer = await ask();
-  if (answer === null) return null;
-  if (answers.size >= mostAnswers) answers.delete(answers.keys().next().value!);
-  answers.set(key, answer);
-  return answer;
+  return answer === null ? null : keepNewest(answers as Map<string, T>, mostAnswers, key, answer);
 }

@@ -1,3 +1,4 @@
+import { keepNewest } from '../core/keep.ts';
 import { type ObjectReader, openObjects } from '../forge/git-objects.ts';
 import { createTrees, type Trees } from '../forge/git-trees.ts';
 
@@ -34,11 +35,9 @@ const open = new Map<string, Reading>();
 export function readingOf(repository: string, env: NodeJS.ProcessEnv): Reading {
   const known = open.get(repository);
   if (known) return known;
-  if (open.size >= mostRepositories) open.delete(open.keys().next().value!);
   const objects = openObjects(repository, env as Record<string, string>);
   const reading = { commit: (id: string) => readCommit(objects, id), trees: createTrees(objects) };
-  open.set(repository, reading);
-  return reading;
+  return keepNewest(open, mostRepositories, repository, reading);
 }
 
 async function readCommit(objects: ObjectReader, id: string): Promise<Commit | null> {

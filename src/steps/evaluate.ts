@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Candidate, candidateDigest } from '../core/candidate.ts';
-import { type Digest, digestJson, shortDigest } from '../core/digest.ts';
+import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import {
   type Evaluation,
@@ -168,8 +168,7 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
     environment: given.environment,
     candidate: digest,
     baseline: state.current?.candidate ?? null,
-    ...evaluationRules(config),
-    data: digestJson(data),
+    ...evaluationRules(config, data),
   });
   if (given.question && given.question !== question) {
     throw new UserError(

@@ -1,7 +1,7 @@
 import { codeDigest } from '../core/candidate.ts';
 import { isDigest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
-import { runPrefix } from '../model/runs.ts';
+import { noteRun } from '../model/runs.ts';
 import { modelOf, type Tuned } from './subject.ts';
 import type { Ctx, Inputs } from './types.ts';
 
@@ -43,8 +43,7 @@ export async function keepFailedRun(
         commit: ctx.ci?.sha ?? null,
       },
     });
-    const key = `${runPrefix(ctx.project.project)}${run.slice(7)}.json`;
-    await zone.writeRecord(key, { run }, { ifAbsent: true });
+    await noteRun(zone, ctx.project.project, run);
     ctx.log(`what failed is kept as run ${run.slice(7, 19)}: cdl runs show`);
   } catch (problem) {
     if (!(problem instanceof UpstreamError || problem instanceof UserError)) throw problem;

@@ -8,6 +8,7 @@ import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
 import { cleanCommit, selectCode } from '../exec/code.ts';
+import { noteRun } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun } from './failed-run.ts';
@@ -171,11 +172,7 @@ async function runTraining(
     },
   };
   const runDigest = await zone.putArtifact(run);
-  await zone.writeRecord(
-    `runs/${ctx.project.project}/${runDigest.slice(7)}.json`,
-    { run: runDigest },
-    { ifAbsent: true },
-  );
+  await noteRun(zone, ctx.project.project, runDigest);
   return {
     outputs: {
       run: runDigest,

@@ -7,6 +7,7 @@ import { buffer, text } from 'node:stream/consumers';
 import type { Artifact } from '../core/artifact.ts';
 import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { keepNewest } from '../core/keep.ts';
 import { ownerName } from '../exec/owner.ts';
 import { openBlobCache } from './cache.ts';
 import { artifactKey, blobKey, checkKey } from './key.ts';
@@ -154,9 +155,7 @@ export function createZone(
       const { decodeArtifact } = await import('../core/artifact.ts');
       const artifact = decodeArtifact(await text(body), digest);
       const { manifests: most = 0 } = options;
-      if (most > 0 && manifests.size >= most) manifests.delete(manifests.keys().next().value!);
-      if (most > 0) manifests.set(digest, artifact);
-      return artifact;
+      return most > 0 ? keepNewest(manifests, most, digest, artifact) : artifact;
     },
 
     async isFresh(digest) {
@@ -279,4 +278,17 @@ async function eachOf<T>(
   const workers = Array.from({ length: Math.min(lanes, items.length) }, worker);
   await Promise.allSettled(workers);
   await Promise.all(workers);
+}
+
+/** A manifest; null when it is not there (any more). Throws as {@link Zone.getArtifact} does otherwise. */
+export async function artifactIfThere(
+  zone: Pick<Zone, 'getArtifact'>,
+  digest: Digest,
+): Promise<Artifact | null> {
+  try {
+    return await zone.getArtifact(digest);
+  } catch (error) {
+    if (error instanceof UserError && error.code === 'artifact-missing') return null;
+    throw error;
+  }
 }

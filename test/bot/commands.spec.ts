@@ -23,7 +23,15 @@ import {
   withEntry,
 } from '../../src/index.ts';
 import { steps } from '../../src/steps/index.ts';
-import { approvalOf, dataApprovalOf, factsWith, factsWithData, failingFacts, lockOf } from './facts.ts';
+import {
+  approvalOf,
+  dataApprovalOf,
+  factsWith,
+  factsWithData,
+  failingFacts,
+  lockOf,
+  rulesByRole,
+} from './facts.ts';
 import { projectYaml, scoresOf } from './world.ts';
 
 const golden = (name: string): string => join(import.meta.dirname, '../golden/comments', `${name}.md`);
@@ -164,20 +172,7 @@ const { project, model } = good.rules!;
 const two = { project: { ...project, approvals: { ...project.approvals, required: 2 } }, model };
 
 /** Rules that ask for a validator and for somebody of operations. */
-const byRole = {
-  project: {
-    ...project,
-    roles: { ...project.roles, devops: ['walt', 'olga'] },
-    approvals: {
-      ...project.approvals,
-      required: [
-        { role: 'validator' as const, count: 1 },
-        { role: 'devops' as const, count: 1 },
-      ],
-    },
-  },
-  model,
-};
+const byRole = rulesByRole(1, ['walt', 'olga']);
 
 /** Hyperparameters with comments and layout that must stay. */
 const yamlWithHyperparameters = projectYaml().replace(

@@ -1,28 +1,17 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { convergeBranch } from '../../bot/promote.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import type { Facts } from '../../bot/types.ts';
-import { type Database, openDatabase, parseLock, shortDigest } from '../../src/index.ts';
+import { parseLock, shortDigest } from '../../src/index.ts';
 import { expectHarmless } from '../report/harmless.ts';
+import { useDatabase } from './database.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
-let folder: string;
-let database: Database;
 let world: BotWorld;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-});
-afterAll(async () => {
-  await database?.close();
-  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-});
+const database = useDatabase();
 afterEach(async () => {
   const { violations, problems } = world.sandbox;
   await world.close();
@@ -78,7 +67,7 @@ async function lockAtHead(w: BotWorld, change: number) {
 
 describe('a good change', () => {
   it('is evaluated, reported, locked, approved and promoted', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const change = await propose(world, 'good\n');
     expect(await settle(world, change)).toBe('judged');
     const facts = await factsOf(world, change);
@@ -125,7 +114,7 @@ describe('a good change', () => {
   });
 
   it('needs no new approval after the lock commit, a rebase or a squash, and a new one after a change of content', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const change = await propose(world, 'good\n');
     await settle(world, change);
     const review = (await factsOf(world, change)).review!;
@@ -147,7 +136,7 @@ describe('a good change', () => {
 
 describe('a change that is refused', () => {
   it('by a gate gets no lock entry, unless a validator overrules with a reason', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.quality.set('bad\n', 60);
     const change = await propose(world, 'bad\n');
     expect(await settle(world, change)).toBe('judged');
@@ -164,7 +153,7 @@ describe('a change that is refused', () => {
   });
 
   it('is one whose claim is not what the commit makes', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.claim = (honest) => {
       const { candidate } = honest as { candidate: { code: string } };
       return { ...honest, candidate: { ...candidate, code: `sha256:${'0'.repeat(64)}` } };
@@ -177,7 +166,7 @@ describe('a change that is refused', () => {
   });
 
   it('names the job that failed', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.outcome = 'failed';
     const change = await propose(world, 'good\n');
     expect(await settle(world, change)).toBe('broken');
@@ -186,7 +175,7 @@ describe('a change that is refused', () => {
   });
 
   it('has a hand-made lock entry replaced when its candidate is verified', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', {
       'model.ts': 'good\n',
       'cdl.lock': 'version: 1\nmodels: {fashion: nonsense}\n',
@@ -197,7 +186,7 @@ describe('a change that is refused', () => {
   });
 
   it('is judged by the old gates and roles when it changes them, and says so', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.quality.set('bad\n', 60);
     const easy = projectYaml().replace('min: 0.85', 'min: 0.1').replace('vera, walt', 'eve');
     await world.push('ada', 'exp/a', { 'model.ts': 'bad\n', 'cdl.yaml': easy });
@@ -212,7 +201,7 @@ describe('a change that is refused', () => {
 
 describe('who may decide', () => {
   it('is not the author, nor who wrote a commit, nor somebody without the role', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     await world.push('eve', 'exp/a', { 'README.md': 'hello\n' });
     const change = await world.openChange('exp/a');
@@ -225,7 +214,7 @@ describe('who may decide', () => {
   });
 
   it('is counted: two of two, each person once', async () => {
-    world = await createBotWorld(database, projectYaml('approvals: {required: 2}\n'));
+    world = await createBotWorld(database(), projectYaml('approvals: {required: 2}\n'));
     const change = await propose(world, 'good\n');
     await settle(world, change);
     const line = `/approve ${shortDigest((await factsOf(world, change)).review!)}`;
@@ -240,7 +229,7 @@ describe('who may decide', () => {
   });
 
   it('can send a change back, until its content changes', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const change = await propose(world, 'good\n');
     await settle(world, change);
     expect(await answer(world, 'vera', change, '/reject trian "more epochs"')).toContain(
@@ -257,7 +246,7 @@ describe('who may decide', () => {
 
 describe('when production moves', () => {
   it('an open approved change is asked again, and its approval is void', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const [first, second] = [
       await propose(world, 'good\n', 'exp/a'),
       await propose(world, 'better\n', 'exp/b'),
@@ -294,7 +283,7 @@ describe('when production moves', () => {
   });
 
   it('a deployment that was taken back is revoked once and its lock entry reverted by a change', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const change = await propose(world, 'good\n');
     await settle(world, change);
     const facts = await factsOf(world, change);
@@ -343,7 +332,7 @@ describe('when production moves', () => {
 
 describe('a bot that was away', () => {
   it('finds what no webhook told it, and answers each comment once', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await reconcile(world.context);
     const change = await propose(world, 'good\n');
     const comment = await world.say('vera', change, '/status');

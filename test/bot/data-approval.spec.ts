@@ -1,25 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { encodeLabelSet, type Vote } from '../../src/data/label-set.ts';
-import { type Database, openDatabase, readDataChain, shortDigest } from '../../src/index.ts';
+import { readDataChain, shortDigest } from '../../src/index.ts';
+import { useDatabase } from './database.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
-let folder: string;
-let database: Database;
 let world: BotWorld;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-});
-afterAll(async () => {
-  await database?.close();
-  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-});
+const database = useDatabase();
 afterEach(async () => {
   const { violations, problems } = world.sandbox;
   await world.close();
@@ -68,7 +57,7 @@ const decisions = async () =>
 
 describe('data that must be approved', () => {
   it('keeps its candidate from approval until somebody of the role data approves it; then the change goes on at once', async () => {
-    world = await createBotWorld(database, yaml(1));
+    world = await createBotWorld(database(), yaml(1));
     const change = await propose('good\n');
     const { data, review } = await factsOf(change);
     const line = `cdl /approve-data ${shortDigest(data!.review)}`;
@@ -107,7 +96,7 @@ describe('data that must be approved', () => {
   });
 
   it('counts each person once, in whatever change, and takes the candidate back when the role is gone', async () => {
-    world = await createBotWorld(database, yaml(2));
+    world = await createBotWorld(database(), yaml(2));
     const change = await propose('good\n');
     const { data, review } = await factsOf(change);
     const line = `cdl /approve-data ${shortDigest(data!.review)}`;
@@ -124,7 +113,7 @@ describe('data that must be approved', () => {
   });
 
   it('asks again for another data version, and never for one whose change nobody has to approve', async () => {
-    world = await createBotWorld(database, yaml(1));
+    world = await createBotWorld(database(), yaml(1));
     const change = await propose('good\n');
     const first = (await factsOf(change)).data!;
     await say('eve', change, `cdl /approve-data ${shortDigest(first.review)}`);
@@ -140,7 +129,7 @@ describe('data that must be approved', () => {
   });
 
   it('is counted again: a manifest that says something else than its files hold is refused', async () => {
-    world = await createBotWorld(database, yaml(1));
+    world = await createBotWorld(database(), yaml(1));
     world.held = { perClass: [1000, 7] };
     const change = await propose('liar\n');
     const { data } = await factsOf(change);
@@ -159,7 +148,10 @@ describe('data that must be approved', () => {
   });
 
   it('is refused with the reason: too few items, or labelers that agree too little, whatever its manifest claims', async () => {
-    world = await createBotWorld(database, yaml(1, '    labels: { project: Clothes, min_agreement: 0.8 }\n'));
+    world = await createBotWorld(
+      database(),
+      yaml(1, '    labels: { project: Clothes, min_agreement: 0.8 }\n'),
+    );
     const change = await propose('good\n');
     expect(statusOf(change)).toContain(
       'failed: the data cannot be approved: labels.min_agreement asks for 0.8',
@@ -203,7 +195,7 @@ describe('data that must be approved', () => {
 
 describe('data that nobody has to approve', () => {
   it('can be approved all the same, and stops nothing', async () => {
-    world = await createBotWorld(database, yaml(0));
+    world = await createBotWorld(database(), yaml(0));
     const change = await propose('good\n');
     expect(statusOf(change)).toBe('pending: waiting for approval (0 of 1 approval)');
     expect(world.comments(change)[0]).not.toContain('/approve-data');
@@ -215,7 +207,7 @@ describe('data that nobody has to approve', () => {
   });
 
   it('/request-data opens an issue that is linked to the change', async () => {
-    world = await createBotWorld(database, yaml(0));
+    world = await createBotWorld(database(), yaml(0));
     const change = await propose('good\n');
     const said = await say('vera', change, 'cdl /request-data "more shoes with laces"');
     expect(said).toContain('Opened ');

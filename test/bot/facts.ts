@@ -253,3 +253,19 @@ export function lockOf(facts: Facts): Facts['lock'] {
     base: null,
   };
 }
+
+/** Rules that ask for so many validators and for one person of operations, who are these. */
+export function rulesByRole(validators: number, devops: string[]): NonNullable<Facts['rules']> {
+  const required = [
+    { role: 'validator' as const, count: validators },
+    { role: 'devops' as const, count: 1 },
+  ];
+  return {
+    project: {
+      ...project,
+      roles: { ...project.roles, devops },
+      approvals: { ...project.approvals, required },
+    },
+    model,
+  };
+}

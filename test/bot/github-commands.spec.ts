@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
@@ -9,16 +6,9 @@ import { convergeBranch } from '../../bot/promote.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
 import type { Facts } from '../../bot/types.ts';
-import {
-  type Database,
-  type LiveState,
-  liveKey,
-  openDatabase,
-  parseLock,
-  parseProject,
-  shortDigest,
-} from '../../src/index.ts';
+import { type LiveState, liveKey, parseLock, parseProject, shortDigest } from '../../src/index.ts';
 import { expectHarmless } from '../report/harmless.ts';
+import { useDatabase } from './database.ts';
 import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { git } from './jobs.ts';
 import { projectYaml } from './world.ts';
@@ -26,17 +16,8 @@ import { projectYaml } from './world.ts';
 type Name = 'ada' | 'vera' | 'walt' | 'eve';
 
 describe.skipIf(!githubDescription)('on GitHub', () => {
-  let folder: string;
-  let database: Database;
   let world: GithubWorld;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-    database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-  });
-  afterAll(async () => {
-    await database?.close();
-    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-  });
+  const database = useDatabase();
   afterEach(async () => {
     const { violations } = world.fake;
     await world.close();
@@ -44,7 +25,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
   });
 
   const begin = async (yaml?: string) => {
-    world = await createGithubWorld(database, githubDescription!, yaml);
+    world = await createGithubWorld(database(), githubDescription!, yaml);
   };
   const converge = (change: number) => convergeChange(world.context, change, false);
 

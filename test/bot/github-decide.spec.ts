@@ -1,15 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { createEffects } from '../../bot/effects.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import type { Facts } from '../../bot/types.ts';
 import {
-  type Database,
-  openDatabase,
   openMirror,
   parseProject,
   type Rollout,
@@ -17,23 +13,15 @@ import {
   rolloutKey,
   shortDigest,
 } from '../../src/index.ts';
+import { useDatabase } from './database.ts';
 import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { projectYaml } from './world.ts';
 
 type Name = 'ada' | 'vera' | 'walt' | 'eve';
 
 describe.skipIf(!githubDescription)('on GitHub', () => {
-  let folder: string;
-  let database: Database;
   let world: GithubWorld;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-    database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-  });
-  afterAll(async () => {
-    await database?.close();
-    await rm(folder, { recursive: true, force: true });
-  });
+  const database = useDatabase();
   afterEach(async () => {
     const { violations } = world.fake;
     await world.close();
@@ -42,7 +30,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
 
   /** A settled pull request of Ada's. */
   async function propose(yaml: string): Promise<number> {
-    world = await createGithubWorld(database, githubDescription!, yaml);
+    world = await createGithubWorld(database(), githubDescription!, yaml);
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     const change = await world.openChange('exp/a');
     expect(await settleOnGithub(world, change)).toBe('judged');
@@ -69,7 +57,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
   it('two validators at the same second, heard by two bots, are one decision that names both and the change', async () => {
     const change = await propose(projectYaml('approvals: { required: 2 }\n'));
     const mirror = await openMirror({
-      folder: join(folder, 'second-mirror'),
+      folder: join(world.folder, 'second-mirror'),
       access: world.context.forge.git(),
       path: process.env.PATH ?? '',
     });

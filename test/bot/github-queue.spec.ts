@@ -1,30 +1,19 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { handleComment } from '../../bot/handle.ts';
 import { convergeQueue } from '../../bot/merge-queue.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import { convergePush } from '../../bot/trigger.ts';
-import { type Database, openDatabase, shortDigest } from '../../src/index.ts';
+import { shortDigest } from '../../src/index.ts';
 import { resolveRef, updateRef } from '../../src/sandbox/git.ts';
 import { mergeCommit } from '../forge/github-fake/changes.ts';
+import { useDatabase } from './database.ts';
 import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { projectYaml } from './world.ts';
 
 describe.skipIf(!githubDescription)('on GitHub', () => {
-  let folder: string;
-  let database: Database;
   let world: GithubWorld;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-    database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-  });
-  afterAll(async () => {
-    await database?.close();
-    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-  });
+  const database = useDatabase();
   afterEach(async () => {
     const { violations } = world.fake;
     await world.close();
@@ -55,7 +44,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
   }
 
   it('a merge queue is told whether its commit holds what was approved, and of nothing nobody saw together', async () => {
-    world = await createGithubWorld(database, githubDescription!);
+    world = await createGithubWorld(database(), githubDescription!);
     const change = await propose('exp/a', { 'model.ts': 'good\n' });
     await settle(change);
     expect(await queue(change)).toBe('cdl/fashion failure: version 1 is not approved against what is live');
@@ -76,7 +65,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
   });
 
   it('a commit of a merge queue is found when its webhook was lost, and no branch that only has such a name', async () => {
-    world = await createGithubWorld(database, githubDescription!);
+    world = await createGithubWorld(database(), githubDescription!);
     const change = await propose('exp/a', { 'model.ts': 'good\n' });
     const { repository } = world.fake.state;
     const main = (await resolveRef(repository, 'refs/heads/main'))!;
@@ -96,7 +85,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
 
   it('a review counts for the report of the commit it is about, until it is dismissed', async () => {
     world = await createGithubWorld(
-      database,
+      database(),
       githubDescription!,
       projectYaml('approvals: { forge_button: true }\n'),
     );

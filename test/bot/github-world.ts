@@ -34,6 +34,8 @@ if ('skipped' in found) console.warn(`skipped: GitHub’s OpenAPI description: $
 
 /** As {@link BotWorld}, on GitHub: the bot is an app, and its tasks are done when a test says so. */
 export interface GithubWorld {
+  /** Goes with the world. */
+  folder: string;
   fake: GithubFake;
   people: Record<'ada' | 'vera' | 'walt' | 'eve', FakeUser>;
   context: BotContext;
@@ -192,6 +194,7 @@ export async function createGithubWorld(
     return (await answer.json()) as T;
   };
   world = {
+    folder,
     fake,
     people,
     context: { ...base, effects: createEffects(base, async (task) => void tasks.push(task)) },

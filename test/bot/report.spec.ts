@@ -12,6 +12,7 @@ import {
   factsWithData,
   failingFacts,
   lockOf,
+  rulesByRole,
 } from './facts.ts';
 
 const good = factsWith();
@@ -42,21 +43,7 @@ const rejection = {
   at: '',
 };
 
-const { project, model } = good.rules!;
-const byRole = {
-  project: {
-    ...project,
-    roles: { ...project.roles, devops: ['walt', '@acme/ops'] },
-    approvals: {
-      ...project.approvals,
-      required: [
-        { role: 'validator' as const, count: 2 },
-        { role: 'devops' as const, count: 1 },
-      ],
-    },
-  },
-  model,
-};
+const byRole = rulesByRole(2, ['walt', '@acme/ops']);
 
 const table: [name: string, facts: Facts][] = [
   ['good', good],

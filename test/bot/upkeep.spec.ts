@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
 import { handleComment } from '../../bot/handle.ts';
@@ -9,21 +6,13 @@ import { reconcile } from '../../bot/reconcile.ts';
 import { noteStanding } from '../../bot/standing.ts';
 import { convergePush, triggerStatus } from '../../bot/trigger.ts';
 import { queueWaiting } from '../../bot/waiting.ts';
-import { type Database, openDatabase, parseLock, watchForge } from '../../src/index.ts';
+import { parseLock, watchForge } from '../../src/index.ts';
+import { useDatabase } from './database.ts';
 import { makeClaim } from './jobs.ts';
 import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
 
-let folder: string;
-let database: Database;
 let world: BotWorld;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cdl-bot-database-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-});
-afterAll(async () => {
-  await database?.close();
-  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-});
+const database = useDatabase();
 afterEach(async () => {
   const { violations, problems } = world.sandbox;
   await world.close();
@@ -58,7 +47,7 @@ async function mergeAsOwner(change: number): Promise<void> {
 
 describe('a mistake in cdl.yaml', () => {
   it('is told at its line, once for each, and resolved when it is mended', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const broken = projectYaml().replace('    gates:', '    gatez:').replace('owner: olga', 'owner: 3');
     await world.push('ada', 'exp/a', { 'cdl.yaml': broken });
     const change = await world.openChange('exp/a');
@@ -97,7 +86,7 @@ describe('a mistake in cdl.yaml', () => {
   });
 
   it('is only a status while the change is a draft, and a change that never had one is told nothing', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'cdl.yaml': projectYaml().replace('    gates:', '    gatez:') });
     const change = await world.openChange('exp/a', 'Draft: Better');
     const notes = () => world.project.mergeRequests.get(change)!.notes.filter((note) => !note.system);
@@ -116,7 +105,7 @@ describe('a mistake in cdl.yaml', () => {
   });
 
   it('of the default branch is not a change’s fault: the one that mends it passes, the others wait and go on', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
     const waiting = await world.openChange('exp/a');
     await world.push('ada', 'break', { 'cdl.yaml': projectYaml().replace('    gates:', '    gatez:') });
@@ -155,7 +144,7 @@ describe('a mistake in cdl.yaml', () => {
 
 describe('a lock that main moved away from', () => {
   it('is merged by whole entries, by the bot itself, and the change gets its own entry anew', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
     const first = await world.openChange('exp/a');
     await world.push('ada', 'exp/b', { 'model.ts': 'first\n', 'other.ts': 'new\n', 'cdl.yaml': seeded(2) });
@@ -197,7 +186,7 @@ describe('a version that was registered elsewhere', () => {
   beforeEach(() => versions.clear());
 
   it('is proposed by the bot itself, evaluated and locked, where the change’s own pipeline made none', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.outcome = 'failed';
     const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
     const change = await world.openChange('exp/a');
@@ -220,7 +209,7 @@ describe('a version that was registered elsewhere', () => {
   });
 
   it('yields to what the change’s own pipeline makes', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.outcome = 'failed';
     const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
     // The other machine's is version 2; 1 is what the pipeline will make.
@@ -240,7 +229,7 @@ describe('a version that was registered elsewhere', () => {
   });
 
   it('is not proposed where a job after registering failed, the data changed, or somebody sent the change back', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     world.after = 'failed';
     await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
     const failing = await world.openChange('exp/a');
@@ -262,7 +251,7 @@ describe('a version that was registered elsewhere', () => {
   });
 
   it('is proposed by /register where the change’s own pipeline made another one', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const head = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
     const change = await world.openChange('exp/a');
     expect(await settle(change)).toBe('judged');
@@ -289,7 +278,7 @@ describe('an event of the default branch', () => {
   }
 
   it('has every open change looked at when the branch moved, otherwise those alone that wait for an evaluation', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     const done = await world.openChange('exp/a');
     expect(await settle(done)).toBe('judged');
@@ -311,7 +300,7 @@ describe('an event of the default branch', () => {
 
 describe('looking for what no webhook told', () => {
   it('asks two questions where nothing happened, and looks at what moved, was said or waits for a job', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     const change = await world.openChange('exp/a');
     await settle(change);
@@ -365,7 +354,7 @@ describe('a push to a branch without a change', () => {
     world.project.statuses.filter((one) => one.sha === sha && one.name === triggerStatus).at(-1);
 
   it('starts training once by the rules of the default branch, as the bot, and stops what an earlier push started', async () => {
-    world = await createBotWorld(database, yaml);
+    world = await createBotWorld(database(), yaml);
     world.outcome = 'running';
     const first = await world.push('ada', 'exp/a', { 'model.ts': 'one\n' });
     for (let i = 0; i < 2; i++) await convergePush(world.context, 'exp/a');
@@ -383,7 +372,7 @@ describe('a push to a branch without a change', () => {
   });
 
   it('is found by reconciling when no webhook told it: once, and not what was pushed before the bot was there', async () => {
-    world = await createBotWorld(database, yaml);
+    world = await createBotWorld(database(), yaml);
     world.outcome = 'running';
     await world.push('ada', 'exp/old', { 'model.ts': 'old\n' });
     await reconcile(world.context);
@@ -415,7 +404,7 @@ describe('a push to a branch without a change', () => {
   });
 
   it('starts nothing for branches no rule names, for those with a change, by rules of the branch itself, or over budget', async () => {
-    world = await createBotWorld(database, `${yaml}budgets: { day: { job_seconds: 10 } }\n`);
+    world = await createBotWorld(database(), `${yaml}budgets: { day: { job_seconds: 10 } }\n`);
     await world.push('ada', 'feature/a', { 'cdl.yaml': yaml.replace('exp/*', '**') });
     await convergePush(world.context, 'feature/a');
     const before = world.tasks.length;
@@ -440,7 +429,7 @@ describe('a push to a branch without a change', () => {
 
 describe('drift', () => {
   it('is also a lock of the default branch that cannot be read', async () => {
-    world = await createBotWorld(database, projectYaml(), { 'cdl.lock': 'version: 1\nmodels: nonsense\n' });
+    world = await createBotWorld(database(), projectYaml(), { 'cdl.lock': 'version: 1\nmodels: nonsense\n' });
     for (let i = 0; i < 2; i++) await keepDrift(world.context);
     const issues = [...world.project.issues.values()];
     expect(issues.map((one) => one.state)).toEqual(['opened']);
@@ -448,7 +437,7 @@ describe('drift', () => {
   });
 
   it('is one issue, kept up to date, and closed when all is well; looked for once in so many hours', async () => {
-    world = await createBotWorld(database);
+    world = await createBotWorld(database());
     const issues = () => [...world.project.issues.values()];
     await keepDrift(world.context);
     expect(issues()).toEqual([]);

@@ -29,3 +29,10 @@ describe.each(names)('cdl.yaml of the example %s', (name) => {
     expect(project.triggers).toEqual([{ branches: ['exp/*'], task: 'train' }]);
   });
 });
+
+it('news and news-torch stem alike: each example is whole, so that the file stands in both', async () => {
+  const [one, other] = await Promise.all(
+    ['news', 'news-torch'].map((name) => readFile(join(packageRoot(), 'templates', name, 'stem.ts'), 'utf8')),
+  );
+  expect(other).toBe(one);
+});

@@ -7,6 +7,7 @@ import type { Artifact } from '../../core/artifact.ts';
 import type { Digest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
 import type { LocalZone, Zone } from '../../store/types.ts';
+import { artifactIfThere } from '../../store/zone.ts';
 import { readNote, writeNote } from './refs.ts';
 import { folderVersion } from './version.ts';
 
@@ -21,15 +22,6 @@ export async function hasVersion(zone: Zone, digest: Digest): Promise<boolean> {
   }
 }
 
-async function manifestIfThere(zone: Zone, digest: Digest): Promise<Artifact | null> {
-  try {
-    return await zone.getArtifact(digest);
-  } catch (error) {
-    if (error instanceof UserError && error.code === 'artifact-missing') return null;
-    throw error;
-  }
-}
-
 /**
  * Copies a version and those before it, oldest first, as far as `from` has them and `to` does not: objects that are there are
  * not sent again. Returns how many versions were copied. A version that `to` has may have been made by somebody else, and its
@@ -40,7 +32,7 @@ export async function copyVersions(from: Zone, to: Zone, digest: Digest, depth =
   for (let at: Digest | null = digest; at !== null && wanted.length < depth; ) {
     // Before anything is read: mostly nothing is to be done.
     if (await to.isFresh(at)) break;
-    const artifact = await manifestIfThere(from, at);
+    const artifact = await artifactIfThere(from, at);
     if (!artifact) {
       if (wanted.length > 0) break;
       throw new UserError('artifact-missing', `the version ${at} is not in ${from.store.url}`);
