@@ -111,10 +111,11 @@ function readValue(document: Document, where: string): unknown {
 }
 
 /**
- * The one text of a lock: names sorted, `candidate`, `evaluation` and `info` first in each entry, one line each, with its
- * place behind. They touch because git joins changes that an unchanged line keeps apart: what the candidate's digest does
- * not cover must stand where two changes collide. They name their place because a promotion copies an entry, and git
- * would take the copy for the original and put the other side's change there. Ends with a newline.
+ * The one text of a lock: names sorted, `candidate`, `evaluation` and `info` first in each entry. They touch because git
+ * joins changes that an unchanged line keeps apart: what the candidate's digest does not cover must stand where two
+ * changes collide. Every line of an entry names its place, so that no line of one place equals a line of another: a
+ * promotion copies an entry, and git would take the copy for the original and put the other side's change there. Ends
+ * with a newline.
  */
 export function renderLock(lock: Lock): string {
   const out = ['# Written by the CDL bot; a hand edit is refused. See cdl lock --help.', 'version: 1'];
@@ -128,16 +129,16 @@ export function renderLock(lock: Lock): string {
       const entry = lock.models[model]![environment]!;
       const place = `# ${model} ${environment}`;
       out.push(
-        `    ${key(environment)}:`,
+        `    ${key(environment)}: ${place}`,
         `      candidate: ${entry.candidate} ${place}`,
         `      evaluation: ${entry.evaluation} ${place}`,
         `      info: {version: ${entry.info.version}, run: ${entry.info.run}${tunedText(entry.info.tuned)}} ${place}`,
-        `      code: ${entry.code}`,
-        `      config: ${entry.config}`,
-        `      dataset: ${entry.dataset}`,
-        `      transform: ${entry.transform}`,
-        `      checkpoint: ${entry.checkpoint}`,
-        `      package: ${entry.package}`,
+        `      code: ${entry.code} ${place}`,
+        `      config: ${entry.config} ${place}`,
+        `      dataset: ${entry.dataset} ${place}`,
+        `      transform: ${entry.transform} ${place}`,
+        `      checkpoint: ${entry.checkpoint} ${place}`,
+        `      package: ${entry.package} ${place}`,
       );
     }
   }
