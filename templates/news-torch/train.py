@@ -101,7 +101,7 @@ def main():
     folder = os.path.join(job["output"], "model")
     os.makedirs(folder, exist_ok=True)
     model.eval()
-    # The older exporter needs no package besides torch, and is done in a second.
+    # The older exporter needs no package besides torch and onnx, and is done in a second.
     torch.onnx.export(
         model,
         (items[:2],),
