@@ -1,7 +1,8 @@
 import picomatch from 'picomatch';
-import { classMetric, type Gate } from './evaluation.ts';
+import { z } from 'zod';
+import { classMetric } from './evaluation.ts';
 import type { TrainConfig } from './project-train.ts';
-import { type Slices, sliceMetric } from './slices.ts';
+import { type Slices, sliceMetric, slicesSchema } from './slices.ts';
 import { nearest } from './suggest.ts';
 
 /** A rule that a file breaks: where, and what to write instead. */
@@ -66,13 +67,20 @@ function sliceProblem(metric: string, slice: string, slices: Slices | undefined)
   return `"${metric}" names no slice of evaluate.slices${guess ? ` — did you mean ${metric.replace(slice, guess)}?` : `; they are ${known.join(', ') || 'none'}`}`;
 }
 
-/** What is wrong with the name of a metric, for a model with these classes and slices; null when nothing is. */
-export function metricProblem(metric: string, classes: readonly string[], slices?: Slices): string | null {
+/**
+ * What is wrong with the name of a metric, for a model with these classes and slices (null = not to be read, so that they may
+ * be any); null when nothing is.
+ */
+function metricProblem(
+  metric: string,
+  classes: readonly string[] | null,
+  slices: Slices | null | undefined,
+): string | null {
   const bySlice = sliceMetric(metric);
-  if (bySlice) return sliceProblem(metric, bySlice.slice, slices);
+  if (bySlice) return slices === null ? null : sliceProblem(metric, bySlice.slice, slices);
   const byClass = classMetric(metric);
   if (byClass) {
-    if (classes.includes(byClass.class)) return null;
+    if (classes === null || classes.includes(byClass.class)) return null;
     const guess = nearest(byClass.class, classes);
     return `"${metric}" names no class of the data${guess ? ` — did you mean ${byClass.name}[${guess}]?` : `; they are ${classes.join(', ')}`}`;
   }
@@ -81,14 +89,63 @@ export function metricProblem(metric: string, classes: readonly string[], slices
   return `"${metric}" is not one of ${evaluatedMetrics.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`;
 }
 
-/** The rules of one model that no schema can say: gates, hyperparameters, entry. `path` is where the model stands. */
+/** What is read of a gate, `evaluate:` and the classes of the data in a `cdl.yaml` of which the rest may be anything. */
+const gatesSchema = z.object({
+  datasets: z
+    .record(
+      z.string(),
+      z
+        .object({ classes: z.array(z.string()) })
+        .nullable()
+        .catch(null),
+    )
+    .catch({}),
+  models: z
+    .record(
+      z.string(),
+      z
+        .object({
+          data: z.string().catch(''),
+          gates: z
+            .array(
+              z
+                .object({ metric: z.string().min(1) })
+                .nullable()
+                .catch(null),
+            )
+            .catch([]),
+          evaluate: z
+            .object({ slices: slicesSchema.nullable().catch(null) })
+            .optional()
+            .catch({ slices: null }),
+        })
+        .nullable()
+        .catch(null),
+    )
+    .catch({}),
+});
+
+/** Metrics of gates that nothing measures, told of every gate that can be read, whatever else the file says. */
+export function gateProblems(written: unknown): RuleProblem[] {
+  const { datasets, models } = gatesSchema.catch({ datasets: {}, models: {} }).parse(written);
+  return Object.entries(models).flatMap(([name, model]) =>
+    (model?.gates ?? []).flatMap((gate, index) => {
+      const { data, evaluate } = model!;
+      const classes = Object.hasOwn(datasets, data) ? (datasets[data]?.classes ?? null) : null;
+      const problem = gate && metricProblem(gate.metric, classes, evaluate?.slices);
+      const path = ['models', name, 'gates', index, 'metric'];
+      return problem ? [{ path, text: `${path.join('.')} ${problem}` }] : [];
+    }),
+  );
+}
+
+/** The rules of one model that no schema can say: hyperparameters, entry. `path` is where the model stands. */
 export function modelProblems(
   path: readonly PropertyKey[],
   model: {
     entry: string;
     code: readonly string[];
     hyperparameters: Readonly<Record<string, unknown>>;
-    gates: readonly Gate[];
     train?: TrainConfig | undefined;
     evaluate?: { slices: Slices } | undefined;
   },
@@ -98,10 +155,6 @@ export function modelProblems(
   const problems: RuleProblem[] = [];
   const say = (at: PropertyKey[], text: string) =>
     problems.push({ path: [...path, ...at], text: `${[...path, ...at].map(String).join('.')} ${text}` });
-  for (const [index, gate] of model.gates.entries()) {
-    const problem = metricProblem(gate.metric, data.classes, slices);
-    if (problem) say(['gates', index, 'metric'], problem);
-  }
   for (const [name, members] of Object.entries(slices?.classes ?? {})) {
     const unknown = members.find((one) => !data.classes.includes(one));
     if (unknown === undefined) continue;

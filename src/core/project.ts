@@ -6,7 +6,7 @@ import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
-import { modelProblems } from './project-rules.ts';
+import { gateProblems, modelProblems } from './project-rules.ts';
 import { triggersSchema } from './project-triggers.ts';
 import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
 import { nearest } from './suggest.ts';
@@ -63,7 +63,7 @@ export const projectFile = 'cdl.yaml';
 
 /** Reads `cdl.yaml`. Throws one UserError config-invalid that lists every problem, see {@link parseStrictYaml}. */
 export function parseProject(text: string, where: string = projectFile): Project {
-  return parseStrictYaml(text, where, projectSchema, ruleProblems);
+  return parseStrictYaml(text, where, projectSchema, ruleProblems, gateProblems);
 }
 
 /** What no schema can say: references between parts of the file. */

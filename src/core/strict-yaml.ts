@@ -86,14 +86,15 @@ export interface RuleProblem {
 
 /**
  * Reads a YAML file that people write. Throws one UserError config-invalid that lists every problem, sorted, as
- * `file:line:column  what`, with the word that was probably meant where one is nearly right. Rules are asked once the
- * schema is content.
+ * `file:line:column  what`, with the word that was probably meant where one is nearly right. `rules` are asked once the
+ * schema is content, `parts` in any case: they look at what is written, and say nothing of what they cannot read.
  */
 export function parseStrictYaml<S extends z.ZodType>(
   text: string,
   where: string,
   schema: S,
   rules: (value: z.output<S>) => RuleProblem[],
+  parts: (written: unknown) => RuleProblem[],
 ): z.output<S> {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
@@ -117,6 +118,9 @@ export function parseStrictYaml<S extends z.ZodType>(
       { offset: 0, text: 'the aliases in this file are nested too deeply: write the values out' },
     ]);
   }
+  const ruled = (found: RuleProblem[]): Problem[] =>
+    found.map((one) => ({ offset: offsetOf(document, one.path), text: one.text }));
+  const inParts = ruled(parts(value));
   const parsed = schema.safeParse(value);
   if (!parsed.success) {
     // A rule about a map whose keys are misspelt only repeats the misspelling.
@@ -124,10 +128,10 @@ export function parseStrictYaml<S extends z.ZodType>(
       parsed.error.issues.filter((i) => i.code === 'unrecognized_keys').map((i) => i.path.join('\0')),
     );
     const issues = parsed.error.issues.filter((i) => i.code !== 'custom' || !misspelt.has(i.path.join('\0')));
-    return fail(issues.flatMap((issue) => issueProblems(schema, issue, document)));
+    return fail([...issues.flatMap((issue) => issueProblems(schema, issue, document)), ...inParts]);
   }
-  const broke = rules(parsed.data);
-  if (broke.length > 0) return fail(broke.map((p) => ({ offset: offsetOf(document, p.path), text: p.text })));
+  const broke = [...ruled(rules(parsed.data)), ...inParts];
+  if (broke.length > 0) return fail(broke);
   return parsed.data;
 }
 

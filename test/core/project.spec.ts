@@ -232,6 +232,34 @@ describe('the rules no schema can say', () => {
     );
   });
 
+  it('names such a gate together with whatever else is wrong, except where that hides what it needs', () => {
+    const problems = (text: string): string[] => {
+      try {
+        parseProject(text);
+        return [];
+      } catch (error) {
+        return (error as Error).message.split('\n');
+      }
+    };
+    const misspelt = fashion
+      .replace('    resources:', '    sead: 7\n    resources:')
+      .replace('{metric: accuracy, min: 0.85}', '{metric: acc, maxx: 0.85}')
+      .replace('{metric: accuracy, max_drop', '{metric: "accuracy[x=1]", max_drop')
+      .replace('metric: "recall[Ankle boot]', 'metric: "recall[Ankel boot]');
+    expect(problems(misspelt)).toEqual([
+      expect.stringContaining('models.fashion.sead is not a known key — did you mean seed?'),
+      expect.stringMatching(/gates\.0\.metric "acc" is not one of .* — did you mean accuracy\?/),
+      expect.stringContaining('gates.0.maxx is not a known key — did you mean max?'),
+      expect.stringContaining('"accuracy[x=1]" names no slice'),
+      expect.stringContaining('did you mean recall[Ankle boot]?'),
+    ]);
+    const hidden = misspelt.replace(/classes:/, 'klasses:');
+    expect(problems(hidden).filter((one) => /Ankel/.test(one))).toEqual([]);
+    for (const text of ['models: [1]', 'models: { a: 1, b: { gates: { metric: acc } } }', '7']) {
+      expect(problems(text).join('\n')).not.toMatch(/metric/);
+    }
+  });
+
   it('names a hyperparameter of the trainer that cannot be, or is nearly spelled like one', () => {
     expect(broken('learning_rate: 0.001', 'learning_rate: -1')).toThrow(/takes a number above 0/);
     expect(broken('learning_rate: 0.001', 'learnin_rate: 0.001')).toThrow(/did you mean learning_rate\?/);
