@@ -183,6 +183,7 @@ export function createTools(context: BotContext): Tools {
   return {
     member: (userId) => roles.member(userId),
     roleOf: (project, wanted, userId) => roles.roleOf(project, wanted, userId),
+    forge: forge.kind,
     rolesOf: (project, wanted, userId) => roles.rolesOf(project, wanted, userId),
     conflictOf: (project, change, person) => roles.conflictOf(project, change, person),
     addApproval: (approval) => state.addApproval(approval),

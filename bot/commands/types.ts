@@ -5,6 +5,7 @@ import type {
   Comment,
   DataDecision,
   Evaluation,
+  Forge,
   LockEntry,
   Person,
   Project,
@@ -40,6 +41,8 @@ export type Committed = 'pushed' | 'same' | 'moved';
 
 /** What commands may use; each asks for the part it needs. Everything may be called again after a kill. */
 export interface Tools {
+  /** Whose words for pipelines people know. */
+  forge: Forge['kind'];
   /** The member of the project behind a comment, by id, and their access level; null when they are none. */
   member(userId: string): Promise<{ person: Person; level: number } | null>;
   /** The first of these roles that somebody has by these rules; null when none. */

@@ -49,6 +49,7 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
   const byId = (id: string) => Object.values(people).find((one) => one.id === id) ?? null;
   const entry = lockOf(factsWith()).head!;
   const tools: Tools = {
+    forge: all[0]?.change.reference.startsWith('#') ? 'github' : 'gitlab',
     async member(id) {
       const person = byId(id);
       return person && { person, level: 30 };
@@ -187,6 +188,24 @@ const yamlWithHyperparameters = projectYaml().replace(
 );
 const tunedProject = parseProject(yamlWithHyperparameters);
 const tuned = factsWith({ headProject: tunedProject });
+/** As {@link tuned}, in a pipeline that trains without a search. */
+const untuned = factsWith({
+  headProject: tunedProject,
+  pipeline: {
+    ...good.pipeline!,
+    jobs: ['ingest', 'train fashion', 'fine-tuner'].map((name) => ({
+      id: name,
+      name,
+      state: 'success' as const,
+      optional: false,
+      reason: null,
+      url: good.change.url,
+      endedAt: null,
+      seconds: 1,
+      tags: [],
+    })),
+  },
+});
 const unanswered = (pipeline: string): Facts =>
   factsWith({
     answer: null,
@@ -392,6 +411,15 @@ const table: [
   ['promote-nothing', 'vera', '/promote staging --from production', [staged], 'confused', 0],
   ['tune-nothing', 'eve', '/tune', [good], 'confused', 0],
   ['tune', 'eve', '/tune', [tuned], 'thumbsup', 0],
+  ['tune-no-job', 'eve', '/tune', [untuned], 'confused', 0],
+  [
+    'tune-no-job-github',
+    'eve',
+    '/tune',
+    [{ ...untuned, change: { ...untuned.change, reference: '#12' } }],
+    'confused',
+    0,
+  ],
   ['tune-stranger', 'mallory', '/tune', [tuned], 'no_entry', 0],
   ['train-searched', 'eve', '/train width=9', [tuned], 'confused', 0],
   ['retrain', 'eve', '/retrain', [good], 'thumbsup', 0],

@@ -24,7 +24,7 @@ import { type Description, openDescription } from '../forge/github-fake/descript
 import { type GithubFake, startGithubFake } from '../forge/github-fake/server.ts';
 import type { FakeRun, FakeUser } from '../forge/github-fake/state.ts';
 import { githubOpenapi } from '../forge/github-openapi.ts';
-import { answerQuestion, git, makeClaim } from './jobs.ts';
+import { answerQuestion, git, makeClaim, textAt } from './jobs.ts';
 import { projectYaml } from './world.ts';
 
 const found = await githubOpenapi();
@@ -113,6 +113,8 @@ export async function createGithubWorld(
     engine: {
       async pull(run) {
         const { repository } = fake.state;
+        const yaml = (await textAt(repository, run.sha, 'cdl.yaml')) ?? '';
+        if (yaml.includes('tune:')) addJob(run, 'tune');
         if (world!.outcome === 'failure') addJob(run, 'train', 'failure');
         else addJob(run, 'train');
         if (world!.outcome === 'running') return;

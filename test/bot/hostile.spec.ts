@@ -93,6 +93,7 @@ describe('ten thousand comments', () => {
   };
   /** Nobody is a member; whatever writes is a failure of the test. */
   const tools: Tools = {
+    forge: 'gitlab',
     member: async () => null,
     roleOf: async () => null,
     rolesOf: async () => [],
