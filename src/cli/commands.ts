@@ -144,6 +144,14 @@ export const commands: readonly CommandEntry[] = [
       { flags: '--delete', description: 'remove it; without this, only say what would go' },
       { flags: '--grace <days>', description: 'leave alone what is younger than this', default: '14' },
       { flags: '--local', description: 'the store of this machine instead of CDL_WORK_STORE' },
+      {
+        flags: '--also <clone...>',
+        description: 'folders of other repositories that keep data in the store',
+      },
+      {
+        flags: '--gone <repository...>',
+        description: 'repositories that are no more; what only they name goes',
+      },
     ],
     examples: ['cdl gc', 'cdl gc --delete --grace 30', 'cdl gc --local --json'],
     load: async () => (await import('./gc.ts')).gc,

@@ -5,6 +5,7 @@ import { readPointers } from '../data/folder/pointers.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
 import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
+import { noteRepository } from '../data/repositories.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -28,16 +29,20 @@ export async function push(input: CommandInput, desk: Desk, what: readonly strin
   const { ref, force } = input.options as { ref?: string; force?: boolean };
   const wanted = wantedOf(desk, what);
   if (ref !== undefined && wanted.length !== 1) throw new UserError('usage', '--ref goes with one version');
-  const rows = [];
-  for (const one of wanted) {
+  const send = async (one: string) => {
     const version = await resolveVersion(desk, one);
     const copied = await copyVersions(desk.local, remote, version);
     // The manifest of a version that is here whole need not be looked through again.
     const { name } = (await localVersion(desk.local, version)) ?? (await desk.local.getArtifact(version));
     const known = [desk.local, remote];
     const moved = await moveRef(remote, ref ?? name, version, { force: force === true, known });
-    rows.push({ name, ref: ref ?? name, version, copied, moved: moved === 'moved' });
-  }
+    return { name, ref: ref ?? name, version, copied, moved: moved === 'moved' };
+  };
+  const rows: Awaited<ReturnType<typeof send>>[] = [];
+  const sendAll = async () => {
+    for (const one of wanted) rows.push(await send(one));
+  };
+  await Promise.all([sendAll(), wanted.length > 0 && noteRepository(remote, desk.root)]);
   const text = rows.map(
     (row) =>
       `${row.name}  ${shortDigest(row.version)}  ${row.copied === 0 ? 'there already' : `${count(row.copied, 'version')} sent`}${row.moved ? `, ref ${row.ref} moved` : ''}`,

@@ -1,9 +1,12 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { UserError } from '../core/error.ts';
 import { collectGarbage } from '../data/gc.ts';
-import { readGitRoots } from '../data/git-roots.ts';
+import { type GitRoots, readGitRoots } from '../data/git-roots.ts';
+import { listRepositories, repositoryNames } from '../data/repositories.ts';
+import { cleanLine } from '../report/text.ts';
 import { findRoot, openZone } from '../steps/context.ts';
 import { openLocalZone } from '../store/index.ts';
+import type { Zone } from '../store/types.ts';
 import { bytesText, count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
@@ -13,7 +16,8 @@ const day = 24 * 60 * 60 * 1000;
 const leastDays = 2;
 
 /**
- * `cdl gc`: what in the work zone nothing reaches. With `--delete` it goes; that needs the trusted zone and every branch and tag.
+ * `cdl gc`: what in the work zone nothing reaches. With `--delete` it goes; that needs the trusted zone and every
+ * branch and tag of every repository that keeps data there.
  * Throws UserError usage, store-denied, input-missing when it cannot be known what is reached.
  */
 export async function gc(input: CommandInput): Promise<number> {
@@ -30,7 +34,18 @@ export async function gc(input: CommandInput): Promise<number> {
     if (error instanceof UserError && error.code === 'store-denied') return null;
     throw error;
   });
-  const { digests, doubts } = await readGitRoots(root, isShared);
+  const { also = [], gone = [] } = input.options as { also?: string[]; gone?: string[] };
+  const clones = [root];
+  for (const one of also) clones.push(await findRoot(resolve(input.cwd, one)));
+  const { digests, doubts } = await rootsOf(clones, isShared);
+  if (isShared) {
+    const unseen = await unseenRepositories(zone, clones, gone);
+    doubts.push(
+      ...unseen.map(
+        (name) => `${name} keeps data here too: --also <clone of it>, or --gone "${name}" if it is no more`,
+      ),
+    );
+  }
   if (!trusted) doubts.push('the trusted zone cannot be read: decisions and what is live are not known');
   if (remove && doubts.length > 0) {
     throw new UserError(
@@ -59,4 +74,25 @@ export async function gc(input: CommandInput): Promise<number> {
   ];
   input.console.print(lines.join('\n'), { removed: remove, doubts, ...found });
   return 0;
+}
+
+/** What the clones of repositories hold on to; doubts name the clone when there are several. */
+async function rootsOf(clones: readonly string[], remotes: boolean): Promise<GitRoots> {
+  const found: GitRoots = { digests: new Set(), doubts: [] };
+  for (const clone of clones) {
+    const { digests, doubts } = await readGitRoots(clone, remotes);
+    for (const digest of digests) found.digests.add(digest);
+    found.doubts.push(...doubts.map((doubt) => (clones.length > 1 ? `${clone}: ${doubt}` : doubt)));
+  }
+  return found;
+}
+
+/** Repositories that keep data in a zone and are none of the clones', nor said to be gone. */
+async function unseenRepositories(
+  zone: Zone,
+  clones: readonly string[],
+  gone: readonly string[],
+): Promise<string[]> {
+  const seen = new Set([...(await Promise.all(clones.map(repositoryNames))).flat(), ...gone]);
+  return (await listRepositories(zone)).filter((name) => !seen.has(name)).map(cleanLine);
 }

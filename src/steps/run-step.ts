@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, digestJson, isDigest } from '../core/digest.ts';
 import type { Report } from '../core/report.ts';
+import { noteRepository } from '../data/repositories.ts';
 import { exportCode } from '../exec/code.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import type { Zone } from '../store/types.ts';
@@ -46,7 +47,12 @@ export async function runStep<P extends Params>(
   const key = cacheKey(step, inputs);
   const record = `cache/${step.name}/${key.slice(7)}.json`;
   const zone = inputs.cache ? await ctx.zone(inputs.zone) : null;
-  const hit = zone ? await lookUp(zone, record, inputs) : null;
+  const [hit] = zone
+    ? await Promise.all([
+        lookUp(zone, record, inputs),
+        zone.name === 'work' && noteRepository(zone, ctx.root),
+      ])
+    : [null];
   const result = hit ?? (await runNow(step, ctx, params, zone, record, inputs));
   // A share of the work handed on would take the place of the whole where the jobs' files come together.
   if (!result.outcome.partial) {

@@ -326,4 +326,46 @@ describe('cdl gc', () => {
     expect(seen(join(work, 'data'))).toEqual(files(4));
     expect((await cdl(['gc', '--grace', '1'])).code).toBe(2);
   });
+
+  it('does not remove what another repository in the same store may hold on to, until its clone is given', async () => {
+    const shared = { CDL_WORK_STORE: `file:${join(root, 'shared')}` };
+    const other = join(root, 'other');
+    const there = { cwd: other, env: shared };
+    const git = (cwd: string, ...args: string[]) => expect(spawnSync('git', args, { cwd }).status).toBe(0);
+    git(root, 'init', '-q', other);
+    for (const clone of [work, other]) git(clone, 'config', 'user.email', 'ann@example.com');
+    git(other, 'config', 'user.name', 'Bob');
+    git(other, 'remote', 'add', 'origin', 'http://127.0.0.1:1/team/other.git');
+    // A version that only a lock of the other repository names: its ref has gone another way since.
+    plant(join(other, 'theirs'), files(3, 'theirs'));
+    const [before] = (await ok<Versions>(['data', 'add', 'theirs'], there)).versions;
+    await ok(['data', 'push'], there);
+    git(other, 'add', '-A');
+    git(other, 'commit', '-qm', 'theirs');
+    plant(join(other, 'theirs'), files(3, 'anew'));
+    rmSync(join(other, 'cdl.data.lock'));
+    rmSync(join(other, '.cdl'), { recursive: true });
+    await ok(['data', 'add', 'theirs'], there);
+    await ok(['data', 'push', '--force'], there);
+    const past = new Date(Date.now() - 30 * 86_400_000);
+    for (const path of readdirSync(join(root, 'shared'), { recursive: true, encoding: 'utf8' }))
+      utimesSync(join(root, 'shared', path), past, past);
+
+    const gc = (...args: string[]) => cdl(['gc', '--json', ...args], { env: shared });
+    const gone = '127.0.0.1/team/other';
+    const manifests = async (...args: string[]) =>
+      ((await gc(...args)).json() as { manifests: string[] }).manifests;
+    const refused = await gc('--delete');
+    expect(refused.code).toBe(3);
+    expect(refused.stdout).toContain('127.0.0.1/team/other keeps data here too');
+    const also = await gc('--also', '../other');
+    expect(also.json()).toMatchObject({
+      manifests: [],
+      doubts: [expect.stringContaining('origin does not answer')],
+    });
+    // Come from elsewhere since, under another name.
+    git(other, 'remote', 'set-url', 'origin', other);
+    expect(await manifests('--gone', gone, '--also', '../other', '--delete')).toEqual([]);
+    expect(await manifests('--gone', gone, '--delete')).toEqual([before!.version]);
+  });
 });

@@ -9,6 +9,12 @@ import type { Artifact } from '../../src/core/artifact.ts';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { collectGarbage, type GarbageInput } from '../../src/data/gc.ts';
 import { readGitRoots } from '../../src/data/git-roots.ts';
+import {
+  listRepositories,
+  noteRepository,
+  remoteName,
+  repositoryNames,
+} from '../../src/data/repositories.ts';
 import { artifactKey, createZone, openLocalZone, openStore } from '../../src/store/index.ts';
 import type { LocalZone, Zone } from '../../src/store/types.ts';
 
@@ -271,5 +277,27 @@ describe('what git holds on to', () => {
     expect((await readGitRoots(join(root, 'clone'), true)).doubts.join()).toContain('refs/heads/side');
     git(root, 'clone', '-q', '--depth', '1', `file://${work}`, 'shallow');
     expect((await readGitRoots(join(root, 'shallow'), false)).doubts.join()).toContain('shallow');
+  });
+
+  it('is told from other repositories by where they come from, however that is reached', async () => {
+    const names: [string, string][] = [
+      ['https://ci-token:secret@Git.example.com:8443/team/photos.git', 'git.example.com/team/photos'],
+      ['git@git.example.com:team/photos.git', 'git.example.com/team/photos'],
+      ['git.example.com:/team/photos/', 'git.example.com/team/photos'],
+      ['ssh://git@[::1]:22/team/photos.git', '[::1]/team/photos'],
+      ['file:///srv/photos.git', '/srv/photos'],
+      ['/srv/photos', '/srv/photos'],
+      ['../photos.git/', '/w/photos'],
+    ];
+    for (const [url, name] of names) expect(remoteName(url, '/w/clone'), url).toBe(name);
+
+    git(root, 'init', '-q', 'fresh');
+    const fresh = join(root, 'fresh');
+    await noteRepository(zone, fresh);
+    git(fresh, 'commit', '-q', '--allow-empty', '-m', 'first');
+    for (let twice = 0; twice < 2; twice++) await noteRepository(zone, fresh);
+    const noted = await listRepositories(zone);
+    expect(noted).toHaveLength(2);
+    expect(await repositoryNames(fresh)).toEqual(expect.arrayContaining(noted));
   });
 });
