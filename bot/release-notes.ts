@@ -9,8 +9,11 @@ import {
   type Live,
   type Measure,
   type ModelConfig,
+  metricText,
+  numberText,
   type Report,
   shortDigest,
+  signedText,
 } from '../src/index.ts';
 
 /** What of `cdl.yaml` a version was made with. */
@@ -52,14 +55,15 @@ const mostDifferences = 50;
 /** Longest value that is shown. */
 const longest = 80;
 
-const number = (one: Measure | undefined): string => (one ? one.value.toFixed(4) : '–');
-
-/** The difference item by item where it was measured so, else that of the two values; with its sign. */
+/** The difference item by item where it was measured so, else that of the two values. */
 function difference({ scores, baselineScores, differences }: Evaluation, name: string): string {
   const [now, before] = [scores.metrics[name], baselineScores?.metrics[name]];
   const value = differences[name]?.value ?? (now && before ? now.value - before.value : null);
-  return value === null ? '–' : `${value > 0 ? '+' : ''}${value.toFixed(4)}`;
+  return signedText(name, value === null ? null : { value, low: value, high: value });
 }
+
+/** A value without its interval. */
+const plain = (name: string, one: Measure | undefined): string => (one ? metricText(name, one.value) : '–');
 
 function shown(value: unknown): string {
   if (value === undefined) return 'not set';
@@ -130,7 +134,7 @@ function dataBlocks(before: ReleasedVersion, now: ReleasedVersion): Block[] {
   if (versions[0] !== versions[1]) {
     facts.push(['data version', versions.map((one) => (one ? shortDigest(one) : 'unknown')).join(' → ')]);
     if (before.items && now.items) {
-      facts.push(['items', `${before.items.count} → ${now.items.count}`]);
+      facts.push(['items', `${numberText(before.items.count)} → ${numberText(now.items.count)}`]);
       for (const [index, name] of (now.madeWith?.data.classes ?? []).entries()) {
         const [was, is] = [before.items.perClass[index], now.items.perClass[index]];
         if (was !== is) facts.push([`items of ${name}`, `${shown(was)} → ${shown(is)}`]);
@@ -178,8 +182,8 @@ export function changelog(release: Release): Report {
               align: ['left', 'right', 'right', 'right'],
               rows: Object.keys(evaluation.scores.metrics).map((name) => [
                 name,
-                number(evaluation.scores.metrics[name]),
-                number(evaluation.baselineScores?.metrics[name]),
+                plain(name, evaluation.scores.metrics[name]),
+                plain(name, evaluation.baselineScores?.metrics[name]),
                 difference(evaluation, name),
               ]),
             },

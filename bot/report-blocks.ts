@@ -1,27 +1,21 @@
-import { type Block, type Evaluation, type Measure, planDeployment, shortDigest } from '../src/index.ts';
+import {
+  type Block,
+  bytesText,
+  type Evaluation,
+  limitText,
+  measureText,
+  metricText,
+  numberText,
+  planDeployment,
+  shortDigest,
+  signedText,
+} from '../src/index.ts';
 import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
 import type { Facts } from './types.ts';
 
 /** A paragraph. */
 export const text = (value: string): Block => ({ kind: 'text', text: value });
-
-function number(value: number): string {
-  if (Number.isInteger(value)) return value.toLocaleString('en-US');
-  return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
-}
-
-function measure(one: Measure | undefined): string {
-  if (!one) return '–';
-  return one.low === one.high
-    ? number(one.value)
-    : `${number(one.value)} (${number(one.low)} … ${number(one.high)})`;
-}
-
-/** A difference with its sign, which is what matters of it. */
-function signed(one: Measure | undefined): string {
-  return one && one.value > 0 ? `+${measure(one)}` : measure(one);
-}
 
 /** What a reviewer looks at first, whether the project asks for it or not. */
 const usual = ['accuracy', 'macro_f1', 'log_loss', 'ece', 'roc_auc', 'size_bytes', 'latency_ms'];
@@ -34,9 +28,9 @@ function metricsTable(evaluation: Evaluation, names: readonly string[]): Block {
     align: ['left', 'right', 'right', 'right'],
     rows: names.map((name) => [
       name,
-      measure(scores.metrics[name]),
-      measure(baselineScores?.metrics[name]),
-      signed(differences[name]),
+      measureText(name, scores.metrics[name]),
+      measureText(name, baselineScores?.metrics[name]),
+      signedText(name, differences[name]),
     ]),
   };
 }
@@ -52,7 +46,7 @@ function metricsBlocks(evaluation: Evaluation, wanted: readonly string[]): Block
     ...(paired
       ? [
           text(
-            `Only this candidate is right on ${number(paired.onlyCandidate)} items, only production on ${number(paired.onlyBaseline)}: McNemar p ${paired.p < 0.0001 ? '< 0.0001' : `= ${paired.p.toFixed(4)}`}.`,
+            `Only this candidate is right on ${numberText(paired.onlyCandidate)} items, only production on ${numberText(paired.onlyBaseline)}: McNemar p ${paired.p < 0.0001 ? '< 0.0001' : `= ${paired.p.toFixed(4)}`}.`,
           ),
         ]
       : []),
@@ -121,9 +115,9 @@ function classTable(scores: Evaluation['scores']): Block {
     align: ['left', ...columns.map(() => 'right' as const)],
     rows: scores.perClass.map((row) => [
       row.name,
-      ...columns.map(([, of]) => {
+      ...columns.map(([name, of]) => {
         const value = of(row);
-        return value === undefined ? '–' : number(value);
+        return value === undefined ? '–' : metricText(name, value);
       }),
     ]),
   };
@@ -140,7 +134,7 @@ export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] 
     ]),
     {
       kind: 'details',
-      summary: `Classes (${number(scores.count)} withheld test items)`,
+      summary: `Classes (${numberText(scores.count)} withheld test items)`,
       blocks: [classTable(scores)],
     },
   ];
@@ -179,8 +173,8 @@ export function planBlocks(facts: Facts): Block[] {
         ['replaces', plan.from ? shortDigest(plan.from) : 'nothing: the first version'],
         ['target', `${plan.target}, ${plan.replicas} replica${plan.replicas === 1 ? '' : 's'}`],
         ['traffic', plan.traffic.map((share) => `${share} %`).join(' → ')],
-        ['canary gate', `at most ${number(plan.maxErrorRate * 100)} % failed requests`],
-        ['package', `${number(plan.bytes)} bytes to move`],
+        ['canary gate', `at most ${limitText(metricText('accuracy', plan.maxErrorRate))} failed requests`],
+        ['package', `${bytesText(plan.bytes)} to move`],
       ],
     },
     ...(difference
@@ -217,7 +211,7 @@ export function historyBlocks(history: Background['history']): Block[] {
             String(one.version),
             one.verdict,
             one.metric,
-            one.value === null ? '–' : number(one.value),
+            one.value === null ? '–' : metricText(one.metric, one.value),
           ]),
         },
       ],
@@ -229,13 +223,13 @@ export function historyBlocks(history: Background['history']): Block[] {
 export function cost(facts: Facts, seconds: number | null): [string, string][] {
   const { gpuSeconds, jobSeconds } = facts.spending.spent;
   const budget = facts.rules?.project.budgets?.change ?? {};
-  const of = (limit: number | undefined) => (limit === undefined ? '' : ` of ${number(limit)}`);
+  const of = (limit: number | undefined) => (limit === undefined ? '' : ` of ${numberText(limit)}`);
   const all: [string, string][] =
     jobSeconds > 0
       ? [
           [
             'jobs of this change',
-            `${number(Math.round(jobSeconds))}${of(budget.job_seconds)} job-seconds, ${number(Math.round(gpuSeconds))}${of(budget.gpu_seconds)} of them on runners with a GPU`,
+            `${numberText(Math.round(jobSeconds))}${of(budget.job_seconds)} job-seconds, ${numberText(Math.round(gpuSeconds))}${of(budget.gpu_seconds)} of them on runners with a GPU`,
           ],
         ]
       : [];

@@ -12,6 +12,7 @@ export * from './core/head.ts';
 export { keepNewest } from './core/keep.ts';
 export * from './core/live.ts';
 export * from './core/lock.ts';
+export * from './core/metric-text.ts';
 export * from './core/project.ts';
 export { type RequiredRole, requiredApprovals, selfApproval } from './core/project-approvals.ts';
 export type { Budgets } from './core/project-budgets.ts';

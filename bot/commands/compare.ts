@@ -1,25 +1,22 @@
-import type { AccuracyDifference, Evaluation, Measure } from '../../src/index.ts';
-import { escapeInline } from '../../src/index.ts';
+import {
+  type AccuracyDifference,
+  differenceText,
+  type Evaluation,
+  escapeInline,
+  measureText,
+  numberText,
+  signedText,
+} from '../../src/index.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
-
-const number = (value: number): string => {
-  if (Number.isInteger(value)) return value.toLocaleString('en-US');
-  return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
-};
-const measure = (one: Measure | undefined): string => {
-  if (!one) return '–';
-  return one.low === one.high
-    ? number(one.value)
-    : `${number(one.value)} (${number(one.low)} … ${number(one.high)})`;
-};
 
 function table(own: Evaluation, other: Evaluation, version: number): string {
   const names = Object.keys(own.scores.metrics);
   const rows = names.map((name) => {
     const [a, b] = [own.scores.metrics[name], other.scores.metrics[name]];
-    const difference = a && b ? number(a.value - b.value) : '–';
-    return `| ${quoted(name)} | ${measure(a)} | ${measure(b)} | ${difference} |`;
+    const value = a && b ? a.value - b.value : 0;
+    const difference = signedText(name, a && b && { value, low: value, high: value });
+    return `| ${quoted(name)} | ${measureText(name, a)} | ${measureText(name, b)} | ${difference} |`;
   });
   return [
     `| metric (95 % interval) | this candidate | version ${version} | difference |`,
@@ -39,7 +36,7 @@ function pairedText(paired: AccuracyDifference, version: number): string {
         ? 'better than chance would make it'
         : 'worse than chance would make it'
       : 'no more than chance would make';
-  return `Item by item on ${items.toLocaleString('en-US')}: only this candidate is right on ${onlyCandidate}, only version ${version} on ${onlyBaseline}. Accuracy ${sign}${difference.toFixed(4)} ± ${half.toFixed(4)} (95 %), McNemar p = ${chance}: ${verdict}.`;
+  return `Item by item on ${numberText(items)}: only this candidate is right on ${numberText(onlyCandidate)}, only version ${version} on ${numberText(onlyBaseline)}. Accuracy ${sign}${differenceText('accuracy', difference)} ± ${differenceText('accuracy', half)} (95 %), McNemar p = ${chance}: ${verdict}.`;
 }
 
 /** Sets this candidate's evaluation beside that of an earlier version. */

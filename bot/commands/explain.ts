@@ -1,18 +1,34 @@
-import { type Evaluation, escapeInline, escapeLine, type Gate, measureOf, nearest } from '../../src/index.ts';
+import {
+  differenceText,
+  type Evaluation,
+  escapeInline,
+  escapeLine,
+  type Gate,
+  limitText,
+  measureOf,
+  measureText,
+  metricText,
+  nearest,
+  signedText,
+} from '../../src/index.ts';
 import { quoted, subjectOf } from './subject.ts';
 import type { Command } from './types.ts';
+
+const interval = '95 % interval ';
 
 function rule(gate: Gate): string {
   const { metric } = gate;
   const name = quoted(metric);
+  const value = (limit: number) => limitText(metricText(metric, limit));
+  const difference = (limit: number) => limitText(differenceText(metric, limit));
   if (gate.min !== undefined)
-    return `${name} must be at least ${gate.min}. The measured value itself counts, not its interval.`;
+    return `${name} must be at least ${value(gate.min)}. The measured value itself counts, not its interval.`;
   if (gate.max !== undefined)
-    return `${name} must be at most ${gate.max}. The measured value itself counts, not its interval.`;
+    return `${name} must be at most ${value(gate.max)}. The measured value itself counts, not its interval.`;
   if (gate.max_drop !== undefined) {
-    return `${name} must not be worse than production by more than ${gate.max_drop}. The lower end of the 95 % interval of the difference counts: a small test set with a wide interval does not pass by luck.`;
+    return `${name} must not be worse than production by more than ${difference(gate.max_drop)}. The lower end of the 95 % interval of the difference counts: a small test set with a wide interval does not pass by luck.`;
   }
-  return `${name} must not be higher than production by more than ${gate.max_rise ?? 0}. The upper end of the 95 % interval of the difference counts.`;
+  return `${name} must not be higher than production by more than ${difference(gate.max_rise ?? 0)}. The upper end of the 95 % interval of the difference counts.`;
 }
 
 function numbers(gate: Gate, evaluation: Evaluation): string[] {
@@ -21,12 +37,14 @@ function numbers(gate: Gate, evaluation: Evaluation): string[] {
   const difference = Object.hasOwn(evaluation.differences, gate.metric)
     ? evaluation.differences[gate.metric]!
     : null;
-  const say = (what: string, one: { value: number; low: number; high: number }) =>
-    `- ${what}: ${one.value.toFixed(4)} (95 % interval ${one.low.toFixed(4)} … ${one.high.toFixed(4)})`;
   return [
-    ...(own ? [say('this candidate', own)] : ['- this candidate: not measured']),
-    ...(before ? [say('production', before)] : []),
-    ...(difference ? [say('difference, paired by test item', difference)] : []),
+    ...(own
+      ? [`- this candidate: ${measureText(gate.metric, own, interval)}`]
+      : ['- this candidate: not measured']),
+    ...(before ? [`- production: ${measureText(gate.metric, before, interval)}`] : []),
+    ...(difference
+      ? [`- difference, paired by test item: ${signedText(gate.metric, difference, interval)}`]
+      : []),
   ];
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { digestSchema } from './artifact.ts';
 import { type Digest, digestJson } from './digest.ts';
+import { differenceText, limitText, metricText, signedText } from './metric-text.ts';
 import type { GateLine, Verdict } from './report.ts';
 import type { Slices } from './slices.ts';
 
@@ -141,39 +142,34 @@ function classValue(row: Scores['perClass'][number], name: string): number | und
   return row[name as 'precision' | 'recall' | 'specificity' | 'f1' | 'roc_auc' | 'pr_auc'];
 }
 
-/** Four decimals, fewer for large numbers; more for those that four would turn into zero ("0.0000 below the limit"). */
-function digits(value: number): string {
-  if (Number.isInteger(value) || !Number.isFinite(value)) return String(value);
-  const size = Math.abs(value);
-  return size >= 100 ? value.toFixed(1) : size >= 0.0001 ? value.toFixed(4) : value.toExponential(1);
-}
-
 function judgeGate(
   gate: Gate,
   scores: Scores,
   baseline: Scores | null,
   differences: Readonly<Record<string, Measure>>,
 ): GateLine {
+  const say = (value: number) => metricText(gate.metric, value);
+  const differ = (value: number) => differenceText(gate.metric, value);
   const measure = measureOf(scores, gate.metric);
   if (gate.min !== undefined || gate.max !== undefined) {
     const isMin = gate.min !== undefined;
     const limit = (gate.min ?? gate.max)!;
-    const name = `${gate.metric} ${isMin ? '≥' : '≤'} ${digits(limit)}`;
+    const name = `${gate.metric} ${isMin ? '≥' : '≤'} ${limitText(say(limit))}`;
     if (!measure || !Number.isFinite(measure.value)) {
       return { name, status: 'fail', explanation: `${gate.metric} was not measured` };
     }
     const passes = isMin ? measure.value >= limit : measure.value <= limit;
-    const by = digits(Math.abs(measure.value - limit));
+    const by = differ(Math.abs(measure.value - limit));
     const side = passes === isMin ? 'above' : 'below';
     return {
       name,
       status: passes ? 'pass' : 'fail',
-      explanation: `${digits(measure.value)} is ${measure.value === limit ? 'at' : `${by} ${side}`} the limit`,
+      explanation: `${say(measure.value)} is ${measure.value === limit ? 'at' : `${by} ${side}`} the limit`,
     };
   }
   const isDrop = gate.max_drop !== undefined;
   const limit = (gate.max_drop ?? gate.max_rise)!;
-  const name = `${gate.metric} ${isDrop ? 'drop' : 'rise'} ≤ ${digits(limit)} against production`;
+  const name = `${gate.metric} ${isDrop ? 'drop' : 'rise'} ≤ ${limitText(differ(limit))} against production`;
   if (!baseline) return { name, status: 'skip', explanation: 'nothing is in production yet' };
   const before = measureOf(baseline, gate.metric);
   if (!measure || !before)
@@ -190,7 +186,7 @@ function judgeGate(
   return {
     name,
     status: passes ? 'pass' : 'fail',
-    explanation: `${digits(measure.value)} against ${digits(before.value)}: difference ${digits(difference.value)}, 95 % interval ${digits(difference.low)} … ${digits(difference.high)}`,
+    explanation: `${say(measure.value)} against ${say(before.value)}: ${signedText(gate.metric, difference, '95 % interval ')}`,
   };
 }
 

@@ -14,6 +14,7 @@ import {
   type Measure,
   type Scores,
 } from '../core/evaluation.ts';
+import { measureText, numberText } from '../core/metric-text.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
 import { sliceMetric, slicesOf } from '../core/slices.ts';
@@ -66,7 +67,7 @@ async function leakGate(
     : {
         name,
         status: 'fail',
-        explanation: `${shared} of ${test.count} withheld items stand in the training data`,
+        explanation: `${numberText(shared)} of ${numberText(test.count)} withheld items stand in the training data`,
       };
 }
 
@@ -270,7 +271,6 @@ async function writeWidgets(ctx: Ctx, evaluation: Evaluation): Promise<void> {
 async function outcome(ctx: Ctx, digest: Digest, evaluation: Evaluation): Promise<Outcome> {
   await writeWidgets(ctx, evaluation);
   const { scores, baselineScores } = evaluation;
-  const number = (measure: Measure | undefined) => (measure ? measure.value.toFixed(4) : '–');
   const report: Report = {
     key: `evaluate:${evaluation.model}`,
     title: `${evaluation.model}: evaluation for ${evaluation.environment}`,
@@ -286,12 +286,12 @@ async function outcome(ctx: Ctx, digest: Digest, evaluation: Evaluation): Promis
       { kind: 'gates', gates: evaluation.gates },
       {
         kind: 'table',
-        head: ['metric', 'candidate', 'production'],
+        head: ['metric (95 % interval)', 'candidate', 'production'],
         align: ['left', 'right', 'right'],
         rows: Object.entries(scores.metrics).map(([name, measure]) => [
           name,
-          number(measure),
-          number(baselineScores?.metrics[name]),
+          measureText(name, measure),
+          measureText(name, baselineScores?.metrics[name]),
         ]),
       },
       {

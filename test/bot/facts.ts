@@ -8,6 +8,7 @@ import {
   digestJson,
   emptyLock,
   evidenceDigest,
+  judge,
   parseProject,
   planDeployment,
   policyDigest,
@@ -33,11 +34,11 @@ const candidate = {
 const digest = candidateDigest(candidate);
 const claim = { v: 1 as const, candidate, version: 7, run: named('run') };
 
+/** What the first gate of the model says of one that gets `right` of 100 items of each class. */
+const judged = (right: number) => judge(model.gates.slice(0, 1), scoresOf(right), null, {});
+
 /** Facts of an evaluated change that waits for its first approval; `more` replaces parts. */
 export function factsWith(more: Partial<Facts> = {}): Facts {
-  const gates = [
-    { name: 'accuracy ≥ 0.8500', status: 'pass' as const, explanation: '0.9000 is 0.0500 above the limit' },
-  ];
   const answer: Facts['answer'] = {
     digest: named('evaluation'),
     evaluation: {
@@ -49,8 +50,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
       candidate: digest,
       baseline: null,
       testset: named('testset'),
-      gates,
-      verdict: 'pass',
+      ...judged(90),
       scores: scoresOf(90),
       baselineScores: null,
       differences: {},
@@ -135,14 +135,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
 /** The same with a gate that failed. */
 export function failingFacts(more: Partial<Facts> = {}): Facts {
   const facts = factsWith();
-  const evaluation = {
-    ...facts.answer!.evaluation,
-    verdict: 'fail' as const,
-    gates: [
-      { name: 'accuracy ≥ 0.8500', status: 'fail' as const, explanation: '0.6000 is 0.2500 below the limit' },
-    ],
-    scores: scoresOf(60),
-  };
+  const evaluation = { ...facts.answer!.evaluation, ...judged(60), scores: scoresOf(60) };
   return factsWith({ answer: { digest: facts.answer!.digest, evaluation }, ...more });
 }
 

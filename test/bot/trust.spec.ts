@@ -174,7 +174,7 @@ describe('a change that brings its own rules', () => {
     const change = await story.propose('bad\n', 'exp/a', { 'cdl.yaml': yaml });
     const [report] = world.comments(change);
     expect(report).toContain('alters roles or approval rules, gates. It is judged by those of main');
-    expect(story.status(change)).toContain('failed: gate failed: accuracy ≥ 0.8500');
+    expect(story.status(change)).toContain('failed: gate failed: accuracy ≥ 85 %');
     const line = await story.approveLine(change);
     expect(await story.answer('ada', change, `${line} --override "mine"`)).toContain('You are an author');
     expect(await story.answer('eve', change, `${line} --override "mine"`)).toContain(

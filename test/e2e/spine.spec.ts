@@ -63,7 +63,7 @@ describe('from a push to a prediction', { timeout }, () => {
     const mr = await stage.propose('scientist', 'first', 'Twelve units');
     const { note } = await stage.said(mr.iid, /\/approve [0-9a-f]{6,}/);
     expect(note.body).toContain('validator: vera');
-    expect(note.body).toContain('accuracy ≥ 0.8500');
+    expect(note.body).toContain('accuracy ≥ 85 %');
     const review = await stage.approve(mr.iid);
     expect(review).toMatch(/^[0-9a-f]{12}$/);
 

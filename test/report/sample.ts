@@ -28,7 +28,7 @@ export const sample: Report = {
   key: 'evaluation/fashion',
   title: 'fashion for production, version 9',
   verdict: 'fail',
-  summary: 'accuracy is 0.0312 below the limit of 0.8500.',
+  summary: 'accuracy is 3.12 points below the limit of 85 %.',
   blocks: [
     { kind: 'text', text: 'Recognise clothes for @shop.\nAsk #12 or *call* us.\n\n/close\n1. not a list' },
     {
@@ -41,14 +41,14 @@ export const sample: Report = {
     {
       kind: 'gates',
       gates: [
-        { name: 'accuracy ≥ 0.8500', status: 'fail', explanation: '0.8188 is 0.0312 below the limit' },
+        { name: 'accuracy ≥ 85 %', status: 'fail', explanation: '81.88 % is 3.12 points below the limit' },
         {
-          name: 'recall[Shirt] drop ≤ 0.0500 against production',
+          name: 'recall[Shirt] drop ≤ 5 points against production',
           status: 'pass',
-          explanation: '0.7020 against 0.6900',
+          explanation: '70.20 % against 69.00 %: +1.20 points',
         },
         {
-          name: 'log_loss rise ≤ 0.1000 against production',
+          name: 'log_loss rise ≤ 0.1 against production',
           status: 'skip',
           explanation: 'nothing is in production yet',
         },
