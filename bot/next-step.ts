@@ -4,6 +4,7 @@ import { quoted } from './commands/subject.ts';
 import { approveDataLine, isDataOpen } from './data-approval.ts';
 import { budgetBound, type ChangePlan, isLockEdited } from './plan.ts';
 import { quorumOf } from './quorum.ts';
+import { readableTime } from './time.ts';
 import type { Facts } from './types.ts';
 
 /** What brings a model of a change on, as Markdown; `who` can do it, null = nobody has to. `command` is a line to copy. */
@@ -92,7 +93,7 @@ export function nextStep(facts: Facts, plan: Pick<ChangePlan, 'standing'>): Next
   const { over } = spending;
   if (over && budgetBound.has(standing.kind)) {
     return over.frees
-      ? step(null, `there is room in the budget again at ${over.frees}`)
+      ? step(null, `there is room in the budget again at ${readableTime(over.frees)}`)
       : step(mergers, `raise \`budgets.${over.scope}.${over.unit}\` in \`cdl.yaml\` by a change of its own`);
   }
   const elsewhere = 'or register the version made elsewhere, which I then propose';
