@@ -1,4 +1,9 @@
-import type { Measure } from './evaluation.ts';
+/** A value with the ends of its interval. */
+interface Measured {
+  value: number;
+  low: number;
+  high: number;
+}
 
 /** Metrics that are a share of items (or the mean of such shares), also of one class or slice. */
 const shares = /^((balanced_|top\d_)?accuracy|(macro_)?(precision|recall|specificity)|sensitivity)(\[|$)/;
@@ -63,7 +68,7 @@ export function limitText(text: string): string {
 
 function withInterval(
   text: (value: number) => string,
-  one: Measure | null | undefined,
+  one: Measured | null | undefined,
   word: string,
 ): string {
   if (!one) return '–';
@@ -74,12 +79,12 @@ function withInterval(
 }
 
 /** A value with its interval where it has one, as `89.34 % (88.72 … 89.93 %)`; `–` for none. `word` introduces the interval. */
-export function measureText(metric: string, one: Measure | null | undefined, word = ''): string {
+export function measureText(metric: string, one: Measured | null | undefined, word = ''): string {
   return withInterval((value) => metricText(metric, value), one, word);
 }
 
 /** As {@link measureText} for a difference, whose sign is what matters of it. */
-export function signedText(metric: string, one: Measure | null | undefined, word = ''): string {
+export function signedText(metric: string, one: Measured | null | undefined, word = ''): string {
   const text = withInterval((value) => differenceText(metric, value), one, word);
   return one && one.value > 0 ? `+${text}` : text;
 }
