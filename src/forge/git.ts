@@ -1,5 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { randomUUID } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SimpleGit } from 'simple-git';
 import type { CodeFile } from '../core/candidate.ts';
@@ -7,6 +7,7 @@ import { type Digest, digestBytes } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { keepNewest } from '../core/keep.ts';
 import { lockFile } from '../core/lock.ts';
+import { createHistory } from './git-history.ts';
 import { openObjects } from './git-objects.ts';
 import { openRefs, type RefReader, readHeads } from './git-refs.ts';
 import { createTrees, type TreeFile } from './git-trees.ts';
@@ -71,11 +72,6 @@ const allowedEnvironment = [
   'GIT_CONFIG_KEY_0',
   'GIT_CONFIG_VALUE_0',
   'GIT_TERMINAL_PROMPT',
-  'GIT_INDEX_FILE',
-  'GIT_AUTHOR_NAME',
-  'GIT_AUTHOR_EMAIL',
-  'GIT_COMMITTER_NAME',
-  'GIT_COMMITTER_EMAIL',
   'GIT_SSL_CAINFO',
   'http_proxy',
   'https_proxy',
@@ -128,11 +124,25 @@ export async function openMirror(options: {
       ...(input === undefined ? {} : { input: () => input }),
     }).env({ ...environment, ...extra });
 
-  const trees = createTrees(openObjects(folder, environment));
+  const objects = openObjects(folder, environment);
+  const trees = createTrees(objects);
+  const history = createHistory(objects);
   const { has, blob: readBlob } = trees;
   // Files never change: what was hashed once need not be read again.
   const digests = new Map<string, Digest>();
   const mergeBases = new Map<string, string>();
+
+  /** None may also be a bad moment of git's, and is asked for again. */
+  async function mergeBase(a: string, b: string): Promise<string | null> {
+    const between = `${a} ${b}`;
+    const known = mergeBases.get(between);
+    if (known !== undefined) return known;
+    const walked = await history.mergeBase(a, b);
+    const told = walked === undefined ? git().raw('merge-base', a, b) : null;
+    const base = told ? (await told.catch(() => '')).trim() : (walked ?? '');
+    return base === '' ? null : keepNewest(mergeBases, mostBases, between, base);
+  }
+
   let turn: Promise<unknown> = Promise.resolve();
   // Two fetches at once would fight for the same ref locks.
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -165,7 +175,8 @@ export async function openMirror(options: {
   async function ensureCommit(commit: string): Promise<void> {
     requireName(commit);
     if (await has(commit)) return;
-    await inTurn(() => fetchNow());
+    // Whoever waited for another fetch may have what it brought.
+    await inTurn(async () => (await has(commit)) || fetchNow());
     if (await has(commit)) return;
     // Of a branch that is gone (GitLab keeps merge request heads; uploadpack.allowReachableSHA1InWant).
     await inTurn(() => fetchNow(commit)).catch(() => {});
@@ -219,30 +230,24 @@ export async function openMirror(options: {
 
   /** `tree`: what the files are put on, when it is not the parent's own. */
   async function makeCommit(commit: FastForward, merged?: { tree: string; other: string }): Promise<string> {
-    const scratch = await mkdtemp(join(tmpdir(), 'cdl-index-'));
-    try {
-      const index = { GIT_INDEX_FILE: join(scratch, 'index') };
-      await git(index).raw('read-tree', merged?.tree ?? commit.parent);
-      const lines: string[] = [];
-      for (const [path, text] of Object.entries(commit.files)) {
-        const oid = (await git({}, text).raw('hash-object', '-w', '--stdin')).trim();
-        lines.push(`100644 ${oid}\t${path}\0`);
-      }
-      if (lines.length > 0) await git(index, lines.join('')).raw('update-index', '-z', '--index-info');
-      const tree = (await git(index).raw('write-tree')).trim();
-      const { name, email } = commit.author;
-      const person = {
-        GIT_AUTHOR_NAME: name,
-        GIT_AUTHOR_EMAIL: email,
-        GIT_COMMITTER_NAME: name,
-        GIT_COMMITTER_EMAIL: email,
-      };
-      const parents = ['-p', commit.parent, ...(merged ? ['-p', merged.other] : [])];
-      const made = git(person, commit.message).raw('commit-tree', tree, ...parents, '-F', '-');
-      return (await made).trim();
-    } finally {
-      await rm(scratch, { recursive: true, force: true });
-    }
+    const { name, email } = commit.author;
+    const plain = (text: string) => text.replace(/[\n<>\0]/g, '').trim();
+    const data = (text: string) => `data ${Buffer.byteLength(text)}\n${text}\n`;
+    // One process instead of one for each of index, object, tree and commit. The ref it wants is taken back at once.
+    const ref = `refs/cdl/${randomUUID()}`;
+    const stream = [
+      `commit ${ref}\nmark :1\n`,
+      `committer ${plain(name)} <${plain(email)}> now\n`,
+      data(commit.message),
+      `from ${commit.parent}\n`,
+      ...(merged ? [`merge ${merged.other}\nM 040000 ${merged.tree} ""\n`] : []),
+      ...Object.entries(commit.files).map(
+        ([path, text]) => `M 100644 inline ${JSON.stringify(path)}\n${data(text)}`,
+      ),
+      `get-mark :1\nreset ${ref}\nfrom ${'0'.repeat(commit.parent.length)}\n\ndone\n`,
+    ].join('');
+    const made = await git({}, stream).raw('fast-import', '--quiet', '--done', '--date-format=now');
+    return made.trim();
   }
 
   async function push(commit: FastForward, made: string): Promise<'pushed' | 'moved'> {
@@ -279,13 +284,6 @@ export async function openMirror(options: {
     return { tree, conflicts };
   }
 
-  async function isAncestor(a: string, b: string): Promise<boolean> {
-    const base = await git()
-      .raw('merge-base', a, b)
-      .catch(() => '');
-    return base.trim() === a;
-  }
-
   return {
     fetch: () => inTurn(() => fetchNow()),
     head: remoteHead,
@@ -306,17 +304,9 @@ export async function openMirror(options: {
       return files;
     },
     async mergeBase(a, b) {
-      const between = `${a} ${b}`;
-      const known = mergeBases.get(between);
-      if (known !== undefined) return known;
       await ensureCommit(a);
       await ensureCommit(b);
-      const text = await git()
-        .raw('merge-base', a, b)
-        .catch(() => '');
-      const base = text.trim();
-      // None may also be a bad moment of git's.
-      return base === '' ? null : keepNewest(mergeBases, mostBases, between, base);
+      return mergeBase(a, b);
     },
     fastForward: (commit) =>
       inTurn(async () => {
@@ -334,8 +324,9 @@ export async function openMirror(options: {
         const head = await remoteHead(branch);
         if (head === null) return 'moved';
         if (!(await has(head)) || !(await has(parent)) || !(await has(other))) await fetchNow();
-        if (head !== parent) return (await has(head)) && (await isAncestor(other, head)) ? 'same' : 'moved';
-        if (await isAncestor(other, parent)) return 'same';
+        if (head !== parent)
+          return (await has(head)) && (await mergeBase(other, head)) === other ? 'same' : 'moved';
+        if ((await mergeBase(other, parent)) === other) return 'same';
         const { tree, conflicts } = await mergeTree(parent, other);
         const left = conflicts.filter((path) => !Object.hasOwn(files, path));
         if (left.length > 0) return { conflict: left };

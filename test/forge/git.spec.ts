@@ -65,6 +65,7 @@ describe('a mirror of the repository', () => {
     expect(await mirror.fastForward(commit)).toBe('same');
     expect(await mirror.head('main')).toBe(head);
     expect(await mirror.codeFiles(head!, ['**'])).toHaveLength(2);
+    expect(git(join(folder, 'mirror'), 'for-each-ref', 'refs/cdl')).toBe('');
   });
 
   it('leaves a branch alone that moved', async () => {
