@@ -8,6 +8,7 @@ import { openFilePool } from '../data/folder/pool.ts';
 import { openListing } from '../data/folder/reader.ts';
 import { fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
+import { blobKey } from '../store/index.ts';
 import { type Desk, resolveRef, resolveVersion } from './data-desk.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -68,7 +69,10 @@ async function one(
       );
     }
     const path = resolve(input.cwd, options.to);
+    // Files are written out of files: what is stored in place is here as long as that takes.
+    const passing = await fetchArtifact(desk.local, desk.local, digest);
     const written = await exportListing({ listing, zone: desk.local, path, pool, signal });
+    for (const one of passing) await desk.local.store.delete(blobKey('work', one));
     return { path: options.to, version: digest, written, kept: 0, removed: 0 };
   }
   const { name } = version;

@@ -9,7 +9,7 @@ import { readPointers } from '../data/folder/pointers.ts';
 import { readRef } from '../data/folder/refs.ts';
 import { folderVersion } from '../data/folder/version.ts';
 import { madeBefore } from '../data/made.ts';
-import { createZone, openLocalZone } from '../store/index.ts';
+import { createZone, type OpenOutside, openLocalZone } from '../store/index.ts';
 import type { LocalZone, Zone } from '../store/types.ts';
 import type { CommandInput } from './types.ts';
 
@@ -48,7 +48,14 @@ function rootOf(cwd: string): string {
 /** Opens what `cdl data` works with. */
 export async function openDesk(input: CommandInput): Promise<Desk> {
   const root = rootOf(input.cwd);
-  const local = await openLocalZone(join(root, '.cdl', 'store', 'work'));
+  // What is stored in place is seldom, and its code and configuration need not be loaded for the rest.
+  const outside: OpenOutside = async (at) => {
+    const { outsideOf } = await import('../steps/zones.ts');
+    opener ??= outsideOf(input.env, 'work', root);
+    return opener(at);
+  };
+  let opener: OpenOutside | null = null;
+  const local = await openLocalZone(join(root, '.cdl', 'store', 'work'), { outside });
   const given = typeof input.options.store === 'string' ? input.options.store : input.env.CDL_WORK_STORE;
   let opened: Promise<Zone> | null = null;
   const remote = () => {
@@ -57,7 +64,7 @@ export async function openDesk(input: CommandInput): Promise<Desk> {
       const { openZone } = await import('../steps/zones.ts');
       const zone = await openZone({ ...input.env, CDL_WORK_STORE: given }, 'work', root);
       // Without a cache: what is read here goes into this machine's store.
-      return createZone('work', zone.store);
+      return createZone('work', zone.store, { outside });
     })();
     return opened;
   };

@@ -55,6 +55,12 @@ const sourceSchema = z
       .optional()
       .describe('s3://bucket/key?endpoint=…, one a file; a key that ends in / stands for all below it'),
     git: gitSchema.optional(),
+    in_place: z
+      .boolean()
+      .optional()
+      .describe(
+        's3 only: items that are objects of the bucket stay there; a data version says where they are and what they have to be',
+      ),
     sha256: z
       .union([sha256Schema, z.array(sha256Schema)])
       .optional()
@@ -74,6 +80,15 @@ const sourceSchema = z
 
 /** A `git:` source. */
 export type GitSource = z.output<typeof gitSchema>;
+
+function inPlaceProblem(item: string, source: z.output<typeof sourceSchema>): string | null {
+  if (!source.in_place) return null;
+  if (!source.s3) return 'only what lies in a bucket (s3) can stay there';
+  if (item === 'tensor') return 'tensors are made of what is read: only raw items can stay in place';
+  const { read } = source;
+  const isRow = (read.format === 'csv' || read.format === 'jsonl') && !read.file;
+  return isRow ? `rows of ${read.format} are no objects of the bucket, which could stay there` : null;
+}
 
 /** One of `datasets:` in `cdl.yaml`. */
 export const datasetSchema = z
@@ -119,6 +134,7 @@ export const datasetSchema = z
       problem(['shape'], `only tensors have a shape, not item: ${set.item}`);
     for (const [index, source] of set.sources.entries()) {
       problem(['sources', index, 'read'], readProblems(set.item, source.read));
+      problem(['sources', index, 'in_place'], inPlaceProblem(set.item, source));
     }
     problem(['split'], splitProblem(set.item, set.split));
     if (set.item === 'tensor') {

@@ -7,6 +7,7 @@ import type { Sensitive } from '../core/project-data-rules.ts';
 import type { Zone } from '../store/types.ts';
 import { type CleanCounts, type Merged, mergeShards } from './clean-shards.ts';
 import { type DatasetMeta, datasetMetaSchema } from './dataset.ts';
+import { placesOfVersion, storeFiles } from './in-place.ts';
 import { exampleSide } from './look.ts';
 import { excerpt } from './mask.ts';
 import { thumbnail } from './picture.ts';
@@ -108,11 +109,9 @@ export async function buildCleaned(zone: Zone, input: CleanedInput, folder: stri
   await writeFile(join(output, 'classes.json'), `${canonicalJson(before.classes)}\n`);
   await copyFile(input.quarantine, join(output, 'quarantine.jsonl'));
   await writeFile(join(output, 'quarantine.jsonl'), asides.lines().join(''), { flag: 'a' });
-  const files = [];
   const quarantine = total === 0 ? [] : quarantined.map((name) => `quarantine/${name}`);
-  for (const path of [...names, ...quarantine, 'classes.json', 'quarantine.jsonl']) {
-    files.push({ path, ...(await zone.putFile(join(output, path))) });
-  }
+  const paths = [...names, ...quarantine, 'classes.json', 'quarantine.jsonl'];
+  const files = await storeFiles(zone, output, paths, await placesOfVersion(zone, manifest));
   const all: Record<string, number> = { ...before.quarantined };
   for (const [reason, count] of reasons) all[reason] = (all[reason] ?? 0) + count;
   const meta: DatasetMeta = {

@@ -1,7 +1,7 @@
 import type { Artifact } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import { artifactKey, blobKey } from '../store/index.ts';
+import { artifactKey, blobKey, inPlaceKey } from '../store/index.ts';
 import type { Entry, Zone } from '../store/types.ts';
 import { artifactIfThere } from '../store/zone.ts';
 
@@ -171,6 +171,14 @@ export async function collectGarbage(input: GarbageInput): Promise<Garbage> {
   }
 }
 
+/** Objects, and notes of where those are that lie elsewhere (which nobody here removes). */
+async function* objectsOf(zone: Zone): AsyncGenerator<Entry> {
+  for (const keyOf of [blobKey, inPlaceKey]) {
+    const one = keyOf(zone.name, `sha256:${'0'.repeat(64)}`);
+    yield* zone.store.list(one.replace(/[0-9a-f]{2}\/[0-9a-f]{64}$/, ''));
+  }
+}
+
 async function sweep(
   input: GarbageInput,
   marked: Marked,
@@ -185,8 +193,7 @@ async function sweep(
     kept: { manifests: marked.manifests.size - manifests.length, objects: 0, bytes: 0 },
     records: [],
   };
-  const prefix = blobKey(zone.name, `sha256:${'0'.repeat(64)}`).replace(/[0-9a-f]{2}\/[0-9a-f]{64}$/, '');
-  for await (const entry of zone.store.list(prefix)) {
+  for await (const entry of objectsOf(zone)) {
     input.signal.throwIfAborted();
     const digest = /([0-9a-f]{64})$/.exec(entry.key)?.[1];
     const isUnused = digest !== undefined && !marked.reached.has(digest) && isOld(entry);

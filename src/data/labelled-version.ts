@@ -6,6 +6,7 @@ import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { LabelsConfig } from '../core/project-labels.ts';
 import type { Zone } from '../store/types.ts';
+import { placesOfVersion, storeFiles } from './in-place.ts';
 import type { Agreement } from './label-agreement.ts';
 import {
   agreementOfVotes,
@@ -155,10 +156,8 @@ export async function buildLabelled(name: string, input: LabelledInput, zone: Zo
     const before = await readFile(join(data, 'quarantine.jsonl'), 'utf8');
     await writeFile(join(output, 'classes.json'), `${canonicalJson(classes)}\n`);
     await writeFile(join(output, 'quarantine.jsonl'), before + aside.map((line) => `${line}\n`).join(''));
-    const files = [];
-    for (const path of [...names, 'classes.json', 'quarantine.jsonl']) {
-      files.push({ path, ...(await zone.putFile(join(output, path))) });
-    }
+    const paths = [...names, 'classes.json', 'quarantine.jsonl'];
+    const files = await storeFiles(zone, output, paths, await placesOfVersion(zone, manifest));
     const agreement = agreementOfVotes(set.votes);
     const refused = agreementProblem(agreement, config);
     const digest = await zone.putArtifact({

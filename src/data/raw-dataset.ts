@@ -9,6 +9,7 @@ import type { Zone } from '../store/types.ts';
 import { encodeSides, type Sides, sidesFile, sidesKey } from './carried.ts';
 import { cleanedAlike } from './cleaned-alike.ts';
 import { type DatasetMeta, describeSource } from './dataset.ts';
+import { type Places, storeFiles } from './in-place.ts';
 import { createItemPool, type ItemPool } from './item-pool.ts';
 import { createNearIndex } from './near.ts';
 import type { RawItem } from './raw-item.ts';
@@ -22,7 +23,7 @@ import type { FetchedSource } from './sources.ts';
  * `quarantine.jsonl`. Of exact copies one is kept, copies with different labels are all set aside; items of one declared
  * group, and items alike, stay on one side; those of `before` keep theirs (see `placeItems`). The same items give the same
  * digest in whatever order they come. Items go through a file: memory holds some 60 bytes of each, 1 KB where texts are
- * compared. `sides` is the digest of `sides.txt`, null where each item is by itself.
+ * compared. Items that have one of `places` are not copied. `sides` is the digest of `sides.txt`, null where each item is by itself.
  */
 export async function buildRawDataset(
   name: string,
@@ -31,6 +32,7 @@ export async function buildRawDataset(
   side: 'train' | 'test',
   zone: Zone,
   before: Sides = new Map(),
+  places: Places = new Map(),
 ): Promise<{ digest: Digest; meta: DatasetMeta; sides: Digest | null }> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-raw-'));
   const pool = createItemPool(folder);
@@ -83,10 +85,8 @@ export async function buildRawDataset(
       }
       await writeFile(join(folder, sidesFile), encodeSides(all));
     }
-    const files = [];
-    for (const path of [...names, 'classes.json', 'quarantine.jsonl', ...(listed ? [sidesFile] : [])]) {
-      files.push({ path, ...(await zone.putFile(join(folder, path))) });
-    }
+    const paths = [...names, 'classes.json', 'quarantine.jsonl', ...(listed ? [sidesFile] : [])];
+    const files = await storeFiles(zone, folder, paths, places);
     const perClass = config.classes.map(() => 0);
     for (const index of kept) {
       const label = pool.label(index);

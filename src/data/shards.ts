@@ -25,6 +25,13 @@ const indexLine = z.strictObject({
   label: z.int().nonnegative().nullable(),
 });
 
+/** Where an item lies, as a line of `index.jsonl` says. Throws UserError artifact-corrupt; `where` is for the message. */
+export function parseIndexLine(text: string, where: string): z.infer<typeof indexLine> {
+  const parsed = indexLine.safeParse(JSON.parse(text));
+  if (parsed.success) return parsed.data;
+  throw new UserError('artifact-corrupt', `${where}: ${z.prettifyError(parsed.error)}`);
+}
+
 const memberSchema = z.object({ attributes: z.record(z.string(), z.string()) });
 
 /** Tar headers and bodies begin at multiples of this. */
@@ -106,9 +113,7 @@ export async function* readRawItems(
   } | null;
   try {
     for await (const text of createInterface({ input: createReadStream(join(folder, 'index.jsonl')) })) {
-      const parsed = indexLine.safeParse(JSON.parse(text));
-      if (!parsed.success) throw bad(`index.jsonl: ${z.prettifyError(parsed.error)}`);
-      const { id, shard, offset, size, extension, label } = parsed.data;
+      const { id, shard, offset, size, extension, label } = parseIndexLine(text, `${folder}: index.jsonl`);
       if (!wanted(id)) continue;
       if (current?.name !== shard) {
         await current?.file.close();
@@ -145,10 +150,8 @@ export async function saveShare(
   await save('index.jsonl');
   const shards = new Set<string>();
   for await (const text of createInterface({ input: createReadStream(join(folder, 'index.jsonl')) })) {
-    const parsed = indexLine.safeParse(JSON.parse(text));
-    if (!parsed.success)
-      throw new UserError('artifact-corrupt', `index.jsonl: ${z.prettifyError(parsed.error)}`);
-    if (wanted(parsed.data.id)) shards.add(parsed.data.shard);
+    const { id, shard } = parseIndexLine(text, 'index.jsonl');
+    if (wanted(id)) shards.add(shard);
   }
   for (const shard of shards) await save(shard);
 }

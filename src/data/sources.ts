@@ -119,17 +119,15 @@ async function fetchBelow(
   source: SourceConfig,
   options: FetchOptions,
 ): Promise<Listed> {
-  const { bucketError, fetchPrefix, openPlace } = await import('./source/bucket.ts');
+  const { bucketError, fetchPrefix, objectUrl, openPlace } = await import('./source/bucket.ts');
   const place = await openPlace(name, options).catch((error: unknown) => {
     throw bucketError(error);
   });
   return fetchPrefix(name, place, options, (key, signal) => {
-    const at = new URL(name);
-    at.pathname = `/${key.split('/').map(encodeURIComponent).join('/')}`;
     return obtain(
       cache,
       source,
-      at.href,
+      objectUrl(name, key),
       null,
       { ...options, signal, onProgress: () => {} },
       { ...place, key },

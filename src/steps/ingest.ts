@@ -4,9 +4,11 @@ import { type Digest, shortDigest } from '../core/digest.ts';
 import { readSides, recordSides } from '../data/carried.ts';
 import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
+import { placesOf } from '../data/in-place.ts';
 import { noteMade } from '../data/made.ts';
 import { buildRawDataset } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
+import type { FetchOptions } from '../data/source/options.ts';
 import { plainUrl } from '../data/source/plain-url.ts';
 import { pinsOf, sourceNames, sourcesOfSide } from '../data/sources.ts';
 import { datasetNamed, datasetParameter, sideParameter } from './subject.ts';
@@ -57,7 +59,7 @@ export const ingest: Step<typeof params> = {
     const sources = sourcesOfSide(config.sources, given.side);
     // Jobs of changes use the same cache: what is withheld by being another source never gets there.
     const isWithheld = sources.some((source) => source.side === 'test');
-    const { fetched, pinned } = await collect(zone, scope, sources, {
+    const options: FetchOptions = {
       cacheFolder: isWithheld ? join(folder, '.sources') : ctx.cacheFolder,
       root: ctx.root,
       ...(npmRegistry && { npmRegistry }),
@@ -65,7 +67,8 @@ export const ingest: Step<typeof params> = {
       signal: ctx.signal,
       onProgress: ({ what, bytes, total }) =>
         ctx.progress(`downloading ${plainUrl(what)}, ${megabytes(bytes, total)}`, total ? bytes / total : 0),
-    });
+    };
+    const { fetched, pinned } = await collect(zone, scope, sources, options);
     const progress = (done: number, total: number) => ctx.progress(`reading ${dataset}`, done / total);
     const { after } = config.split;
     const before = after ? await readSides([zone, await ctx.zone('work')], after as Digest) : undefined;
@@ -79,7 +82,15 @@ export const ingest: Step<typeof params> = {
             given.side,
             zone,
           )
-        : await buildRawDataset(dataset, config, fetched, given.side, zone, before);
+        : await buildRawDataset(
+            dataset,
+            config,
+            fetched,
+            given.side,
+            zone,
+            before,
+            await placesOf(fetched, options),
+          );
     const { digest, meta } = made;
     const sides = 'sides' in made ? (made.sides as Digest | null) : null;
     if (sides !== null) await recordSides(zone, scope, config, sides);

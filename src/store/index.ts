@@ -1,17 +1,22 @@
 import { UserError } from '../core/error.ts';
+import type { OpenOutside } from './in-place.ts';
 import type { LocalZone, ObjectStore } from './types.ts';
 
-export { artifactKey, blobKey } from './key.ts';
-export type { Entry, LocalZone, ObjectStore, PutResult, Range, Zone } from './types.ts';
+export type { OpenOutside } from './in-place.ts';
+export { artifactKey, blobKey, inPlaceKey } from './key.ts';
+export type { Entry, LocalZone, ObjectStore, Piece, PutResult, Range, Zone } from './types.ts';
 export { createZone } from './zone.ts';
 
 /** Opens (and makes, when absent) the work zone of a store in a folder of this machine. Throws as {@link openStore}. */
-export async function openLocalZone(folder: string): Promise<LocalZone> {
+export async function openLocalZone(
+  folder: string,
+  options: { outside?: OpenOutside } = {},
+): Promise<LocalZone> {
   const [{ openFileStore }, { createLocalZone }] = await Promise.all([
     import('./file.ts'),
     import('./zone.ts'),
   ]);
-  return createLocalZone(await openFileStore(folder));
+  return createLocalZone(await openFileStore(folder), options);
 }
 
 /** What an `s3:` store wants to know of its caller. `ca` is a PEM certificate to trust besides the usual ones. */

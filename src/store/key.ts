@@ -40,3 +40,8 @@ export function blobKey(zone: Zone['name'], digest: Digest): string {
 export function artifactKey(zone: Zone['name'], digest: Digest): string {
   return `${zone}/artifacts/${digest.slice(7, 9)}/${digest.slice(7)}.json`;
 }
+
+/** The key of what says where a blob's bytes are, when they are not in its zone's store. */
+export function inPlaceKey(zone: Zone['name'], digest: Digest): string {
+  return `${zone}/in-place/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
+}

@@ -19,6 +19,19 @@ export interface Range {
   length: number;
 }
 
+/** A part of a blob that is an object of a bucket, which stays where it is. */
+export interface Piece {
+  /** Where in the blob it begins, and how many bytes it has. */
+  offset: number;
+  size: number;
+  /** Of the object's bytes, 64 hexadecimal digits. */
+  sha256: string;
+  /** `s3://bucket/key?endpoint=…` */
+  at: string;
+  /** The object's ETag when it was looked at. */
+  etag: string;
+}
+
 /** What {@link ObjectStore.put} did: wrote, found the key taken (`ifAbsent`), or found other content (`ifMatch`). */
 export type PutResult = 'stored' | 'exists' | 'changed';
 
@@ -76,6 +89,10 @@ export interface Zone {
   putBlob(body: Readable | Uint8Array | string): Promise<{ digest: Digest; size: number }>;
   /** Stores a local file without reading it into memory. */
   putFile(path: string): Promise<{ digest: Digest; size: number }>;
+  /** As {@link putFile}, but of the pieces only where they are is stored: the blob is the same, and read from there. */
+  putInPlace(path: string, pieces: readonly Piece[]): Promise<{ digest: Digest; size: number }>;
+  /** The pieces of a blob that is stored in place; null for any other. */
+  piecesOf(digest: Digest): Promise<readonly Piece[] | null>;
   /** A stream that fails at its end when the bytes do not match. Do not act on its content before it ended. */
   openBlob(digest: Digest): Promise<Readable>;
   /** A part of a blob, which is not verified: the caller knows the digest of what it asks for. */

@@ -10,9 +10,17 @@ import { UserError } from '../core/error.ts';
 import { keepNewest } from '../core/keep.ts';
 import { ownerName } from '../exec/owner.ts';
 import { openBlobCache } from './cache.ts';
-import { artifactKey, blobKey, checkKey } from './key.ts';
+import {
+  cutFile,
+  decodeInPlace,
+  encodeInPlace,
+  type InPlace,
+  type OpenOutside,
+  readInPlace,
+} from './in-place.ts';
+import { artifactKey, blobKey, checkKey, inPlaceKey } from './key.ts';
 import { hashFile, saveStream, verified } from './stream.ts';
-import type { Entry, FileObjectStore, LocalZone, ObjectStore, Zone } from './types.ts';
+import type { Entry, FileObjectStore, LocalZone, ObjectStore, Range, Zone } from './types.ts';
 
 /**
  * An object that is relied on again is made young when it is older than this, in milliseconds. Garbage is collected only
@@ -30,7 +38,8 @@ const largeAtOnce = 2;
  * A zone of a store, under the zone's name: blobs at `objects/sha256/<2 digits>/<64 digits>`, manifests at
  * `artifacts/<2 digits>/<64 digits>.json`, records at `records/<key>.json` (the ending lets one record's key be the folder of
  * another's also on MinIO, which would not list what is below an object). With `cache`, blobs that were read are kept in that
- * folder, and checked again each time they are read from there; with `manifests`, that many of the last manifests in memory. `place` puts copies of blobs in their place instead of the store.
+ * folder, and checked again each time they are read from there; with `manifests`, that many of the last manifests in memory. `place` puts copies of blobs in their
+ * place instead of the store; `outside` opens the buckets of blobs that are stored in place, which cannot be read without it.
  */
 export function createZone(
   name: Zone['name'],
@@ -39,20 +48,23 @@ export function createZone(
     cache?: string;
     manifests?: number;
     place?: (key: string, body: Readable) => Promise<void>;
+    outside?: OpenOutside;
   } = {},
 ): Zone {
   const manifests = new Map<Digest, Artifact>();
   const cache = options.cache === undefined ? null : openBlobCache(options.cache);
   const blobAt = (digest: Digest) => blobKey(name, digest);
   const artifactAt = (digest: Digest) => artifactKey(name, digest);
+  const inPlaceAt = (digest: Digest) => inPlaceKey(name, digest);
   const records = `${name}/records/`;
   const recordKey = (key: string) => {
     checkKey(key);
     return `${records}${key}.json`;
   };
 
-  async function has(key: string, size: number): Promise<boolean> {
-    return (await store.stat(key))?.size === size;
+  async function has(digest: Digest, size: number): Promise<boolean> {
+    const entry = await store.stat(blobAt(digest));
+    return entry ? entry.size === size : (await inPlace(digest))?.size === size;
   }
 
   /** Whether an object is there to be relied on: an old one is made young. */
@@ -68,14 +80,37 @@ export function createZone(
     await store.put(key, body(), there ? {} : { ifAbsent: true });
   }
 
+  async function inPlace(digest: Digest): Promise<InPlace | null> {
+    const body = await store.get(inPlaceAt(digest));
+    return body && decodeInPlace(await buffer(body), `${store.url} ${inPlaceAt(digest)}`);
+  }
+
+  const outside: OpenOutside =
+    options.outside ??
+    (async (at) => {
+      throw new UserError('store-denied', `${at}: this process reads no buckets beside the store`);
+    });
+
+  /** A blob or a part of it, from the store or from where it is; not verified. */
+  async function openBytes(digest: Digest, range?: Range): Promise<Readable> {
+    const body = await store.get(blobAt(digest), range);
+    if (body) return body;
+    const elsewhere = await inPlace(digest);
+    if (!elsewhere) throw missing(digest, 'blob');
+    return readInPlace(elsewhere, outside, range);
+  }
+
   async function openRemote(digest: Digest): Promise<Readable> {
-    const body = await store.get(blobAt(digest));
-    if (!body) throw missing(digest, 'blob');
-    return verified(body, digest, `${store.url} ${blobAt(digest)}`);
+    return verified(await openBytes(digest), digest, `${store.url} ${blobAt(digest)}`);
   }
 
   function missing(digest: Digest, what: string): UserError {
     return new UserError('artifact-missing', `${what} ${digest} is not in the ${name} zone of ${store.url}`);
+  }
+
+  /** What lies elsewhere may lie somewhere else by now: the newest word counts. */
+  async function putInPlace(digest: Digest, bytes: Buffer): Promise<void> {
+    await store.put(inPlaceAt(digest), bytes);
   }
 
   const zone: Zone = {
@@ -106,6 +141,18 @@ export function createZone(
       return { digest, size };
     },
 
+    async putInPlace(path, pieces) {
+      if (pieces.length === 0) return zone.putFile(path);
+      const { digest, size } = await hashFile(path);
+      if (await keep(await store.stat(blobAt(digest)), size)) return { digest, size };
+      await putInPlace(digest, encodeInPlace(await cutFile(path, size, pieces)));
+      return { digest, size };
+    },
+
+    async piecesOf(digest) {
+      return (await inPlace(digest))?.pieces ?? null;
+    },
+
     async openBlob(digest) {
       if (!cache) return openRemote(digest);
       const path = await cache.fetch(digest, () => openRemote(digest));
@@ -113,9 +160,7 @@ export function createZone(
     },
 
     async openBlobPart(digest, range) {
-      const body = await store.get(blobAt(digest), range);
-      if (!body) throw missing(digest, 'blob');
-      return body;
+      return openBytes(digest, range);
     },
 
     async readBlob(digest) {
@@ -136,7 +181,7 @@ export function createZone(
     linkBlob: (digest, options) => store.link(blobAt(digest), options),
 
     async hasBlob(digest) {
-      return (await store.stat(blobAt(digest))) !== null;
+      return ((await store.stat(blobAt(digest))) ?? (await store.stat(inPlaceAt(digest)))) !== null;
     },
 
     async putArtifact(artifact) {
@@ -168,7 +213,7 @@ export function createZone(
       const { files } = await zone.getArtifact(digest);
       let complete = true;
       await eachOf(files, async (file) => {
-        complete &&= await has(blobAt(file.digest), file.size);
+        complete &&= await has(file.digest, file.size);
       });
       return complete;
     },
@@ -182,9 +227,13 @@ export function createZone(
 
     async copyArtifact(from, digest) {
       const artifact = await from.getArtifact(digest);
+      // Nothing else is stored in place.
+      const isData = artifact.kind === 'dataset';
       const copy = async (file: Artifact['files'][number]) => {
         const key = blobAt(file.digest);
         if (await keep(await store.stat(key), file.size)) return;
+        const elsewhere = isData ? await from.store.get(inPlaceKey(from.name, file.digest)) : null;
+        if (elsewhere) return putInPlace(file.digest, await buffer(elsewhere));
         const body = await from.openBlob(file.digest);
         if (options.place) await options.place(key, body);
         else await putContent(key, file.size, () => body);
@@ -235,7 +284,7 @@ export function createZone(
 const isYoung = (entry: Entry): boolean => Date.now() - entry.modified < refreshAfter;
 
 /** The work zone of a store in a folder of this machine. */
-export function createLocalZone(store: FileObjectStore): LocalZone {
+export function createLocalZone(store: FileObjectStore, options: { outside?: OpenOutside } = {}): LocalZone {
   const place = async (key: string, body: Readable) => {
     const path = store.temporary();
     try {
@@ -246,7 +295,7 @@ export function createLocalZone(store: FileObjectStore): LocalZone {
     }
   };
   return {
-    ...createZone('work', store, { place }),
+    ...createZone('work', store, { place, ...options }),
     store,
     blobPath: (digest) => store.pathOf(blobKey('work', digest)),
     temporary: () => store.temporary(),

@@ -55,17 +55,23 @@ const atOnce = 8;
 const waiting = 1 << 20;
 
 /**
- * Brings an artifact to this machine, those of its objects that are missing. Each is hashed and written as it comes; only one
+ * Brings an artifact to this machine, those of its objects that are missing, also those that are stored in place;
+ * returns which. Each is hashed and written as it comes; only one
  * with the right bytes is kept. Throws UserError artifact-corrupt, artifact-missing.
  */
-export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Digest): Promise<void> {
-  if (await local.hasArtifact(digest).catch(absent)) return;
+export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Digest): Promise<Digest[]> {
+  const known = await artifactIfThere(local, digest);
+  const isHere = ({ digest, size }: Artifact['files'][number]) =>
+    statSync(local.blobPath(digest), { throwIfNoEntry: false })?.size === size;
+  const fetched: Digest[] = [];
+  if (known?.files.every(isHere)) return fetched;
   const artifact = await remote.getArtifact(digest);
   const rest = artifact.files.values();
   const lane = async () => {
     for (const file of rest) {
-      const there = statSync(local.blobPath(file.digest), { throwIfNoEntry: false });
-      if (there?.size !== file.size) await fetchBlob(local, remote, file);
+      if (isHere(file)) continue;
+      await fetchBlob(local, remote, file);
+      fetched.push(file.digest);
     }
   };
   const lanes = Array.from({ length: atOnce }, lane);
@@ -74,6 +80,7 @@ export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Dige
   await local.putArtifact(artifact);
   const note = await readNote(remote, digest);
   if (note) await writeNote(local, digest, note);
+  return fetched;
 }
 
 async function fetchBlob(
@@ -122,9 +129,4 @@ async function saveHashed(source: Readable, path: string): Promise<string> {
     await file.close();
   }
   return hash.digest('hex');
-}
-
-function absent(error: unknown): false {
-  if (error instanceof UserError && error.code === 'artifact-missing') return false;
-  throw error;
 }

@@ -23,6 +23,13 @@ export async function openPlace(name: string, options: FetchOptions): Promise<Bu
   return { store, key, isFolder: key === '' || new URL(name).pathname.endsWith('/') };
 }
 
+/** The URL of another object of the bucket that a URL names. */
+export function objectUrl(url: string, key: string): string {
+  const at = new URL(url);
+  at.pathname = `/${key.split('/').map(encodeURIComponent).join('/')}`;
+  return at.href;
+}
+
 /** One attempt to have one object; a part of it is added to while its ETag is the same. Throws Unreachable, UserError. */
 export async function downloadObject(
   name: string,
