@@ -160,7 +160,7 @@ export async function init(input: CommandInput): Promise<number> {
       `Made ${folder} with ${files.length} files: ${files.join(', ')}`,
       '',
       'Next:',
-      `  cd ${input.args[1] ?? example}`,
+      ...(folder === resolve(input.cwd) ? [] : [`  cd ${input.args[1] ?? example}`]),
       `  cdl ingest && ${cleans}cdl validate && ${isRaw ? 'cdl transform && ' : ''}${input.options.tune ? 'cdl tune && ' : ''}cdl train        # try it on this machine`,
       '  git remote add origin URL && git push -u origin main',
       ...(validators.length === 0

@@ -9,7 +9,7 @@ import {
 } from './project-data-rules.ts';
 import { labelsSchema } from './project-labels.ts';
 import { sha256Schema } from './project-names.ts';
-import { limitsSchema, readProblems, readSchema } from './project-read.ts';
+import { limitsSchema, readProblems, readSchema, tensorFormats } from './project-read.ts';
 import { nearThreshold, splitProblem, splitSchema } from './project-split.ts';
 
 /** What sources there are. */
@@ -128,7 +128,9 @@ export const datasetSchema = z
     const problem = (path: (string | number)[], message: string | null) => {
       if (message) found.addIssue({ code: 'custom', path, message });
     };
-    if (set.item === 'tensor' && set.shape.length === 0)
+    // Where what is read are raw items, that is what is told.
+    const tensors = set.sources.some(({ read }) => tensorFormats.includes(read.format));
+    if (set.item === 'tensor' && set.shape.length === 0 && tensors)
       problem(['shape'], 'a data set of tensors needs shape, e.g. [28, 28]');
     if (set.item !== 'tensor' && set.shape.length > 0)
       problem(['shape'], `only tensors have a shape, not item: ${set.item}`);

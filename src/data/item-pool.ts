@@ -48,12 +48,15 @@ export function createItemPool(folder: string): ItemPool {
       return count;
     },
 
-    async add({ id, bytes, extension, label, attributes }) {
+    async add({ id, bytes, extension, label, attributes, position }) {
       if (count === capacity) grow();
       ids.write(id.slice(7), count * idBytes, 'hex');
       sizes[count] = bytes.length;
       labels[count] = label ?? noLabel;
-      const told = Buffer.from(canonicalJson({ extension, attributes }), 'utf8');
+      const told = Buffer.from(
+        canonicalJson({ extension, attributes, ...(position !== undefined && { position }) }),
+        'utf8',
+      );
       const start = starts[count]!;
       starts[++count] = start + bytes.length + told.length;
       await out.write(bytes);
@@ -100,7 +103,10 @@ export function createItemPool(folder: string): ItemPool {
       if (bytesRead !== length)
         throw new UserError('data-invalid', `${path} was cut short while it was in use`);
       const size = sizes[index]!;
-      const told = JSON.parse(all.toString('utf8', size)) as Pick<RawItem, 'extension' | 'attributes'>;
+      const told = JSON.parse(all.toString('utf8', size)) as Pick<
+        RawItem,
+        'extension' | 'attributes' | 'position'
+      >;
       return { id: pool.id(index), bytes: all.subarray(0, size), label: pool.label(index), ...told };
     },
 

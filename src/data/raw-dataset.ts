@@ -18,6 +18,16 @@ import { writeShards } from './shards.ts';
 import { checkStratified, type Group, placeItems, sidesOf } from './sides.ts';
 import type { FetchedSource } from './sources.ts';
 
+/** One of several copies with different labels: where it stands (file and line), which the version does not say. */
+export interface Conflict {
+  id: Digest;
+  position: string;
+  label: string | null;
+}
+
+/** So many of them are told. */
+const mostConflicts = 40;
+
 /**
  * Makes the artifact of one side of a source of raw items: tar shards with their index, `classes.json` and
  * `quarantine.jsonl`. Of exact copies one is kept, copies with different labels are all set aside; items of one declared
@@ -33,16 +43,21 @@ export async function buildRawDataset(
   zone: Zone,
   before: Sides = new Map(),
   places: Places = new Map(),
-): Promise<{ digest: Digest; meta: DatasetMeta; sides: Digest | null }> {
+): Promise<{ digest: Digest; meta: DatasetMeta; sides: Digest | null; conflicts: Conflict[] }> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-raw-'));
   const pool = createItemPool(folder);
   try {
     const threshold = nearThreshold(config.item, config.split);
     const { quarantine, declared, cleaned } = await fillPool(config, fetched, pool);
     const { unique, duplicates, conflicting } = await uniqueItems(pool);
+    const conflicts: Conflict[] = [];
     for (const index of conflicting) {
-      const { attributes } = await pool.read(index);
+      const { attributes, label, position, id } = await pool.read(index);
       quarantine.push({ reason: 'conflicting-labels', position: attributes.path ?? '' });
+      if (conflicts.length < mostConflicts) {
+        const told = label === null ? null : config.classes[label]!;
+        conflicts.push({ id, position: position ?? attributes.path ?? '', label: told });
+      }
     }
     const near = threshold === null ? null : createNearIndex(threshold);
     for (const index of near ? unique : []) near!.add((await pool.read(index)).bytes);
@@ -118,7 +133,7 @@ export async function buildRawDataset(
       meta: meta as never,
     };
     const carried = files.find((file) => file.path === sidesFile)?.digest ?? null;
-    return { digest: await zone.putArtifact(artifact), meta, sides: carried };
+    return { digest: await zone.putArtifact(artifact), meta, sides: carried, conflicts };
   } finally {
     await pool.close();
     await rm(folder, { recursive: true, force: true });

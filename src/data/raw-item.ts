@@ -11,4 +11,6 @@ export interface RawItem {
   label: number | null;
   /** What its source says of it, by name: `path` always, `group` where one is declared, and declared fields. */
   attributes: Readonly<Record<string, string>>;
+  /** Where it was read, while it is collected: file and line of a row. Not stored, for another order of rows is the same data. */
+  position?: string;
 }

@@ -193,6 +193,7 @@ function rowItem(
     extension,
     label: known.label,
     attributes: { ...known.attributes, path },
+    position,
   };
 }
 

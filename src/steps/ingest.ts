@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
+import type { Block } from '../core/report.ts';
 import { readSides, recordSides } from '../data/carried.ts';
 import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
 import { placesOf } from '../data/in-place.ts';
 import { noteMade } from '../data/made.ts';
-import { buildRawDataset } from '../data/raw-dataset.ts';
+import { buildRawDataset, type Conflict } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
-import type { FetchOptions } from '../data/source/options.ts';
-import { plainUrl } from '../data/source/plain-url.ts';
+import { type FetchOptions, progressText } from '../data/source/options.ts';
 import { pinsOf, sourceNames, sourcesOfSide } from '../data/sources.ts';
 import { datasetNamed, datasetParameter, sideParameter } from './subject.ts';
 import type { Step } from './types.ts';
@@ -18,10 +18,6 @@ const params = z.object({
   dataset: datasetParameter,
   side: sideParameter,
 });
-
-/** How far a download is, for people: 10⁶ bytes are a megabyte. */
-const megabytes = (bytes: number, total: number | null): string =>
-  `${(bytes / 1e6).toFixed(1)}${total === null ? '' : ` of ${(total / 1e6).toFixed(1)}`} MB`;
 
 /** Collects one side of a data set. The withheld side goes to the trusted zone and never leaves it. */
 export const ingest: Step<typeof params> = {
@@ -65,8 +61,7 @@ export const ingest: Step<typeof params> = {
       ...(npmRegistry && { npmRegistry }),
       ...(await ctx.sourceAccess(given.side)),
       signal: ctx.signal,
-      onProgress: ({ what, bytes, total }) =>
-        ctx.progress(`downloading ${plainUrl(what)}, ${megabytes(bytes, total)}`, total ? bytes / total : 0),
+      onProgress: (progress) => ctx.progress(...progressText(progress)),
     };
     const { fetched, pinned } = await collect(zone, scope, sources, options);
     const progress = (done: number, total: number) => ctx.progress(`reading ${dataset}`, done / total);
@@ -93,6 +88,7 @@ export const ingest: Step<typeof params> = {
           );
     const { digest, meta } = made;
     const sides = 'sides' in made ? (made.sides as Digest | null) : null;
+    const conflicts = 'conflicts' in made && given.side === 'train' ? (made.conflicts as Conflict[]) : [];
     if (sides !== null) await recordSides(zone, scope, config, sides);
     await noteMade(zone, ctx.project.project, `${dataset}-${given.side}`, digest);
     const source = sourceNames(fetched.source).join(', ');
@@ -143,8 +139,22 @@ export const ingest: Step<typeof params> = {
               ]),
             ],
           },
+          ...conflictTable(conflicts),
         ],
       },
     };
   },
 };
+
+/** Copies with different labels, those of one item one after the other; people have to say which is right. */
+function conflictTable(conflicts: readonly Conflict[]): Block[] {
+  if (conflicts.length === 0) return [];
+  return [
+    {
+      kind: 'table',
+      head: ['copies with different labels, all set aside', 'where', 'label'],
+      align: ['left', 'left', 'left'],
+      rows: conflicts.map(({ id, position, label }) => [shortDigest(id), position, label ?? 'none']),
+    },
+  ];
+}

@@ -21,6 +21,14 @@ describe('cdl init', () => {
   afterEach(() => rm(folder, { recursive: true, force: true }));
   const cdl = (...args: string[]) => runCdl(args, { cwd: folder, env });
 
+  it('says how to get into the project only from elsewhere', async () => {
+    const said = await cdl('init', 'fashion', 'shop');
+    expect(said.stdout).toContain('  cd shop\n');
+    await rm(join(folder, 'shop'), { recursive: true });
+    const here = await cdl('init', 'fashion', '.');
+    expect(here.stdout).toMatch(/Next:\n {2}cdl ingest/);
+  });
+
   it('makes a committed project that git alone can go on with, also where nobody told git a name', async () => {
     const said = await cdl('init', 'fashion', 'shop', '--validator', 'vera', 'max', '--json');
     expect(said.code, said.stderr).toBe(0);

@@ -297,6 +297,29 @@ models: { m: { data: d, code: [model.ts] } }
     expect(parseProject(text.replace(line, '')).datasets.d!.clean).toBeUndefined();
   });
 
+  it('tells of raw items without item: that, and not that they have no shape', () => {
+    const text = `version: 1
+project: p
+requirements: { problem: x, owner: y }
+datasets:
+  d:
+    classes: [a, b]
+    sources: [{ file: [f], read: { format: FORMAT } }]
+    split: { key: k, test: 0.2 }
+models: { m: { data: d, code: [model.ts] } }
+`;
+    const message = (format: string) => {
+      try {
+        return parseProject(text.replace('FORMAT', format)) && '';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    expect(message('class-folders')).toContain('say item: text, image');
+    expect(message('class-folders')).not.toContain('shape');
+    expect(message('idx, images: [i], labels: [l]')).toContain('datasets.d.shape is missing');
+  });
+
   it('refuses more classes than a label has room for', () => {
     const text = (count: number) => `version: 1
 project: p

@@ -9,7 +9,7 @@ import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { readSides, recordSides, type Sides } from '../../src/data/carried.ts';
 import type { DatasetMeta } from '../../src/data/dataset.ts';
 import { createNearIndex } from '../../src/data/near.ts';
-import { buildRawDataset } from '../../src/data/raw-dataset.ts';
+import { buildRawDataset, type Conflict } from '../../src/data/raw-dataset.ts';
 import type { RawItem } from '../../src/data/raw-item.ts';
 import { countVersion, manifestLie } from '../../src/data/recount.ts';
 import { readRawItems } from '../../src/data/shards.ts';
@@ -62,8 +62,11 @@ async function build(
   const made = { digest: {} as Record<string, string>, items: [] as (RawItem & { side: string })[] };
   const metas = [];
   const carried: (Digest | null)[] = [];
+  let conflicts: Conflict[] = [];
   for (const side of ['train', 'test'] as const) {
-    const { digest, meta, sides } = await buildRawDataset('d', config, fetched, side, zone, before);
+    const built = await buildRawDataset('d', config, fetched, side, zone, before);
+    const { digest, meta, sides } = built;
+    conflicts = built.conflicts;
     made.digest[side] = digest;
     carried.push(sides);
     metas.push(meta);
@@ -73,7 +76,7 @@ async function build(
   }
   // Both sides tell the same of all items.
   expect(carried[0]).toBe(carried[1]);
-  return { ...made, metas, sides: carried[0]!, config };
+  return { ...made, metas, conflicts, sides: carried[0]!, config };
 }
 
 const sides = (made: Awaited<ReturnType<typeof build>>) =>
@@ -169,7 +172,7 @@ describe('the split of raw items', () => {
   });
 
   test('sets copies with different labels aside, all of them, and counts exact copies', async () => {
-    const { items, metas } = await build([
+    const { items, metas, conflicts } = await build([
       { t: 'same', y: 'a' },
       { t: 'same', y: 'b' },
       { t: 'twice', y: 'a' },
@@ -177,6 +180,11 @@ describe('the split of raw items', () => {
     ]);
     expect(items.map((item) => Buffer.from(item.bytes).toString())).toEqual(['twice']);
     expect(metas[0]).toMatchObject({ duplicates: 1, quarantined: { 'conflicting-labels': 2 } });
+    // The version is the same in whatever order they come, so that only the report tells the lines.
+    expect(conflicts.map(({ position, label }) => [position, label])).toEqual([
+      ['lines.jsonl:1', 'a'],
+      ['lines.jsonl:2', 'b'],
+    ]);
   });
 
   test('gives a source of one side wholly to it', async () => {

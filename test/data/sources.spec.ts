@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { SourceConfig } from '../../src/core/project.ts';
 import { defaultLimits } from '../../src/core/project-read.ts';
+import { progressText } from '../../src/data/source/options.ts';
 import { type FetchProgress, fetchFirst, fetchSource } from '../../src/data/sources.ts';
 
 const read = { format: 'idx', images: ['i'], labels: ['l'] } as const satisfies SourceConfig['read'];
@@ -48,6 +49,16 @@ test('keeps a download by its sha256 and does not ask again', async () => {
   expect(again.files[0]!.path).toBe(first.files[0]!.path);
   expect(seen).toEqual(['/a']);
   expect(progress.at(-1)).toEqual({ what: `${base}/a`, bytes: body.length, total: body.length });
+});
+
+test('tells how far it is in units that fit', () => {
+  const at = (bytes: number, total: number | null, counts?: 'files') =>
+    progressText({ what: 'imgs', bytes, total, ...(counts && { counts }) });
+  expect(at(3, 60, 'files')).toEqual(['reading imgs, 3 of 60 files', 0.05]);
+  expect(at(12, 812, undefined)[0]).toBe('reading imgs, 12 of 812 B');
+  expect(at(0, 0)).toEqual(['reading imgs, 0 of 0 B', 0]);
+  expect(at(500, 1500)[0]).toBe('reading imgs, 0.5 of 1.5 kB');
+  expect(at(2_500_000, null)).toEqual(['reading imgs, 2.5 MB', 0]);
 });
 
 test('notices a damaged cache and downloads again', async () => {

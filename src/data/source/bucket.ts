@@ -108,7 +108,7 @@ export async function fetchPrefix(
   let done = 0;
   const files = await inOrder(found, downloadsAtOnce * 2, options.signal, async (key, _, signal) => {
     const got = await download(key, signal);
-    options.onProgress?.({ what: `${name} (objects)`, bytes: ++done, total: found.length });
+    options.onProgress?.({ what: name, bytes: ++done, total: found.length, counts: 'objects' });
     return { listed: { path: key.slice(before.length), sha256: got.sha256 }, path: got.path };
   });
   return { listed: files.map((file) => file.listed), paths: files.map((file) => file.path) };

@@ -69,7 +69,7 @@ export async function listFolder(
     const sha256 = await hashOfFile(full);
     if (sha256 === null)
       throw new UserError('data-invalid', `${full} was taken away while its folder was read`);
-    options.onProgress?.({ what: `${name} (files)`, bytes: ++done, total: found.length });
+    options.onProgress?.({ what: name, bytes: ++done, total: found.length, counts: 'files' });
     return { path, sha256 };
   });
   return { listed, paths: found.map(({ path }) => join(at.folder, path)) };

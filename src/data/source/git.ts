@@ -179,9 +179,10 @@ export async function fetchGit(
     listed.push({ path: blob.path, sha256 });
     paths.push(path);
     options.onProgress?.({
-      what: `${source.url} (files)`,
+      what: source.url,
       bytes: listed.length,
       total: blobs.length + odd.length,
+      counts: 'files',
     });
   };
   for (const batch of batches(blobs, most)) {

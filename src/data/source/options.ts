@@ -1,11 +1,27 @@
 import type { Network } from '../../forge/network.ts';
 import type { StoreCredentials } from '../../store/index.ts';
+import { plainUrl } from './plain-url.ts';
 
-/** How far a download is; `total` in bytes is null when the server does not say. */
+/** How far a download is; `total` in bytes is null when the server does not say. Of folders, files are counted instead. */
 export interface FetchProgress {
   what: string;
   bytes: number;
   total: number | null;
+  counts?: 'files' | 'objects';
+}
+
+/** A download's progress for people (10⁶ bytes are a megabyte), and its share, 0 where the total is not known. */
+export function progressText({ what, bytes, total, counts }: FetchProgress): [string, number] {
+  const share = total ? bytes / total : 0;
+  const name = plainUrl(what);
+  if (counts) return [`reading ${name}, ${bytes} of ${total} ${counts}`, share];
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(total ?? bytes, 1)) / 3)));
+  const shown = (size: number) => (size / 1000 ** power).toFixed(power === 0 ? 0 : 1);
+  return [
+    `reading ${name}, ${shown(bytes)}${total === null ? '' : ` of ${shown(total)}`} ${units[power]}`,
+    share,
+  ];
 }
 
 /** What a caller that knows the environment says of the ways to sources. Without it: straight there, as nobody. */
