@@ -141,5 +141,9 @@ export function leftAlone(news: DataNews): string {
 
 const pinLines = (news: DataNews): string =>
   news.changes
-    .map((change) => `- ${codeSpan(change.from.slice(0, 80))} → ${codeSpan(change.to.slice(0, 80))}`)
+    .map((change) => {
+      const to = codeSpan(change.to.slice(0, 80));
+      if (change.kind === 'after') return `- \`split.after\` ${to}: no item that was there changes sides`;
+      return `- ${codeSpan(change.from.slice(0, 80))} → ${to}`;
+    })
     .join('\n\n');

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { digestSchema } from './artifact.ts';
 import { sha256Schema } from './project-names.ts';
 
 /** One pin of a source that is to become another: where it stands below `datasets.<d>.sources`, what it is and would be. */
@@ -33,6 +34,8 @@ const pinChangeSchema = z.union([
       .max(200)
       .regex(/^v?\d+(\.\d+){0,3}$/),
   }),
+  // Goes with new pins: the sides that the items of the versions before have, and keep.
+  z.strictObject({ kind: z.literal('after'), from: digestSchema.nullable(), to: digestSchema }),
 ]);
 
 /** What `poll` found in the sources of a data set: the changes of pins that would take it up. */
@@ -49,6 +52,7 @@ export type PinChange = DataNews['changes'][number];
 
 /** The path of a pin in `cdl.yaml`. */
 export function pinPath(dataset: string, change: PinChange): string[] {
+  if (change.kind === 'after') return ['datasets', dataset, 'split', 'after'];
   const source = ['datasets', dataset, 'sources', String(change.source)];
   if (change.kind === 'npm') return [...source, 'npm'];
   if (change.kind === 'git') return [...source, 'git', 'ref'];

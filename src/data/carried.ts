@@ -69,6 +69,19 @@ function recordedDigest(value: unknown): Digest | null {
   return isDigest(sides) ? sides : null;
 }
 
+/**
+ * The sides of all items that versions of a data set had so far, as `split.after` of the next one; null where each item is by
+ * itself and keeps its side anyway, or nothing was collected yet.
+ */
+export async function recordedSides(
+  zone: Zone,
+  scope: SeenScope,
+  config: DatasetConfig,
+): Promise<Digest | null> {
+  const sides = recordedDigest((await zone.readRecord(keyOf(scope, config)))?.value);
+  return sides !== null && (await zone.hasBlob(sides)) ? sides : null;
+}
+
 /** So often another job may be faster. */
 const tries = 20;
 

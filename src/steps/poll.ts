@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type DataNews, dataNewsSchema } from '../core/data-news.ts';
-import { canonicalJson } from '../core/digest.ts';
+import { type DataNews, dataNewsSchema, type PinChange } from '../core/data-news.ts';
+import { canonicalJson, type Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { recordedSides } from '../data/carried.ts';
 import { parseMemory, pollSources } from '../data/poll.ts';
 import { datasetNamed, datasetParameter } from './subject.ts';
 import type { Step } from './types.ts';
@@ -51,8 +52,19 @@ export const poll: Step<typeof params> = {
         `none of the pinned sources could be looked at\n${named.join('\n')}`,
       );
     }
+    const { after = null } = config.split;
+    const sides =
+      polled.changes.length > 0
+        ? await recordedSides(zone, { project: ctx.project.project, dataset }, config)
+        : null;
+    const changes: PinChange[] = [
+      ...polled.changes,
+      ...(sides !== null && sides !== after
+        ? [{ kind: 'after' as const, from: after as Digest | null, to: sides }]
+        : []),
+    ];
     const news: DataNews | null =
-      polled.changes.length > 0 ? dataNewsSchema.parse({ v: 1, dataset, changes: polled.changes }) : null;
+      changes.length > 0 ? dataNewsSchema.parse({ v: 1, dataset, changes }) : null;
     return {
       outputs: { news: news ? canonicalJson(news) : '' },
       report: {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { applyNews } from '../../bot/data-news.ts';
-import { dataNewsSchema } from '../../src/core/data-news.ts';
+import { type DataNews, dataNewsSchema } from '../../src/core/data-news.ts';
 import type { SourceConfig } from '../../src/core/project.ts';
 import { defaultLimits } from '../../src/core/project-read.ts';
 import { parseMemory, pollSources } from '../../src/data/poll.ts';
@@ -226,6 +226,23 @@ describe('a finding', () => {
     const written = applyNews(text, { ...news, changes: [change] });
     expect(written).toBe(text.replace(pins[1]!, 'e'.repeat(64)));
     expect(applyNews(written!, { ...news, changes: [change] })).toBeNull();
+  });
+
+  it('brings the sides of the items so far with the new pins, where items are grouped', () => {
+    const raw = text
+      .replace('shape: [4, 4]', 'item: text')
+      .replace(/read: .*\}/, 'read: { format: text-folder }');
+    const [one, two] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`] as const;
+    const first: DataNews = { ...news, changes: [change, { kind: 'after', from: null, to: one }] };
+    const written = applyNews(raw, first)!;
+    expect(written).toContain(`split: { after: ${one}, key: halves-1,`);
+    expect(applyNews(written, first)).toBeNull();
+    const next: DataNews = { ...news, changes: [{ kind: 'after', from: one, to: two }] };
+    expect(applyNews(written, next)).toBe(written.replace(one, two));
+    expect(applyNews(raw, next), 'of an older cdl.yaml').toBeNull();
+    expect(
+      dataNewsSchema.safeParse({ ...news, changes: [{ kind: 'after', from: null, to: 'x' }] }).success,
+    ).toBe(false);
   });
 
   it('about an older cdl.yaml, another data set or a place that is no pin changes nothing', () => {
