@@ -1,5 +1,6 @@
 import type { DatasetConfig } from '../core/project.ts';
 import type { Block, GateLine, Verdict } from '../core/report.ts';
+import type { Shared } from './across.ts';
 import type { DatasetMeta } from './dataset.ts';
 
 /** What the rules of `cdl.yaml` say of one side of a data set. */
@@ -22,7 +23,7 @@ const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
 export function validateDataset(
   meta: DatasetMeta,
   rules: DatasetConfig['rules'],
-  across?: { shared: number; count: number } | null,
+  across?: Shared | null,
 ): Validation {
   const need = (limit: number) => {
     if (meta.side === 'train' || limit === 0) return limit;
@@ -68,7 +69,7 @@ export function validateDataset(
     );
   }
   findings.push(...duplicateFindings(meta, rules, equal));
-  if (across !== undefined) findings.push(acrossFinding(across, rules.duplicates?.max_exact ?? 0));
+  if (across !== undefined) findings.push(...acrossFindings(across, rules.duplicates));
   const broken = findings.filter((one) => one.status === 'fail');
   const summary =
     broken.length === 0
@@ -110,13 +111,20 @@ function duplicateFindings(meta: DatasetMeta, rules: DatasetConfig['rules'], equ
 }
 
 /** No split keeps copies apart where each side has a source of its own: what stands on both makes a model look better than it is. */
-function acrossFinding(across: { shared: number; count: number } | null, limit: number): GateLine {
-  const name = `at most ${percent(limit)} of the withheld items are training data, too`;
-  if (across === null) {
-    return { name, status: 'skip', explanation: 'no training side was collected into this store yet' };
-  }
-  const share = across.count > 0 ? across.shared / across.count : 0;
-  return finding(name, share <= limit, `${across.shared} of ${across.count} (${percent(share)})`);
+function acrossFindings(
+  across: Shared | null,
+  { max_exact = 0, max_near = 0 }: { max_exact?: number | undefined; max_near?: number | undefined } = {},
+): GateLine[] {
+  const told = (limit: number, what: string, number: number | null): GateLine => {
+    const name = `at most ${percent(limit)} of the withheld items are ${what}`;
+    if (across === null)
+      return { name, status: 'skip', explanation: 'no training side was collected into this store yet' };
+    const share = across.count > 0 ? number! / across.count : 0;
+    return finding(name, share <= limit, `${number} of ${across.count} (${percent(share)})`);
+  };
+  const exact = told(max_exact, 'training data, too', across?.shared ?? null);
+  if (!across || across.near === null) return [exact];
+  return [exact, told(max_near, 'nearly the same as training data', across.near)];
 }
 
 function finding(name: string, passes: boolean, explanation: string): GateLine {

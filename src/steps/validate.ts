@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
+import { nearThreshold } from '../core/project-split.ts';
 import type { Block } from '../core/report.ts';
 import { countShared, hasSourcesOfSides } from '../data/across.ts';
 import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
@@ -22,7 +23,7 @@ const params = z.object({
 export const validate: Step<typeof params> = {
   name: 'validate',
   summary: 'Check a data version against its rules',
-  epoch: 5,
+  epoch: 6,
   stage: 'data',
   params,
   async inputs(ctx, given) {
@@ -40,6 +41,7 @@ export const validate: Step<typeof params> = {
           given.side === 'test' && hasSourcesOfSides(config.sources)
             ? await newestMade(await ctx.zone('work'), ctx.project.project, `${dataset}-train`)
             : null,
+        near: hasSourcesOfSides(config.sources) ? nearThreshold(config.item, config.split) : null,
       },
       files: [],
       artifacts: ['dataset'],
@@ -56,7 +58,12 @@ export const validate: Step<typeof params> = {
     const training = inputs.key.training as Digest | null;
     const isApart = given.side === 'test' && hasSourcesOfSides(config.sources);
     const across = training
-      ? await countShared({ zone, digest }, { zone: await ctx.zone('work'), digest: training }, folder)
+      ? await countShared(
+          { zone, digest },
+          { zone: await ctx.zone('work'), digest: training },
+          nearThreshold(config.item, config.split),
+          folder,
+        )
       : null;
     const found = validateDataset(meta, config.rules, isApart ? across : undefined);
     await zone.saveArtifact(digest, join(folder, 'data'));
