@@ -148,6 +148,7 @@ export function modelProblems(
     hyperparameters: Readonly<Record<string, unknown>>;
     train?: TrainConfig | undefined;
     evaluate?: { slices: Slices } | undefined;
+    resources: { train: { gpu: number } };
   },
   data: { classes: readonly string[]; item: string },
 ): RuleProblem[] {
@@ -173,8 +174,17 @@ export function modelProblems(
   if (needsEntry && !model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
     say(['entry'], `"${model.entry}" is matched by none of code: ${model.code.join(', ')}`);
   }
+  if (train) {
+    if (train.launcher === 'torchrun' && train.processes === undefined && model.resources.train.gpu === 0)
+      say(
+        ['train', 'launcher'],
+        'torchrun starts a process for each GPU; set train.processes or resources.train.gpu',
+      );
+    if (train.launcher !== 'torchrun' && train.processes !== undefined)
+      say(['train', 'processes'], 'is for launcher: torchrun');
+    return problems;
+  }
   const known = Object.keys(trainerParameters);
-  if (train) return problems;
   for (const [name, value] of Object.entries(model.hyperparameters)) {
     if (Object.hasOwn(trainerParameters, name)) {
       const problem = trainerParameters[name]!(value);

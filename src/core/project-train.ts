@@ -14,6 +14,16 @@ export const trainSchema = z
       .min(1)
       .max(100)
       .describe('program and its arguments, started without a shell; it reads CDL_JOB and writes CDL_EVENTS'),
+    launcher: z
+      .enum(['torchrun'])
+      .optional()
+      .describe('torchrun: several processes on one machine; without one the command is started once'),
+    processes: z
+      .int()
+      .min(1)
+      .max(1024)
+      .optional()
+      .describe('that torchrun starts; default: one for each GPU of resources.train'),
     runtime: z
       .enum(['onnx', 'tfjs'])
       .default('onnx')

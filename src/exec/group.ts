@@ -12,6 +12,9 @@ export interface Group {
   clear(): Promise<void>;
 }
 
+/** Of what a program wrote, so many characters are kept. */
+const longestTail = 32_000;
+
 /** How to start a group. `mark` is a value of `environment` that no other process has. */
 export interface GroupOptions {
   cwd: string;
@@ -36,10 +39,10 @@ export function startGroup(command: readonly string[], options: GroupOptions): G
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {
       process.stderr.write(chunk);
-      log = (log + chunk.toString('utf8')).slice(-4000);
+      log = (log + chunk.toString('utf8')).slice(-longestTail);
     });
   }
-  const warden = child.pid === undefined ? null : startWarden(child.pid);
+  const warden = child.pid === undefined ? null : startWarden(child.pid, mark);
   const signal = (name: NodeJS.Signals) => {
     if (child.pid !== undefined) kill(-child.pid, name);
   };
@@ -64,11 +67,19 @@ export function startGroup(command: readonly string[], options: GroupOptions): G
   };
 }
 
-/** Waits for the end of a pipe that this process holds, however it comes; signals of the terminal do not reach it. */
-const wardenScript = "trap '' INT HUP TERM; while read -r _; do :; done; kill -KILL -$0";
+/**
+ * Waits for the end of a pipe that this process holds, however it comes; signals of the terminal do not reach it. Then it kills
+ * the group, and who inherited the mark and has a group of its own (the processes of torchrun).
+ */
+const wardenScript = `trap '' INT HUP TERM
+while read -r _; do :; done
+kill -KILL -$1
+for process in /proc/[0-9]*; do
+  if tr '\\0' '\\n' <"$process/environ" 2>/dev/null | grep -qxF "$2"; then kill -KILL "\${process#/proc/}"; fi
+done`;
 
-function startWarden(pid: number): ChildProcess {
-  const warden = spawn('/bin/sh', ['-c', wardenScript, String(pid)], {
+function startWarden(pid: number, { name, value }: GroupOptions['mark']): ChildProcess {
+  const warden = spawn('/bin/sh', ['-c', wardenScript, 'sh', String(pid), `${name}=${value}`], {
     env: {},
     stdio: ['pipe', 'ignore', 'ignore'],
   });

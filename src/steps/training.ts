@@ -9,6 +9,7 @@ import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import { trainByCommand } from '../train/command.ts';
 import type { CommandJob } from '../train/command-protocol.ts';
+import { torchrunCommand } from '../train/torchrun.ts';
 import { followChild } from './child.ts';
 import { hyperparametersOf } from './hyperparameters.ts';
 import type { ChildJob, ChildMessage } from './train-job.ts';
@@ -93,6 +94,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
     train: await writeNumbers(parts.train, folder, 'train'),
     validation: await writeNumbers(parts.validation, folder, 'validation'),
   };
+  const launched = launch(train, config.resources.train.gpu);
   return {
     async *run({ folder, hyperparameters, epochs, resume }) {
       const scratch = join(folder, '.scratch');
@@ -110,7 +112,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
       };
       const messages = trainByCommand(
         {
-          command: train.command,
+          command: launched.command,
           folder: place.code,
           scratch,
           environment: ctx.childEnvironment,
@@ -125,7 +127,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
         backend: basename(train.command[0]!),
         train: data.train.count,
         validation: data.validation.count,
-        versions: {},
+        versions: launched.told,
       };
       for await (const message of messages) {
         if (message.kind === 'log') {
@@ -138,5 +140,15 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
         } else yield { kind: 'event', event: message };
       }
     },
+  };
+}
+
+/** How the command is started, and what a run tells of it. */
+function launch(train: TrainConfig, gpus: number): { command: string[]; told: Record<string, string> } {
+  if (train.launcher !== 'torchrun') return { command: train.command, told: {} };
+  const processes = train.processes ?? gpus;
+  return {
+    command: torchrunCommand(train.command, processes, train.grace),
+    told: { launcher: 'torchrun', processes: String(processes) },
   };
 }

@@ -6,6 +6,7 @@ import { startGroup } from '../exec/group.ts';
 import { type CommandEvent, type CommandJob, metricNames } from './command-protocol.ts';
 import { type EventTail, openEventTail } from './event-tail.ts';
 import { checkpointFolder, folderBytes, freeBytes } from './output-folder.ts';
+import { torchrunFailure } from './torchrun.ts';
 import type { Metrics, TrainEvent } from './types.ts';
 
 /** A training by a program. */
@@ -275,12 +276,27 @@ async function diskProblem({ scratch, job, limits }: CommandTraining): Promise<U
 }
 
 function endProblem(how: { code: number | null; signal: string | null }, tail: string): UserError {
-  const end = how.signal ? `was ended by ${how.signal}` : `ended with exit code ${how.code}`;
-  const said = tail.split('\n').slice(-15).join('\n');
-  const memory = /out of memory|OutOfMemory|MemoryError|RESOURCE_EXHAUSTED|bad_alloc/i.test(tail);
-  const hint =
-    memory || how.signal === 'SIGKILL'
-      ? 'out of memory? lower batch_size, or ask for more under resources.train; run it again to resume'
-      : undefined;
-  return new UserError('training-failed', `the training command ${end}${said ? `:\n${said}` : ''}`, hint);
+  const first = torchrunFailure(tail);
+  const { code, signal } = first ?? how;
+  const who = first ? `process ${first.rank} of the training command` : 'the training command';
+  const end = signal ? `was ended by ${signal}` : `ended with exit code ${code}`;
+  const lines = first?.lines ?? tail.split('\n');
+  const said = lines.slice(-15).join('\n').trim().slice(-4000);
+  return new UserError(
+    'training-failed',
+    `${who} ${end}${said ? `:\n${said}` : ''}`,
+    memoryHint(signal, lines.join('\n')),
+  );
+}
+
+/** What to do when memory ran out: of a GPU (PyTorch, TensorFlow, JAX say so in these words), or of the machine. */
+function memoryHint(signal: string | null, said: string): string | undefined {
+  if (
+    !/out of memory|OutOfMemory|MemoryError|RESOURCE_EXHAUSTED|bad_alloc/i.test(said) &&
+    signal !== 'SIGKILL'
+  )
+    return undefined;
+  return /CUDA|HIP|GPU|RESOURCE_EXHAUSTED/.test(said)
+    ? 'the GPU is out of memory: lower batch_size, or ask for a runner with a larger GPU; run it again to resume'
+    : 'out of memory? lower batch_size, or ask for more under resources.train; run it again to resume';
 }

@@ -265,6 +265,17 @@ describe('the rules no schema can say', () => {
     expect(broken('learning_rate: 0.001', 'learnin_rate: 0.001')).toThrow(/did you mean learning_rate\?/);
   });
 
+  it('says what a launcher lacks, and what is not for it', () => {
+    const entry = '    entry: models/fashion/model.ts\n';
+    const train = (more: string) =>
+      broken(entry, `${entry}    train: { command: [python, t.py], ${more} }\n`);
+    expect(train('launcher: torchrun')).toThrow(
+      /models\.fashion\.train\.launcher torchrun starts a process for each GPU; set train\.processes or/,
+    );
+    expect(train('processes: 2')).toThrow(/train\.processes is for launcher: torchrun/);
+    expect(train('launcher: torchrun, processes: 2')().models.fashion!.train?.processes).toBe(2);
+  });
+
   it('names an entry that no glob of code: reaches', () => {
     expect(broken('entry: models/fashion/model.ts', 'entry: modell.ts')).toThrow(
       /is matched by none of code:/,

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
@@ -16,7 +16,7 @@ const python = process.env.CDL_TORCH;
 const all = { dataset: '', model: '', side: 'train' as const };
 
 it.skipIf(!python)(
-  `the PyTorch example learns short texts, exports ONNX and answers${python ? '' : ' (skipped: CDL_TORCH names no python with torch)'}`,
+  `the PyTorch example learns short texts, exports ONNX and answers, and learns them in two processes${python ? '' : ' (skipped: CDL_TORCH names no python with torch)'}`,
   async () => {
     const template = join(packageRoot(), 'templates', 'news-torch');
     const files = await textFiles({ hyperparameters: '{ epochs: 6, batch_size: 16, learning_rate: 0.01 }' });
@@ -35,7 +35,8 @@ it.skipIf(!python)(
       'stem.ts': stem!,
     });
     try {
-      const ctx = await scratch.context({ PATH: `${dirname(python!)}:${process.env.PATH}` });
+      const environment = { PATH: `${dirname(python!)}:${process.env.PATH}` };
+      const ctx = await scratch.context(environment);
       for (const step of [ingest, transform] as const) await runStep(step as never, ctx, all as never);
       const trained = await runStep(train, ctx, all);
       expect(trained.report.summary).toMatch(/Epoch 6 of 6 was best: .*validationAccuracy 1\.0000/);
@@ -50,6 +51,13 @@ it.skipIf(!python)(
       const [, label] = await servable.infer([{ name: 'input', datatype: 'BYTES', shape: [2], data }]);
       servable.dispose();
       expect(label!.data).toEqual(['sport', 'food']);
+
+      const launched = config.replace('train.py] }', 'train.py], launcher: torchrun, processes: 2 }');
+      await writeFile(join(scratch.root, 'cdl.yaml'), launched);
+      const both = await runStep(train, await scratch.context(environment), all);
+      expect(both.report.summary).toMatch(/Epoch 6 of 6 was best: .*validationAccuracy 1\.0000/);
+      const run = await (await ctx.zone('work')).getArtifact(both.outputs.run as Digest);
+      expect(run.meta.environment).toMatchObject({ launcher: 'torchrun', processes: '2' });
     } finally {
       await scratch.remove();
     }

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 import { isProcessAlive } from '../../src/exec/owner.ts';
 import { packageRoot } from '../../src/exec/root.ts';
-import { type CommandMessage, type CommandTraining, trainByCommand } from '../../src/train/command.ts';
-import type { CommandJob } from '../../src/train/command-protocol.ts';
+import type { CommandTraining } from '../../src/train/command.ts';
+import { commandTraining, limits, train } from './command-fixtures.ts';
 import { inFolder } from './fixtures.ts';
 
 /** What the programs below begin with: the job, and functions to tell something and to keep a checkpoint. */
@@ -26,60 +26,8 @@ const forever = () => setInterval(() => {}, 1000);
 
 const done = `keep('model', 'final'); tell({ kind: 'done', model: 'model', metrics: { accuracy: 0.9 } });`;
 
-const limits = { grace: 5, disk: 2 ** 30, events: 2 ** 18 };
-
-async function trainingOf(
-  folder: string,
-  body: string,
-  more: Partial<CommandTraining> = {},
-): Promise<CommandTraining> {
-  const program = join(folder, 'train.mjs');
-  await writeFile(program, preamble + body);
-  const scratch = join(folder, 'scratch');
-  await mkdir(scratch, { recursive: true });
-  const numbers = { items: '', labels: '', count: 0 };
-  const job: CommandJob = {
-    v: 1,
-    model: 'm',
-    hyperparameters: { epochs: 3 },
-    seed: 1,
-    classes: ['a', 'b'],
-    data: { shape: [1], type: 'uint8', train: numbers, validation: numbers },
-    output: join(folder, 'output'),
-    resume: null,
-    resources: { gpu: 0, cpu: 1, memory: '1Gi' },
-  };
-  const environment = { PATH: process.env.PATH ?? '' };
-  return {
-    command: [process.execPath, program],
-    folder,
-    scratch,
-    environment,
-    job,
-    restarts: 0,
-    limits,
-    ...more,
-  };
-}
-
-/** Runs a program to its end; \`seen\` is told every message, and may stop it. */
-async function train(
-  training: CommandTraining,
-  seen: (message: CommandMessage, stop: () => void) => void = () => {},
-): Promise<{ messages: CommandMessage[]; error: { code: string; message: string; hint: string } | null }> {
-  const stop = new AbortController();
-  const messages: CommandMessage[] = [];
-  try {
-    for await (const message of trainByCommand(training, stop.signal)) {
-      messages.push(message);
-      seen(message, () => stop.abort());
-    }
-    return { messages, error: null };
-  } catch (error) {
-    const { code, message, hint } = error as { code: string; message: string; hint: string };
-    return { messages, error: { code, message, hint } };
-  }
-}
+const trainingOf = (folder: string, body: string, more: Partial<CommandTraining> = {}) =>
+  commandTraining(folder, process.execPath, ['train.mjs', preamble + body], more);
 
 const runBody = (body: string, more: Partial<CommandTraining> = {}) =>
   inFolder(async (folder) => train(await trainingOf(folder, body, more)));
@@ -175,11 +123,17 @@ describe('a training by a command', () => {
     });
   });
 
-  it('that runs out of memory is told what to lower', async () => {
-    const { error } = await runBody(
-      "console.error('torch.OutOfMemoryError: CUDA out of memory.'); process.exit(1)",
-    );
-    expect(error?.hint).toMatch(/lower batch_size/);
+  it('that runs out of memory is told what to lower, and whose memory it was', async () => {
+    const saying = (line: string) => runBody(`console.error(${JSON.stringify(line)}); process.exit(1)`);
+    const [gpu, machine] = await Promise.all([
+      saying('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB.'),
+      saying('MemoryError'),
+    ]);
+    expect(gpu.error).toMatchObject({
+      message: expect.stringMatching(/exit code 1:\n.*Tried to allocate/),
+      hint: expect.stringMatching(/^the GPU is out of memory: lower batch_size/),
+    });
+    expect(machine.error?.hint).toMatch(/^out of memory\? lower batch_size/);
   });
 
   it('whose program is not there says so', async () => {
@@ -221,14 +175,22 @@ describe('a training by a command', () => {
         platform: 'node',
       });
       const program = join(folder, 'train.mjs');
-      await writeFile(program, `console.log(process.pid); setInterval(() => {}, 1000);`);
+      await writeFile(
+        program,
+        `import { spawn } from 'node:child_process';
+        const { pid } = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore' });
+        console.log(process.pid + ' ' + pid);
+        setInterval(() => {}, 1000);`,
+      );
       const parent = spawn(process.execPath, [bundle, program, folder], {
         stdio: ['ignore', 'ignore', 'pipe'],
       });
-      const pid = Number(String((await once(parent.stderr, 'data'))[0]));
-      expect(isProcessAlive(pid)).toBe(true);
+      const pids = String((await once(parent.stderr, 'data'))[0])
+        .split(' ')
+        .map(Number);
+      expect(pids.map(isProcessAlive)).toEqual([true, true]);
       parent.kill('SIGKILL');
-      await expect.poll(() => isProcessAlive(pid)).toBe(false);
+      await expect.poll(() => pids.filter(isProcessAlive)).toEqual([]);
     }));
 
   it('that is done but does not end is believed after the grace', async () => {
