@@ -6,7 +6,7 @@ import { type DatasetConfig, parseProject, projectFile } from '../core/project.t
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
-import { withCleaning, withResources, withStep } from './pipeline-steps.ts';
+import { withCleaning, withResources, withSearch, withStep } from './pipeline-steps.ts';
 import type { CommandInput } from './types.ts';
 
 async function git(cwd: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
@@ -39,6 +39,9 @@ const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = n
   ['gitlab', { template: '.gitlab-ci.yml', path: '.gitlab-ci.yml' }],
   ['github', { template: 'github-workflow.yml', path: '.github/workflows/cdl.yml' }],
 ]);
+
+/** Jobs that work on the search of an example. */
+const searchWorkers = 2;
 
 /** Whether a data set needs the step `clean`. */
 const isCleaned = ({ clean, rules }: DatasetConfig) => clean !== undefined || rules.check !== undefined;
@@ -97,7 +100,7 @@ export async function writeExample(
   const cleaned = isCleaned(data) ? withCleaning(pipeline) : pipeline;
   const transformed = isRaw ? withStep(cleaned, 'transform', 'validate') : cleaned;
   const withSteps = options.tune
-    ? withStep(transformed, 'tune', isRaw ? 'transform' : 'validate')
+    ? withSearch(transformed, isRaw ? 'transform' : 'validate', searchWorkers)
     : transformed;
   await writeFile(join(folder, pipelineFile.path), withResources(withSteps, config.resources));
 }

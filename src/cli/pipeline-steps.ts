@@ -8,7 +8,7 @@ export function withResources(
   const inputs = ({ gpu, cpu, memory }: ModelConfig['resources']['train']) =>
     `      cpu: "${cpu}"\n      memory: ${memory}\n${gpu > 0 ? '      tags: [gpu]\n' : ''}`;
   return pipeline
-    .replace('      cpu: "2"\n      memory: 4Gi\n', inputs(resources.train))
+    .replaceAll('      cpu: "2"\n      memory: 4Gi\n', inputs(resources.train))
     .replace('      cpu: "1"\n      memory: 2Gi\n', inputs(resources.evaluate));
 }
 
@@ -36,6 +36,26 @@ export function withStep(pipeline: string, step: string, before: string): string
     `${before} → train`,
     `${before} → ${step} → train`,
   );
+}
+
+/**
+ * The starter pipeline with a search between `before` and `train`. It trains, so its job is like that of `train`; on GitLab so
+ * many jobs work on it (what comes late finds it done), in the workflow for GitHub one.
+ */
+export function withSearch(pipeline: string, before: string, workers: number): string {
+  const train = jobOf(pipeline, 'train');
+  const search = train
+    .replace('/train@', '/tune@')
+    .replace(/^ {2}train:$/m, '  tune:')
+    .replace('cdl train', 'cdl tune')
+    .replace(/^ {6}model: .*\n/m, (line) => `${line}      parallel: ${workers}\n`);
+  const trained = train
+    .replace(`needs: [${before}]`, 'needs: [tune]')
+    .replace(`needs: ${before}`, 'needs: tune')
+    .replace(`{ name: ${before} }`, '{ name: tune }');
+  return pipeline
+    .replace(train, () => search + trained)
+    .replaceAll(`${before} → train`, `${before} → tune → train`);
 }
 
 /** The job of a component in the starter pipeline, or of that name in the starter workflow. */

@@ -175,7 +175,7 @@ async function run(
 export const clean: Step<typeof params> = {
   ...what,
   stage: 'data',
-  shards: true,
+  shards: 'Jobs that share the work (1 to 200); what they make is the same whatever their number.',
   params,
   inputs: cleanInputs,
   run,

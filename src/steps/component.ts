@@ -46,11 +46,7 @@ function commonInputs(step: Step, version: string): Record<string, ComponentInpu
     cpu: { default: '1', description: 'CPU request on Kubernetes runners.' },
     memory: { default: '2Gi', description: 'Memory request on Kubernetes runners.' },
     ...(step.shards && {
-      parallel: {
-        type: 'number' as const,
-        default: 1,
-        description: 'Jobs that share the work (1 to 200); what they make is the same whatever their number.',
-      },
+      parallel: { type: 'number' as const, default: 1, description: step.shards },
     }),
   };
 }

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Artifact } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
@@ -17,4 +17,19 @@ export async function storeFolder(
     files.push({ path: relative(folder, full), ...(await zone.putFile(full)) });
   }
   return zone.putArtifact({ ...manifest, files });
+}
+
+/**
+ * Stores a checkpoint of a training under way. The trainer may meanwhile have a newer one and remove this, of which its next
+ * message tells: null then.
+ */
+export async function storeCheckpoint(zone: Zone, folder: string, name: string): Promise<Digest | null> {
+  try {
+    const checkpoint = await storeFolder(zone, folder, { kind: 'checkpoint', name, parents: [], meta: {} });
+    await stat(folder);
+    return checkpoint;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return null;
+  }
 }

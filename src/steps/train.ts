@@ -1,4 +1,4 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
@@ -13,7 +13,7 @@ import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun } from './failed-run.ts';
 import { cacheKey } from './run-step.ts';
-import { storeFolder } from './store-folder.ts';
+import { storeCheckpoint, storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
 import { openTraining, type TrainingMessage } from './training.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
@@ -209,20 +209,10 @@ function progressOf(
   return [`epoch ${event.epoch} of ${epochs}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
 }
 
-/** Keeps a checkpoint for a later job. The trainer may meanwhile have a newer one and remove this: its message follows. */
+/** Keeps a checkpoint for a later job. */
 async function keepResume(zone: Zone, key: string, model: string, folder: string): Promise<void> {
-  try {
-    const checkpoint = await storeFolder(zone, folder, {
-      kind: 'checkpoint',
-      name: `${model} (unfinished)`,
-      parents: [],
-      meta: {},
-    });
-    await stat(folder);
-    await zone.writeRecord(`resume/${key}.json`, { checkpoint });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+  const checkpoint = await storeCheckpoint(zone, folder, `${model} (unfinished)`);
+  if (checkpoint) await zone.writeRecord(`resume/${key}.json`, { checkpoint });
 }
 
 function trainReport(

@@ -24,6 +24,8 @@ export interface TrainingRequest {
   /** Of a trial: it ends after so many epochs, and not by itself before. */
   epochs?: number;
   resume: string | null;
+  /** Stops this training; default: what stops the step. */
+  signal?: AbortSignal;
 }
 
 /** What a training tells the step that started it. */
@@ -63,7 +65,7 @@ async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training
     'out of memory? lower batch_size, or give the job more memory; run it again to resume',
   );
   return {
-    run({ folder, hyperparameters, epochs, resume }) {
+    run({ folder, hyperparameters, epochs, resume, signal = ctx.signal }) {
       const job: ChildJob = {
         data,
         code,
@@ -76,7 +78,7 @@ async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training
         resume,
         output: join(folder, '.output'),
       };
-      const at = { folder, environment: ctx.childEnvironment, signal: ctx.signal };
+      const at = { folder, environment: ctx.childEnvironment, signal };
       return followChild<ChildMessage>(program, job, at, killed);
     },
   };
@@ -96,7 +98,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
   };
   const launched = launch(train, config.resources.train.gpu);
   return {
-    async *run({ folder, hyperparameters, epochs, resume }) {
+    async *run({ folder, hyperparameters, epochs, resume, signal = ctx.signal }) {
       const scratch = join(folder, '.scratch');
       await mkdir(scratch);
       const job: CommandJob = {
@@ -120,7 +122,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
           restarts: train.restarts,
           limits: { grace: train.grace, disk: sizeBytes(train.disk), events: mostEvents },
         },
-        ctx.signal,
+        signal,
       );
       yield {
         kind: 'start',

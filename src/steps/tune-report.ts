@@ -11,15 +11,17 @@ const curves = 6;
 
 const number = (value: Scalar) =>
   typeof value === 'number' ? Number(value.toPrecision(4)).toString() : String(value);
-const pointText = (trial: Trial) =>
-  Object.entries(trial.point)
-    .map(([name, value]) => `${name} ${number(value)}`)
+/** In the order of cdl.yaml; what was read from the store has another. */
+const pointText = (tune: TuneConfig, trial: Trial) =>
+  Object.keys(tune.space)
+    .map((name) => `${name} ${number(trial.point[name]!)}`)
     .join(', ');
 
 /** What became of a trial, in a few words. */
 function fate(trial: Trial, levels: readonly number[], best: Trial): string {
   if (trial.id === best.id) return 'best';
   if (trial.state === 'failed') return `failed: ${trial.why}`;
+  if (trial.state === 'running') return 'not judged: the search ended before its next rung';
   if (trial.losses.length === levels.length) return 'trained to the end';
   return `stopped after epoch ${levels[trial.losses.length - 1] ?? 0}: not among the best of its rung`;
 }
@@ -73,7 +75,7 @@ export function tuneReport(
     {
       kind: 'facts',
       facts: [
-        ['best', pointText(best)],
+        ['best', pointText(tune, best)],
         [tune.metric, `${shown(best.losses.at(-1)!)} after ${best.curve.length} epochs (trial ${best.id})`],
         [
           'search',
@@ -113,7 +115,10 @@ export function tuneReport(
         y: isLoss ? 'loss' : 'accuracy',
         series: order.slice(0, curves).map((trial) => ({
           name: `trial ${trial.id}${trial.id === best.id ? ' (best)' : ''}`,
-          points: trial.curve.map((one, at): [number, number] => [at + 1, isLoss ? one[0] : one[1]]),
+          points: trial.curve.flatMap((one, at): [number, number][] => {
+            const told = isLoss ? one[0] : one[1];
+            return told === null ? [] : [[at + 1, told]];
+          }),
         })),
       },
     },
@@ -139,7 +144,7 @@ export function tuneReport(
             .slice(0, told)
             .map((trial) => [
               String(trial.id),
-              pointText(trial),
+              pointText(tune, trial),
               String(trial.curve.length),
               trial.losses.length > 0 ? shown(trial.losses.at(-1)!) : '–',
               fate(trial, levels, best),
@@ -152,7 +157,7 @@ export function tuneReport(
     key: `tune:${model}`,
     title: `${model}: search`,
     verdict: failed * 2 > trials.length ? 'warn' : 'pass',
-    summary: `Of ${trials.length} configurations the best has ${tune.metric} ${shown(best.losses.at(-1)!)}: ${pointText(best)}.`,
+    summary: `Of ${trials.length} configurations the best has ${tune.metric} ${shown(best.losses.at(-1)!)}: ${pointText(tune, best)}.`,
     blocks,
   };
 }

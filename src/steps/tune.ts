@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
@@ -8,7 +7,7 @@ import { configDigest } from '../core/project.ts';
 import type { TuneConfig } from '../core/project-tune.ts';
 import { selectCode } from '../exec/code.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
-import type { Zone } from '../store/types.ts';
+import type { Point } from '../train/space.ts';
 import {
   begin,
   bestTrial,
@@ -20,11 +19,10 @@ import {
   update,
   type Work,
 } from '../train/tuning.ts';
-import type { TrainEvent } from '../train/types.ts';
 import { cacheKey } from './run-step.ts';
-import { storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, transformOf } from './subject.ts';
-import { openTraining, type Training } from './training.ts';
+import { openTraining } from './training.ts';
+import { type Bench, type Trained, trainTrial } from './trial.ts';
 import { tuneReport } from './tune-report.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
@@ -35,27 +33,6 @@ const params = z.object({
 
 /** How often a worker with nothing to do looks again, in milliseconds. */
 const lookAgain = 500;
-/** How often a worker says that it lives, in milliseconds; others give it up after a minute. */
-const beat = 15_000;
-
-/** What all trials of this worker have in common. */
-interface Bench {
-  ctx: Ctx;
-  zone: Zone;
-  key: string;
-  owner: string;
-  tune: TuneConfig;
-  training: Training;
-  hyperparameters: Record<string, number | string | boolean>;
-  folder: string;
-  model: string;
-}
-
-/** What becomes of one training of a trial. */
-type Trained =
-  | { kind: 'done'; loss: number; curve: [number, number][]; checkpoint: Digest | null }
-  | { kind: 'failed'; why: string };
-
 function tuneOf(ctx: Ctx, given: string) {
   const { model, config } = modelOf(ctx, given);
   if (config.tune) return { model, config, tune: config.tune };
@@ -82,69 +59,36 @@ async function tuneInputs(ctx: Ctx, given: z.output<typeof params>): Promise<Inp
 
 const splitSchema = z.object({ split: z.object({ key: z.string(), validation: z.number() }) });
 
-/** Trains one trial from where it stands up to its rung. */
-async function trainTrial(bench: Bench, trial: Trial, work: Work & { kind: 'train' }): Promise<Trained> {
-  const { zone, key, owner, tune } = bench;
-  const folder = join(bench.folder, `trial-${trial.id}-${work.rung}`);
-  const resume = trial.checkpoint ? join(folder, 'resume') : null;
-  await mkdir(folder, { recursive: true });
-  if (resume && trial.checkpoint) {
-    await mkdir(resume);
-    await zone.saveArtifact(trial.checkpoint, resume);
-  }
-  const chosen = { ...bench.hyperparameters, ...trial.point };
-  const keep = (from: string) =>
-    storeFolder(zone, from, { kind: 'checkpoint', name: `${bench.model} (trial)`, parents: [], meta: {} });
-  const curve = [...trial.curve];
-  let last: Extract<TrainEvent, { kind: 'epoch' }> | null = null;
-  let told = Date.now();
-  // A trial is stopped by the search, not by itself.
-  const request = { folder, hyperparameters: chosen, epochs: work.epochs, resume };
-  for await (const message of bench.training.run(request)) {
-    if (message.kind !== 'event') continue;
-    const { event } = message;
-    if (event.kind === 'stopped') {
-      const checkpoint = await keep(event.checkpoint);
-      await swapTuning(zone, key, (now) => ({
-        tuning: update(now, trial.id, owner, { checkpoint, curve, since: 0 }),
-        said: null,
-      }));
-      throw new UserError('interrupted', 'the search was stopped; run it again to go on');
-    }
-    if (event.kind === 'epoch') {
-      last = event;
-      curve.push([event.metrics.validationLoss!, event.metrics.validationAccuracy!]);
-    }
-    if (Date.now() - told < beat) continue;
-    told = Date.now();
-    const checkpoint = last?.checkpoint ? await keep(last.checkpoint) : trial.checkpoint;
-    await swapTuning(zone, key, (now) => ({
-      tuning: update(now, trial.id, owner, { checkpoint, since: told, ...(last && { curve: [...curve] }) }),
-      said: null,
-    }));
-  }
-  const [loss, accuracy] = curve.at(-1) ?? [Number.NaN, Number.NaN];
-  const judged = tune.metric === 'validation_loss' ? loss : 1 - accuracy;
-  if (!Number.isFinite(judged)) return { kind: 'failed', why: `the validation loss is ${loss}` };
-  const goesOn = work.epochs < tune.max_epochs && last?.checkpoint;
-  return { kind: 'done', loss: judged, curve, checkpoint: goesOn ? await keep(goesOn) : null };
-}
+/** A configuration in the order of cdl.yaml; what was read from the store has another. */
+const shown = (tune: TuneConfig, point: Point) =>
+  Object.keys(tune.space)
+    .map((name) => `${name} ${point[name]}`)
+    .join(', ');
 
-/** Faults of one configuration; anything else is a fault of the search. */
-function faultOf(error: unknown): string | null {
-  if (!(error instanceof UserError)) return null;
-  return ['training-failed', 'code-invalid', 'config-invalid'].includes(error.code) ? error.message : null;
+/** What a training came to, for the shared record. */
+function changeOf(
+  trained: Exclude<Trained, { kind: 'lost' }>,
+  before: Trial,
+  seconds: number,
+): Partial<Trial> {
+  const shared = { owner: null, since: 0, seconds: before.seconds + seconds };
+  if (trained.kind === 'failed') return { ...shared, state: 'failed', why: trained.why, checkpoint: null };
+  const stand = { ...shared, curve: trained.curve, checkpoint: trained.checkpoint };
+  // Without an owner and not at its rung yet: the next free worker takes it up.
+  if (trained.kind === 'released') return stand;
+  return { ...stand, state: 'waiting', losses: [...before.losses, trained.loss] };
 }
 
 /** Works until the search is over. Several workers, each a job of its own, share one record in the store. */
-async function search(bench: Bench, gpus: number): Promise<{ tuning: Tuning; why: string }> {
-  const { ctx, zone, key, owner, tune } = bench;
+async function search(bench: Bench): Promise<{ tuning: Tuning; why: string }> {
+  const { ctx, zone, key, owner, tune, gpus } = bench;
+  const isGone = (trial: Trial) => trial.owner === null || isOwnerGone(trial.owner, trial.since);
   for (;;) {
     if (ctx.signal.aborted)
       throw new UserError('interrupted', 'the search was stopped; run it again to go on');
     const now = Date.now();
     const { tuning, said: work } = await swapTuning<Work>(zone, key, (found) => {
-      const next = planWork(found, tune, now, gpus, (trial) => isOwnerGone(trial.owner ?? '', trial.since));
+      const next = planWork(found, tune, now, gpus, isGone);
       return next.kind === 'train'
         ? { tuning: begin(found, next, owner, now), said: next }
         : { tuning: null, said: next };
@@ -155,42 +99,24 @@ async function search(bench: Bench, gpus: number): Promise<{ tuning: Tuning; why
       continue;
     }
     const trial = tuning.trials[work.trial]!;
-    const shown = Object.entries(work.point)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(', ');
-    ctx.progress(`trial ${trial.id} up to epoch ${work.epochs}: ${shown}`, trial.id / mostTrials(tune));
-    const started = Date.now();
-    const trained = await trainTrial(bench, trial, work).catch((error: unknown): Trained => {
-      const why = faultOf(error);
-      if (why === null) throw error;
-      return { kind: 'failed', why };
-    });
-    const seconds = (Date.now() - started) / 1000;
-    await swapTuning(zone, key, (found) => {
-      const before = found.trials[trial.id]!;
-      const shared = { owner: null, since: 0, seconds: before.seconds + seconds };
-      return {
-        said: null,
-        tuning: update(
-          found,
-          trial.id,
-          owner,
-          trained.kind === 'failed'
-            ? { ...shared, state: 'failed', why: trained.why }
-            : {
-                ...shared,
-                state: 'waiting',
-                losses: [...before.losses, trained.loss],
-                curve: trained.curve,
-                checkpoint: trained.checkpoint,
-              },
-        ),
-      };
-    });
+    const judged = tuning.trials.filter((one) => one.state !== 'running').length;
+    const name = `trial ${trial.id} (${shown(tune, work.point)})`;
+    ctx.progress(`${name} up to epoch ${work.epochs}`, judged / mostTrials(tune));
+    const trained = await trainTrial(bench, trial, work, now);
+    const seconds = (Date.now() - now) / 1000;
+    if (trained.kind === 'lost') {
+      ctx.log(`${name}: another worker has it by now`);
+      continue;
+    }
+    await swapTuning(zone, key, (found) => ({
+      tuning: update(found, trial.id, owner, changeOf(trained, trial, seconds)),
+      said: null,
+    }));
+    if (trained.kind === 'released') continue;
     ctx.log(
       trained.kind === 'failed'
-        ? `trial ${trial.id} failed: ${trained.why}`
-        : `trial ${trial.id} (${shown}) after epoch ${work.epochs}: ${tune.metric} ${(tune.metric === 'validation_loss' ? trained.loss : 1 - trained.loss).toFixed(4)}`,
+        ? `${name} failed: ${trained.why}`
+        : `${name} after epoch ${work.epochs}: ${tune.metric} ${(tune.metric === 'validation_loss' ? trained.loss : 1 - trained.loss).toFixed(4)}`,
     );
   }
 }
@@ -223,14 +149,19 @@ async function runSearch(
     hyperparameters: config.hyperparameters,
     folder,
     model,
+    gpus: config.resources.train.gpu,
+    beat: 15_000,
   };
-  const { tuning, why } = await search(bench, config.resources.train.gpu);
+  const { tuning, why } = await search(bench);
   const best = bestTrial(tuning.trials);
   if (!best) {
-    const reasons = [...new Set(tuning.trials.map((trial) => trial.why ?? 'it did not end'))].slice(0, 5);
+    const reasons = [...new Set(tuning.trials.map((trial) => trial.why ?? why))].slice(0, 5);
     throw new UserError(
       'training-failed',
-      `no configuration of ${model} could be trained: ${reasons.join('; ')}`,
+      `no configuration of ${model} could be trained up to its first rung: ${reasons.join('; ')}`,
+      tuning.trials.some((trial) => trial.state !== 'failed')
+        ? 'give the search more time, or a lower grace, under tune: in cdl.yaml'
+        : undefined,
     );
   }
   // Who worked on it, and when, is not part of what was found.
@@ -271,6 +202,7 @@ export const tuneStep: Step<typeof params> = {
   summary: 'Search for hyperparameters; stop early what falls behind',
   epoch: 1,
   stage: 'train',
+  shards: 'Jobs that work on one search (1 to 200); any of them may die.',
   params,
   inputs: tuneInputs,
   run: runSearch,

@@ -96,8 +96,8 @@ export interface Step<P extends Params = Params> {
   deploys?: true;
   /** It judges: its component shows gates and metrics in the forge's own widgets. */
   judges?: true;
-  /** Several jobs can share its work: its component takes `parallel`. */
-  shards?: true;
+  /** Several jobs can share its work: its component takes `parallel`, of which it says this. */
+  shards?: string;
   /** It sums the pipeline up: its component exposes what it wrote. */
   reports?: true;
   inputs(ctx: Ctx, params: z.output<P>): Promise<Inputs>;

@@ -14,9 +14,9 @@ const trialSchema = z.strictObject({
   state: z.enum(['running', 'waiting', 'failed']),
   /** Loss at each rung reached (accuracies turned into 1 − accuracy). */
   losses: z.array(z.number()),
-  /** Loss and accuracy on the validation items after each epoch. */
-  curve: z.array(z.tuple([z.number(), z.number()])),
-  /** Of the worker that has it, while it runs. */
+  /** Loss and accuracy on the validation items after each epoch; null where the training did not tell. */
+  curve: z.array(z.tuple([z.number().nullable(), z.number().nullable()])),
+  /** Of the worker that has it, while it runs; null also when a worker had to leave it before its rung. */
   owner: z.string().nullable(),
   /** When that worker last gave a sign of life, in milliseconds since 1970. */
   since: z.number(),
@@ -73,9 +73,35 @@ export function pointOf(config: TuneConfig, id: number, trials: readonly Trial[]
   return tpePoint(space, seen, seededRandom('tpe', seed, id));
 }
 
+const gpuSeconds = (trials: readonly Trial[], gpus: number) =>
+  trials.reduce((sum, trial) => sum + trial.seconds, 0) * gpus;
+
+/** Why nothing may go on, `gpus` being what a trial takes; null while there is time and money. */
+function budgetEnd(tuning: Tuning, config: TuneConfig, now: number, gpus: number): string | null {
+  const { began, trials } = tuning;
+  if (config.seconds !== undefined && began > 0 && now - began >= config.seconds * 1000)
+    return `${config.seconds} s are over`;
+  if (config.gpu_seconds !== undefined && gpuSeconds(trials, gpus) >= config.gpu_seconds)
+    return `${config.gpu_seconds} GPU-seconds are spent`;
+  return null;
+}
+
+/** In how many milliseconds the budget is spent, if all goes on that runs now. 0: it is. */
+export function msLeft(tuning: Tuning, config: TuneConfig, now: number, gpus: number): number {
+  const { began, trials } = tuning;
+  const running = trials.filter((trial) => trial.owner !== null).length;
+  const left = [
+    config.seconds === undefined ? Infinity : began + config.seconds * 1000 - now,
+    config.gpu_seconds === undefined || gpus === 0
+      ? Infinity
+      : ((config.gpu_seconds - gpuSeconds(trials, gpus)) / gpus / Math.max(1, running)) * 1000,
+  ];
+  return budgetEnd(tuning, config, now, gpus) === null ? Math.max(1, Math.min(...left)) : 0;
+}
+
 /**
  * What a free worker does. Pure: `isGone` tells whether the worker that has a trial is dead, `gpus` how many GPUs a trial
- * takes. A trial left behind is taken up first; after the budget is spent nothing begins, and what was left behind fails.
+ * takes. A trial left behind is taken up first; after the budget is spent nothing begins.
  */
 export function planWork(
   tuning: Tuning,
@@ -87,14 +113,10 @@ export function planWork(
   const settings = settingsOf(config);
   const levels = rungs(settings);
   const { trials } = tuning;
-  const spent = trials.reduce((sum, trial) => sum + trial.seconds, 0) * gpus;
-  const late =
-    config.seconds !== undefined && tuning.began > 0 && now - tuning.began >= config.seconds * 1000;
-  const dear = config.gpu_seconds !== undefined && spent >= config.gpu_seconds;
   const left = trials.find((trial) => trial.state === 'running' && isGone(trial));
-  if (late || dear) {
+  const why = budgetEnd(tuning, config, now, gpus);
+  if (why !== null) {
     const busy = trials.some((trial) => trial.state === 'running' && !isGone(trial));
-    const why = late ? `${config.seconds} s are over` : `${config.gpu_seconds} GPU-seconds are spent`;
     return busy ? { kind: 'wait' } : { kind: 'end', why };
   }
   const train = (trial: Trial, rung: number): Work => ({
@@ -155,10 +177,14 @@ export function update(tuning: Tuning, id: number, owner: string, change: Partia
   };
 }
 
-/** The best trial: the lowest loss among those that came to the highest rung anybody reached. Null when all failed. */
+/**
+ * The best trial: the lowest loss among those that came to the highest rung anybody reached and have not failed since. Null
+ * when there is none.
+ */
 export function bestTrial(trials: readonly Trial[]): Trial | null {
-  const top = trials.reduce((most, trial) => Math.max(most, trial.losses.length), 0);
-  const there = top === 0 ? [] : trials.filter((trial) => trial.losses.length === top);
+  const sound = trials.filter((trial) => trial.state !== 'failed');
+  const top = sound.reduce((most, trial) => Math.max(most, trial.losses.length), 0);
+  const there = top === 0 ? [] : sound.filter((trial) => trial.losses.length === top);
   return there.reduce<Trial | null>(
     (best, one) => (best === null || one.losses.at(-1)! < best.losses.at(-1)! ? one : best),
     null,
@@ -196,7 +222,11 @@ export function importance(
 }
 
 /** Reads the record of a search; none is a search without trials. */
-export async function readTuning(zone: Zone, key: string): Promise<{ tuning: Tuning; etag: string | null }> {
+export async function readTuning(zone: Zone, key: string): Promise<Tuning> {
+  return (await readRecord(zone, key)).tuning;
+}
+
+async function readRecord(zone: Zone, key: string): Promise<{ tuning: Tuning; etag: string | null }> {
   const found = await zone.readRecord(key);
   if (!found) return { tuning: noTuning, etag: null };
   const parsed = tuningSchema.safeParse(found.value);
@@ -214,7 +244,7 @@ export async function swapTuning<T>(
   change: (tuning: Tuning) => { tuning: Tuning | null; said: T },
 ): Promise<{ tuning: Tuning; said: T }> {
   for (;;) {
-    const { tuning, etag } = await readTuning(zone, key);
+    const { tuning, etag } = await readRecord(zone, key);
     const next = change(tuning);
     if (next.tuning === null) return { tuning, said: next.said };
     const options = etag === null ? { ifAbsent: true as const } : { ifMatch: etag };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { writeExample } from '../../src/cli/init.ts';
-import { withResources } from '../../src/cli/pipeline-steps.ts';
+import { withResources, withSearch } from '../../src/cli/pipeline-steps.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 
 it('what a model asks for under resources: becomes inputs and a runner tag of its jobs', async () => {
@@ -18,6 +18,25 @@ it('what a model asks for under resources: becomes inputs and a runner tag of it
   expect(inputsOf('evaluate')).toMatch(/cpu: "3"\n {6}memory: 5Gi\n/);
   expect(inputsOf('evaluate')).not.toContain('tags');
   expect(inputsOf('package')).not.toMatch(/cpu|memory/);
+});
+
+it('a search gets what training gets, between what comes before it and train, shared by several jobs', async () => {
+  const read = (name: string) => readFile(join(packageRoot(), 'templates', name), 'utf8');
+  const gitlab = withResources(withSearch(await read('.gitlab-ci.yml'), 'validate', 3), {
+    train: { gpu: 1, cpu: 6, memory: '24Gi' },
+    evaluate: { gpu: 0, cpu: 1, memory: '2Gi' },
+  });
+  const inputsOf = (name: string) => gitlab.split(`/${name}@`)[1]!.split('- component:')[0]!;
+  const asked = '      cpu: "6"\n      memory: 24Gi\n      tags: [gpu]\n';
+  expect(inputsOf('tune')).toContain(`      parallel: 3\n      needs: [validate]\n${asked}`);
+  expect(inputsOf('train')).toContain(`      needs: [tune]\n${asked}`);
+  expect(inputsOf('train')).not.toContain('parallel');
+  expect(gitlab).toContain('ingest → validate → tune → train → package');
+
+  const { jobs } = parse(withSearch(await read('github-workflow.yml'), 'validate', 3));
+  expect(jobs.tune.steps.at(-2)).toEqual({ run: 'cdl tune', env: { CDL_PARAM_MODEL: '__MODEL__' } });
+  expect(jobs.tune['runs-on']).toBe(jobs.train['runs-on']);
+  expect([jobs.tune.needs, jobs.train.needs]).toEqual(['validate', 'tune']);
 });
 
 it.each(['gitlab', 'github'])(

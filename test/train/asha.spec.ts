@@ -248,6 +248,16 @@ describe('a search by several workers', () => {
     expect(spent).toBeLessThanOrEqual(10 + 9);
   });
 
+  test('takes for the best what came far and did not fail on the way on', () => {
+    const at = (id: number, state: Trial['state'], losses: number[]): Trial => ({
+      ...{ id, state, losses, point: { rate: id }, curve: [], owner: null },
+      ...{ since: 0, checkpoint: null, seconds: 1, why: state === 'failed' ? 'it diverged' : null },
+    });
+    const trials = [at(0, 'failed', [0.5, 0.1]), at(1, 'waiting', [0.6, 0.3]), at(2, 'waiting', [0.2])];
+    expect(bestTrial(trials)?.id).toBe(1);
+    expect(bestTrial(trials.slice(0, 1))).toBeNull();
+  });
+
   test('takes a grid for all there is', () => {
     expect(mostTrials(config({ sampler: 'grid', grid: 5 }))).toBe(5);
     const { tuning } = simulate(config({ sampler: 'grid', grid: 5 }), 3, seededRandom('grid', 2));
