@@ -176,6 +176,7 @@ async function remakeFiles(
     files,
     entry: config.entry,
     runtime: runtimeOf(config),
+    encode: config.encode,
     ...data,
   });
 }

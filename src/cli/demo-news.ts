@@ -95,7 +95,7 @@ async function bayesRight(
   const code = (await import(pathToFileURL(join(folder, 'package', 'code.mjs')).href)) as Partial<ModelCode>;
   const encoder = (await openEncoder(join(folder, 'package'), code))!;
   const bayes = trainNaiveBayes({ x: train.x, y: train.y, width: train.shape[0]! }, withheld.classes.length);
-  const told = bayes(encoder.encode(withheld.texts.map((text) => Buffer.from(text, 'utf8'))));
+  const told = bayes(await encoder.encode(withheld.texts.map((text) => Buffer.from(text, 'utf8'))));
   return told.filter((label, index) => label === withheld.y[index]).length;
 }
 

@@ -22,6 +22,12 @@ const urlSchema = z
     'credentials do not belong into a URL: CDL_SOURCE_TOKENS',
   );
 
+/** A list, in which one alone may stand without brackets. */
+const oneOrMore = <T extends z.ZodType<string>>(item: T) =>
+  z
+    .preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(item).min(1))
+    .meta({ type: ['array', 'string'] });
+
 const gitSchema = z
   .strictObject({
     url: z
@@ -48,10 +54,11 @@ const gitSchema = z
 const sourceSchema = z
   .strictObject({
     npm: z.string().optional().describe('package@version of the npm registry'),
-    https: z.array(urlSchema).optional().describe('one URL a file'),
-    file: z.array(z.string()).optional().describe('paths on the runner, one a file; folders and globs, too'),
-    s3: z
-      .array(z.string().regex(/^s3:\/\//, 'not s3://bucket/key'))
+    https: oneOrMore(urlSchema).optional().describe('one URL a file'),
+    file: oneOrMore(z.string())
+      .optional()
+      .describe('paths on the runner, one a file; folders and globs, too'),
+    s3: oneOrMore(z.string().regex(/^s3:\/\//, 'not s3://bucket/key'))
       .optional()
       .describe('s3://bucket/key?endpoint=…, one a file; a key that ends in / stands for all below it'),
     git: gitSchema.optional(),

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { gateSchema } from './evaluation.ts';
 import { globSchema, nameSchema } from './project-names.ts';
 import { trainSchema } from './project-train.ts';
-import { transformSchema } from './project-transform.ts';
+import { encodeSchema, transformSchema } from './project-transform.ts';
 import { tuneSchema } from './project-tune.ts';
 import { slicesSchema } from './slices.ts';
 
@@ -37,7 +37,9 @@ export const modelSchema = z.strictObject({
   data: nameSchema.describe('a dataset of this file'),
   entry: globSchema
     .default('model.ts')
-    .describe('module that exports build and preprocess, and encode (and fit) for raw items'),
+    .describe(
+      'module that exports build and preprocess, and encode (and fit) for raw items where encode: does not say how',
+    ),
   code: z.array(globSchema).min(1).describe('globs of everything the model needs; a step sees only these'),
   hyperparameters: z
     .record(
@@ -47,6 +49,7 @@ export const modelSchema = z.strictObject({
     .default({}),
   train: trainSchema,
   transform: transformSchema,
+  encode: encodeSchema.optional(),
   tune: tuneSchema.optional().describe('search for hyperparameters: space, scheduler and budget'),
   seed: z.int().nonnegative().default(1),
   resources: z

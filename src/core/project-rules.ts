@@ -2,6 +2,7 @@ import picomatch from 'picomatch';
 import { z } from 'zod';
 import { classMetric } from './evaluation.ts';
 import type { TrainConfig } from './project-train.ts';
+import type { EncodeConfig } from './project-transform.ts';
 import { type Slices, sliceMetric, slicesSchema } from './slices.ts';
 import { nearest } from './suggest.ts';
 
@@ -147,6 +148,8 @@ export function modelProblems(
     code: readonly string[];
     hyperparameters: Readonly<Record<string, unknown>>;
     train?: TrainConfig | undefined;
+    encode?: EncodeConfig | undefined;
+    transform?: unknown;
     evaluate?: { slices: Slices } | undefined;
     resources: { train: { gpu: number } };
   },
@@ -168,9 +171,17 @@ export function modelProblems(
   if (data.item === 'tensor' && (slices?.fields.length ?? 0) > 0) {
     say(['evaluate', 'slices', 'fields'], 'tensors have no attributes; slice them by classes');
   }
-  const { train } = model;
+  const { train, encode } = model;
+  const needed = encode && (encode.pixels ? 'image' : 'record');
+  if (needed && data.item !== needed) {
+    say(
+      ['encode'],
+      `${encode.pixels ? 'pixels' : 'numbers'} are made of item: ${needed}; the data has item: ${data.item}`,
+    );
+  }
+  if (encode && model.transform) say(['transform'], 'is what fit() is told, which encode: stands for');
   // A command that trains on tensors and makes ONNX needs no module of ours at all.
-  const needsEntry = train?.runtime !== 'onnx' || data.item !== 'tensor';
+  const needsEntry = train?.runtime !== 'onnx' || (data.item !== 'tensor' && !encode);
   if (needsEntry && !model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
     say(['entry'], `"${model.entry}" is matched by none of code: ${model.code.join(', ')}`);
   }

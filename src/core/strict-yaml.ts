@@ -164,8 +164,11 @@ function nodeProblems(document: Document): Problem[] {
 
 /** What one of zod's issues says to people. */
 function issueProblems(schema: z.ZodType, issue: z.core.$ZodIssue, document: Document): Problem[] {
-  const at = issue.path.map(String).join('.') || 'the file';
-  const offset = offsetOf(document, issue.path);
+  // One alone may stand where a list is meant: then it is the first of the list.
+  const isAlone = issue.path.at(-1) === 0 && isScalar(document.getIn(issue.path.slice(0, -1), true));
+  const path = isAlone ? issue.path.slice(0, -1) : issue.path;
+  const at = path.map(String).join('.') || 'the file';
+  const offset = offsetOf(document, path);
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => ({
       offset: offsetOfKey(document, issue.path, key),
@@ -177,7 +180,7 @@ function issueProblems(schema: z.ZodType, issue: z.core.$ZodIssue, document: Doc
     const why = issue.issues.map((one) => one.message).join(', ');
     return [{ offset: offsetOfKey(document, issue.path.slice(0, -1), key), text: `${at}: ${why}` }];
   }
-  const given = issue.path.length === 0 ? document.contents : document.getIn(issue.path);
+  const given = path.length === 0 ? document.contents : document.getIn(path);
   if (given === undefined) return [{ offset, text: `${at} is missing` }];
   const shown = ['string', 'number', 'boolean'].includes(typeof given) ? ` ${JSON.stringify(given)}` : '';
   if (issue.code === 'invalid_value') {

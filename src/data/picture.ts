@@ -26,6 +26,30 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture | null> 
   }
 }
 
+/**
+ * The pixels of a picture as unsigned bytes, row by row, `height × width × channels`: grey (1) or red, green and blue (3),
+ * turned as its EXIF data says, on white where it is transparent, scaled to exactly this size. Null when it cannot be decoded.
+ */
+export async function picturePixels(
+  bytes: Uint8Array,
+  [height, width, channels]: readonly [height: number, width: number, channels: 1 | 3],
+): Promise<Uint8Array | null> {
+  const { default: sharp } = await import('sharp');
+  try {
+    // The first frame of an animation. What shrinks while it is decoded depends on the decoder's version.
+    const { data } = await sharp(bytes, { failOn: 'warning', limitInputPixels: mostPixels })
+      .autoOrient()
+      .flatten({ background: '#fff' })
+      .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+      .resize(width, height, { fit: 'fill', fastShrinkOnLoad: false })
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    return data.length === height * width * channels ? new Uint8Array(data) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** A PNG of a picture that fits into `side` × `side` pixels; null when it cannot be decoded. */
 export async function thumbnail(bytes: Uint8Array, side: number): Promise<Buffer | null> {
   const { default: sharp } = await import('sharp');

@@ -12,7 +12,7 @@ import type { ItemArray } from '../data/npy.ts';
 import { openPacked } from '../data/packed.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { ChildReply, ChildRequest, ChildTask } from './child-protocol.ts';
-import { openEncoder } from './encoder.ts';
+import { openEncoder, readState } from './encoder.ts';
 import { isOnnx, openOnnx } from './onnx.ts';
 import type { Predictor } from './predictor.ts';
 import { openTfjs } from './tfjs.ts';
@@ -53,7 +53,7 @@ async function openSource(task: ChildTask, code: Partial<ModelCode>): Promise<So
   return { count: count!, shape, read: async (from, to) => data.subarray(from * size, to * size) };
 }
 
-/** From here on nobody loads native code: of a package with ONNX the runtime alone is trusted, and it is here by now. */
+/** From here on nobody loads native code: the runtime of ONNX and the decoder of pictures alone are trusted, and are here by now. */
 function sealNativeCode(): void {
   Object.defineProperty(process, 'dlopen', {
     value: () => {
@@ -67,7 +67,10 @@ function sealNativeCode(): void {
 async function openModel(folder: string): Promise<{ predictor: Predictor; code: Partial<ModelCode> }> {
   const path = join(folder, 'code.mjs');
   const load = async () => (await import(pathToFileURL(path).href)) as Partial<ModelCode>;
+  const pictures = (await readState(folder))?.encode?.pixels !== undefined;
+  if (pictures) await import('sharp');
   if (!isOnnx(folder)) {
+    if (pictures) sealNativeCode();
     const code = await load();
     return { predictor: await openTfjs(folder, code), code };
   }

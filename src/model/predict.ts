@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
 import { packageRoot } from '../exec/root.ts';
 import { type ChildReply, type ChildRequest, type ChildTask, childReplySchema } from './child-protocol.ts';
+import { readState } from './encoder.ts';
 import {
   detectConfinement,
   type Isolation,
@@ -81,7 +82,11 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
       ...prefix,
       process.execPath,
       `--max-old-space-size=${Math.max(64, Math.floor(limits.memory / 2 ** 20))}`,
-      ...permissionArguments(read, [join(output, '/')], isOnnx(task.package)),
+      ...permissionArguments(
+        read,
+        [join(output, '/')],
+        isOnnx(task.package) || (await readState(task.package))?.encode?.pixels !== undefined,
+      ),
       program,
       JSON.stringify(task),
     ];

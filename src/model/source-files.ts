@@ -4,8 +4,9 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { Runtime } from '../core/project-train.ts';
+import type { EncodeConfig } from '../core/project-transform.ts';
 import { bundleModel } from './bundle.ts';
-import { stateFile } from './encoder.ts';
+import { configuredState, encodeState, stateFile } from './encoder.ts';
 import { encodeManifest, modelFiles } from './package.ts';
 
 /** What of a commit decides about a package, besides the weights. */
@@ -18,6 +19,8 @@ export interface PackageSource {
   runtime?: Runtime;
   /** What the items are; default: tensors of bytes. */
   item?: DatasetConfig['item'];
+  /** Whether `encode` of `cdl.yaml` stands for the code's own. */
+  encode?: EncodeConfig | undefined;
   /** Of one tensor. */
   shape: readonly number[];
   classes: readonly string[];
@@ -51,9 +54,13 @@ export function classifierManifest(
   };
 }
 
-/** Whether a package holds code: what ONNX over tensors computes is all in its graph. */
-export function hasCode({ runtime, item = 'tensor' }: Pick<PackageSource, 'runtime' | 'item'>): boolean {
-  return runtime !== 'onnx' || item !== 'tensor';
+/** Whether a package holds code: what ONNX computes of tensors, or of what `encode` of `cdl.yaml` makes, is all in its graph. */
+export function hasCode({
+  runtime,
+  item = 'tensor',
+  encode,
+}: Pick<PackageSource, 'runtime' | 'item' | 'encode'>): boolean {
+  return runtime !== 'onnx' || (item !== 'tensor' && !encode);
 }
 
 /**
@@ -69,6 +76,7 @@ export async function sourceContents(source: PackageSource): Promise<Record<stri
     }
     return {
       ...(hasCode(source) && { 'code.mjs': await bundleModel(folder, source.entry) }),
+      ...(source.encode && { [stateFile]: encodeState(configuredState(source.encode)) }),
       'signature.json': encodeManifest(classifierManifest(source)),
     };
   } finally {
@@ -102,7 +110,7 @@ export function packageProblems(
     if (file) expected.set(name, file.digest);
   }
   const learned = transform.find((one) => one.path === stateFile);
-  if (learned) expected.set(stateFile, learned.digest);
+  if (learned && !expected.has(stateFile)) expected.set(stateFile, learned.digest);
   const problems: string[] = [];
   for (const { path, digest } of packaged) {
     const wanted = expected.get(path);

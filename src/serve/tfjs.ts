@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import { type Encoder, openEncoder, stateFile } from '../model/encoder.ts';
+import { type Encoder, openEncoder, readState, stateFile } from '../model/encoder.ts';
 import { openOnnx } from '../model/onnx.ts';
 import { openTfjs } from '../model/tfjs.ts';
 import type { ModelCode } from '../train/types.ts';
@@ -17,8 +17,8 @@ import type { Servable, Tensor, TensorSpec } from './types.ts';
 const maxRows = 64;
 
 /**
- * Opens a package. With the runtime `onnx` it is `model.onnx`, which takes the items as they are, or as `encode` makes them
- * of raw ones; with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
+ * Opens a package. With the runtime `onnx` it is `model.onnx`, which takes the items as they are, or as `encode` (of its code, or of
+ * `cdl.yaml`) makes them of raw ones; with the runtime `tfjs`: `model.json`, `weights.bin`, and `code.mjs` whose `preprocess` is the one of
  * training, as is its `encode` for items that come as strings. Raw items go in, `probabilities` FP32 [N, classes] and `label` BYTES [N] come out.
  *
  * The model has answered once before this returns, so that the first request is not the slow one. Throws a UserError:
@@ -31,7 +31,8 @@ export async function openServable(
   const manifest = await readPackageManifest(folder);
   const { signature } = manifest;
   const input = signature.inputs[0]!;
-  const hasCode = manifest.runtime === 'tfjs' || input.datatype === 'BYTES';
+  const hasCode =
+    manifest.runtime === 'tfjs' || (input.datatype === 'BYTES' && !(await readState(folder))?.encode);
   const code = hasCode ? await loadCode(folder) : {};
   const encoder = await openEncoder(folder, code);
   if (signature.inputs.length !== 1 || (input.datatype === 'BYTES') !== (encoder !== null)) {
@@ -122,14 +123,14 @@ async function encoded(
   width: number,
 ): Promise<Float32Array> {
   const rows = new Float32Array(items.length * width);
-  const size = encoder.shape[0];
+  const size = elements(encoder.shape);
   for (let from = 0; from < items.length; from += maxRows) {
     const to = Math.min(items.length, from + maxRows);
     const batch = new (encoder.type === 'uint8' ? Uint8Array : Float32Array)((to - from) * size);
     let since = performance.now();
     for (let index = from; index < to; index++) {
       try {
-        batch.set(encoder.encode([bytesOf(items[index]!, input)]), (index - from) * size);
+        batch.set(await encoder.encode([bytesOf(items[index]!, input)]), (index - from) * size);
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
         throw badRequest(`input "${input.name}" element ${index}: ${error.message}`);

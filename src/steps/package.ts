@@ -63,7 +63,9 @@ export const packageStep: Step<typeof params> = {
     const bytes = await buildPackage({
       checkpointFolder: weights,
       runtime,
-      code: hasCode({ runtime, item }) ? await bundleModel(folder, config.entry) : null,
+      code: hasCode({ runtime, item, encode: config.encode })
+        ? await bundleModel(folder, config.entry)
+        : null,
       transformFolder: learned,
       manifest: classifierManifest({ model, runtime, item, shape, classes }),
       folder: target,

@@ -29,7 +29,13 @@ export async function storeCheckpoint(zone: Zone, folder: string, name: string):
     await stat(folder);
     return checkpoint;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!isAbsence(error)) throw error;
     return null;
   }
+}
+
+/** Whether an error is, or comes from, a file that is not there: the store tells one that went while it was sent as its own. */
+function isAbsence(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return (error as NodeJS.ErrnoException).code === 'ENOENT' || isAbsence(error.cause);
 }

@@ -2,12 +2,22 @@ import { createWriteStream } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { shortDigest } from '../core/digest.ts';
 import { describeError, UserError } from '../core/error.ts';
 import { idxHeader } from '../data/idx.ts';
 import { type ItemArray, npyHeader } from '../data/npy.ts';
 import type { RawItem } from '../data/raw-item.ts';
 import { readRawItems } from '../data/shards.ts';
-import { asJson, encodeOne, encodeState, stateFile } from '../model/encoder.ts';
+import {
+  asJson,
+  codeEncoder,
+  configuredEncoder,
+  configuredState,
+  type EncoderState,
+  encodeState,
+  type ItemEncoder,
+  stateFile,
+} from '../model/encoder.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { TransformJob, TransformMessage } from './transform-job.ts';
 
@@ -26,19 +36,40 @@ function sameNumbers(a: ItemArray, b: ItemArray): boolean {
   return a.constructor === b.constructor && a.length === b.length && a.every((value, at) => value === b[at]);
 }
 
-/** Fits, then encodes item by item: at no time more than one item and its numbers are in memory. */
-async function transform(job: TransformJob, code: Partial<ModelCode>, tell: Tell): Promise<void> {
-  const { encode } = code;
-  if (typeof encode !== 'function') {
+/** The numbers of an item; an error names it. */
+async function named(item: RawItem, encode: ItemEncoder): Promise<ItemArray> {
+  try {
+    return await encode(item.bytes);
+  } catch (error) {
+    if (!(error instanceof UserError) || error.code !== 'data-invalid') throw error;
     throw new UserError(
-      'code-invalid',
-      'the entry module does not export the function encode, which raw items need',
+      'data-invalid',
+      `item ${shortDigest(item.id)} (${item.attributes.path ?? item.extension}): ${error.message}`,
+      'have validate set such items aside (rules in cdl.yaml), or export encode from the model code',
     );
   }
-  tell({ kind: 'progress', what: 'fitting', share: 0 });
+}
+
+/** Fits, then encodes item by item: at no time more than one item and its numbers are in memory. */
+async function transform(job: TransformJob, tell: Tell): Promise<void> {
   const fitted = { all: 0, unlabelled: 0 };
-  const learned = code.fit ? await code.fit(labelled(job.data, fitted), job.parameters) : job.parameters;
-  const state = asJson(learned);
+  let state: EncoderState['state'] = null;
+  let encode: ItemEncoder;
+  if (typeof job.code === 'string') {
+    const code = (await import(pathToFileURL(job.code).href)) as Partial<ModelCode>;
+    if (typeof code.encode !== 'function') {
+      throw new UserError(
+        'code-invalid',
+        'the entry module does not export the function encode, which raw items need',
+        'export it, or say how pictures or records become numbers: encode of the model in cdl.yaml',
+      );
+    }
+    tell({ kind: 'progress', what: 'fitting', share: 0 });
+    state = asJson(code.fit ? await code.fit(labelled(job.data, fitted), job.parameters) : job.parameters);
+    encode = codeEncoder(code.encode, state);
+  } else {
+    encode = configuredEncoder(job.code);
+  }
   await mkdir(job.output, { recursive: true });
   const seen = { all: 0, unlabelled: 0 };
   const labels: number[] = [];
@@ -47,7 +78,7 @@ async function transform(job: TransformJob, code: Partial<ModelCode>, tell: Tell
   const file = await open(join(job.output, 'items.npy'), 'w');
   try {
     for await (const item of labelled(job.data, seen)) {
-      const made = encodeOne(encode, item.bytes, state);
+      const made = await named(item, encode);
       if (first === null) {
         first = { bytes: item.bytes, made: made.slice() };
         await file.write(npyHeader([0, made.length], 'uint8'));
@@ -65,23 +96,27 @@ async function transform(job: TransformJob, code: Partial<ModelCode>, tell: Tell
       }
     }
     if (first === null) throw new UserError('data-invalid', 'no item of the data set has a label');
-    if (!sameNumbers(first.made, encodeOne(encode, first.bytes, state))) {
+    if (!sameNumbers(first.made, await encode(first.bytes))) {
       throw new UserError(
         'code-invalid',
         'encode() answers differently when it is given the same item again',
       );
     }
     const type = first.made instanceof Uint8Array ? 'uint8' : 'float32';
-    const length = first.made.length;
-    await file.write(npyHeader([labels.length, length], type), 0, undefined, 0);
+    const told: EncoderState =
+      typeof job.code === 'string'
+        ? { v: 1, type, shape: [first.made.length], state }
+        : configuredState(job.code);
+    const { shape } = told;
+    await file.write(npyHeader([labels.length, ...shape], type), 0, undefined, 0);
     await writeFile(
       join(job.output, 'labels.idx'),
       Buffer.concat([idxHeader([labels.length]), Uint8Array.from(labels)]),
     );
     await writeFile(join(job.output, 'groups.json'), `${JSON.stringify(groups)}\n`);
     await writeFile(join(job.output, 'classes.json'), await readFile(join(job.data, 'classes.json')));
-    await writeFile(join(job.output, stateFile), encodeState({ v: 1, type, length, state }));
-    tell({ kind: 'done', count: labels.length, unlabelled: seen.unlabelled, type, length });
+    await writeFile(join(job.output, stateFile), encodeState(told));
+    tell({ kind: 'done', count: labels.length, unlabelled: seen.unlabelled, type, shape });
   } finally {
     await file.close();
   }
@@ -93,8 +128,7 @@ async function main(path: string): Promise<void> {
   const tell: Tell = (message) => out.write(`${JSON.stringify(message)}\n`);
   try {
     const job = JSON.parse(await readFile(path, 'utf8')) as TransformJob;
-    const code = (await import(pathToFileURL(job.code).href)) as Partial<ModelCode>;
-    await transform(job, code, tell);
+    await transform(job, tell);
   } catch (error) {
     const { code, message, hint } =
       error instanceof UserError || !(error instanceof Error) || error.name === 'UpstreamError'

@@ -41,11 +41,12 @@ async function transformInputs(ctx: Ctx, given: z.output<typeof params>): Promis
     key: {
       model,
       item,
-      entry: config.entry,
-      parameters: config.transform ?? {},
+      ...(config.encode
+        ? { encode: config.encode }
+        : { entry: config.entry, parameters: config.transform ?? {} }),
       dataset: await datasetOf(ctx, config, given.dataset),
     },
-    files: await selectCode(ctx.root, ctx.ref, config.code),
+    files: config.encode ? [] : await selectCode(ctx.root, ctx.ref, config.code),
     artifacts: ['transform'],
     cache: true,
   };
@@ -59,10 +60,10 @@ async function runTransform(
 ): Promise<Outcome> {
   const { model, config } = modelOf(ctx, given.model);
   const dataset = inputs.key.dataset as Digest;
-  const parameters = inputs.key.parameters as TransformJob['parameters'];
+  const parameters = (inputs.key.parameters ?? {}) as TransformJob['parameters'];
   const zone = await ctx.zone('work');
-  const code = join(folder, '.bundle.mjs');
-  await writeFile(code, await bundleModel(folder, config.entry));
+  const code = config.encode ?? join(folder, '.bundle.mjs');
+  if (typeof code === 'string') await writeFile(code, await bundleModel(folder, config.entry));
   const data = join(folder, '.data');
   const parsed = rawMetaSchema.safeParse((await zone.saveArtifact(dataset, data)).meta);
   if (!parsed.success) throw new UserError('input-missing', `${dataset}: ${z.prettifyError(parsed.error)}`);
@@ -83,13 +84,14 @@ async function runTransform(
   if (ctx.signal.aborted) throw new UserError('interrupted', `the transform of ${model} was stopped`);
   if (!done)
     throw new UserError('code-invalid', 'the process that runs fit and encode ended without a result');
-  const { count, unlabelled, type, length } = done;
+  const { count, unlabelled, type, shape } = done;
+  const length = shape.reduce((product, dim) => product * dim, 1);
   const { split } = parsed.data;
   const transform = await storeFolder(zone, output, {
     kind: 'transform',
     name: model,
     parents: [dataset],
-    meta: { v: 1, model, code: codeDigest(inputs.files), parameters, count, type, length, split },
+    meta: { v: 1, model, code: codeDigest(inputs.files), parameters, count, type, shape, split },
   });
   const { files } = await zone.getArtifact(transform);
   const size = files.reduce((sum, file) => sum + file.size, 0);
@@ -99,14 +101,17 @@ async function runTransform(
       key: `transform:${model}`,
       title: `${model}: transform ${shortDigest(transform)}`,
       verdict: 'pass',
-      summary: `${count} items of ${length} numbers each, made by the model's own fit and encode.`,
+      summary: `${count} items of ${shape.join(' × ')} numbers each, made ${config.encode ? 'as encode in cdl.yaml says' : "by the model's own fit and encode"}.`,
       blocks: [
         {
           kind: 'facts',
           facts: [
             ['items', `${count}${unlabelled > 0 ? `, ${unlabelled} without a label left out` : ''}`],
-            ['numbers an item', `${length} (${type})`],
-            ['learned from', `the training side of ${config.data}, ${shortDigest(dataset)}`],
+            ['numbers an item', `${length} (${type}${shape.length > 1 ? `, ${shape.join(' × ')}` : ''})`],
+            [
+              config.encode ? 'made of' : 'learned from',
+              `the training side of ${config.data}, ${shortDigest(dataset)}`,
+            ],
             ...Object.entries(parameters).map(([name, value]): [string, string] => [name, String(value)]),
             ['size', `${(size / 1e6).toFixed(1)} MB`],
           ],
@@ -123,7 +128,7 @@ async function runTransform(
 export const transform: Step<typeof params> = {
   name: 'transform',
   summary: 'Turn raw items into tensors with the model’s own fit and encode',
-  epoch: 1,
+  epoch: 2,
   stage: 'data',
   params,
   inputs: transformInputs,

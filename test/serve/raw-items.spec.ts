@@ -38,7 +38,7 @@ async function writePackage(item: 'text' | 'image', state: string): Promise<stri
   return folder;
 }
 
-const learned = encodeState({ v: 1, type: 'uint8', length: 2, state: { words: ['cat', 'dög'] } });
+const learned = encodeState({ v: 1, type: 'uint8', shape: [2], state: { words: ['cat', 'dög'] } });
 
 async function start(item: 'text' | 'image'): Promise<ModelServer> {
   const servable = await openServable(await writePackage(item, learned), {
@@ -172,7 +172,7 @@ describe('a package of raw items', () => {
   });
 
   it('whose encode gives another number of numbers than in training says so', async () => {
-    const other = encodeState({ v: 1, type: 'uint8', length: 2, state: { words: ['a', 'b', 'c'] } });
+    const other = encodeState({ v: 1, type: 'uint8', shape: [2], state: { words: ['a', 'b', 'c'] } });
     const servable = await openServable(await writePackage('text', other), {
       package: digestBytes('y'),
       version: '1',

@@ -1,17 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
 import { candidateKey } from '../../src/core/claim.ts';
-import type { Digest } from '../../src/core/digest.ts';
 import { openDataset } from '../../src/data/dataset.ts';
-import { writePacked } from '../../src/data/packed.ts';
-import { readRawItems } from '../../src/data/shards.ts';
-import { predictIsolated } from '../../src/model/predict.ts';
 import { listVersions } from '../../src/model/registry.ts';
-import { startServer } from '../../src/serve/server.ts';
-import { openServable } from '../../src/serve/tfjs.ts';
 import { evaluate } from '../../src/steps/evaluate.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { packageStep } from '../../src/steps/package.ts';
@@ -22,19 +15,11 @@ import { transform } from '../../src/steps/transform.ts';
 import { readEvaluation } from '../../src/steps/trusted.ts';
 import type { Ctx } from '../../src/steps/types.ts';
 import { validate } from '../../src/steps/validate.ts';
-import { openTf } from '../../src/train/backend.ts';
-import { loadModel } from '../../src/train/model-files.ts';
-import { predict } from '../../src/train/predict.ts';
-import type { ModelCode } from '../../src/train/types.ts';
+import { expectOneAnswer, saved } from './one-answer.ts';
 import { openScratch, type Scratch, tinyFiles } from './project.ts';
 import { textFiles, textModel } from './text-project.ts';
 
 const all = { dataset: '', model: '', side: 'train' as const };
-
-async function saved(ctx: Ctx, zone: 'work' | 'trusted', digest: string, folder: string): Promise<string> {
-  await (await ctx.zone(zone)).saveArtifact(digest as Digest, folder);
-  return folder;
-}
 
 describe('texts from collection to an answer', () => {
   let scratch: Scratch;
@@ -79,52 +64,7 @@ describe('texts from collection to an answer', () => {
   });
 
   it('training, the isolated evaluation and the server compute the very same numbers from the same texts', async () => {
-    const at = (name: string) => join(scratch.root, '.cdl', name);
-    const dataset = await saved(ctx, 'work', candidate.dataset, at('raw'));
-    const items = [];
-    for await (const item of readRawItems(dataset)) items.push(item.bytes);
-    const set = await openDataset(await saved(ctx, 'work', candidate.transform!, at('encoded')));
-    const packaged = await saved(ctx, 'work', candidate.package, at('package'));
-    const { tf } = await openTf();
-    const model = await loadModel(tf, await saved(ctx, 'work', candidate.checkpoint, at('checkpoint')));
-    const { preprocess } = (await import(pathToFileURL(join(packaged, 'code.mjs')).href)) as ModelCode;
-    const trained = [...predict(tf, model, preprocess, set, 64)];
-
-    const servable = await openServable(packaged, { package: candidate.package, version: '1' });
-    const server = await startServer({ servable, candidate: '', host: '127.0.0.1', port: 0, scores: null });
-    const response = await fetch(`http://127.0.0.1:${server.port}/v2/models/words/infer`, {
-      method: 'POST',
-      body: JSON.stringify({
-        inputs: [
-          {
-            name: 'input',
-            datatype: 'BYTES',
-            shape: [items.length],
-            data: items.map((bytes) => Buffer.from(bytes).toString('utf8')),
-          },
-        ],
-      }),
-    });
-    const answer = (await response.json()) as { outputs: { name: string; data: number[] }[] };
-    await server.close();
-    servable.dispose();
-    expect(answer.outputs.find((one) => one.name === 'probabilities')!.data).toEqual(trained);
-
-    const path = at('packed');
-    await writePacked(
-      path,
-      (async function* () {
-        yield* items;
-      })(),
-    );
-    const isolated = await predictIsolated({
-      packageFolder: packaged,
-      items: path,
-      count: items.length,
-      classes: 2,
-      out: null,
-    });
-    expect([...isolated.probabilities]).toEqual(trained);
+    await expectOneAnswer(ctx, candidate, join(scratch.root, '.cdl'), 'utf8');
   });
 
   it('another learning rate leaves the transform as it is; its own parameters and the code do not', async () => {
