@@ -33,7 +33,8 @@ export interface PlayedChange {
   waiting: { note: number; done(): void } | null;
   /** Candidate and evaluation that were merged. */
   merged: { candidate: Digest; evaluation: Digest } | null;
-  everReady: boolean;
+  /** Whether a bot had the time to report: a change that is a draft by then is told nothing. */
+  everReported: boolean;
 }
 
 /** People at work on a project, one random thing after the other. */
@@ -295,12 +296,15 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     pushed.add(mr(change).sha);
   }
 
+  const hasReport = (change: PlayedChange) =>
+    mr(change).notes.some((note) => !note.system && note.body.includes('<!-- cdl:report:fashion '));
+
   async function setDraft(change: PlayedChange): Promise<void> {
     const facts = await factsOf(change);
     // Once approved, a draft keeps the word it had: what it says then depends on who was first.
     if (!facts.draft && counting(facts) >= required) return;
     const draft = !facts.draft;
-    change.everReady ||= !draft;
+    change.everReported ||= draft && hasReport(change);
     await soak.api('ada', 'PUT', `merge_requests/${change.iid}`, {
       title: `${draft ? 'Draft: ' : ''}Better`,
     });
@@ -368,11 +372,10 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
         talk: [],
         waiting: null,
         merged: null,
-        everReady: true,
+        everReported: false,
       };
       await commit('ada', change.branch, part(change), 'main');
       const draft = dice.chance(0.15);
-      change.everReady = !draft;
       const made = await soak.api<{ iid: number; sha: string }>('ada', 'POST', 'merge_requests', {
         source_branch: change.branch,
         target_branch: 'main',
