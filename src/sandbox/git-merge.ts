@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { run } from '../exec/run.ts';
 import {
   type Commit,
@@ -5,6 +6,7 @@ import {
   git,
   gitEnv,
   gitText,
+  listFiles,
   log,
   mergeBase,
   readCommit,
@@ -89,61 +91,96 @@ export class ActionError extends Error {
   override readonly name = 'ActionError';
 }
 
-/** The tree of `base` (null: empty) after the actions. Throws an ActionError when one does not fit the tree. */
-export async function applyActions(
+/** A file as an action leaves it: what stands in the repository already, or new bytes. */
+type Entry = { mode: string } & ({ oid: string } | { content: Buffer });
+
+/** Whether git could check out a file of this path beside the others. */
+function isFree(path: string, files: ReadonlyMap<string, Entry>): boolean {
+  const parts = path.split('/');
+  if (parts.some((part) => part === '' || part === '.' || part === '..' || /^\.git$/i.test(part)))
+    return false;
+  const isBelowFile = parts.some((_, end) => end > 0 && files.has(parts.slice(0, end).join('/')));
+  return !isBelowFile && ![...files.keys()].some((other) => other.startsWith(`${path}/`));
+}
+
+/** The files of a commit after the actions. Throws an ActionError when one does not fit. Pure. */
+function afterActions(
+  before: ReadonlyMap<string, Entry>,
+  actions: readonly TreeAction[],
+): Map<string, Entry> {
+  const files = new Map(before);
+  const put = (path: string, entry: Entry) => {
+    if (!isFree(path, files)) throw new ActionError('A file path is invalid');
+    files.set(path, entry);
+  };
+  const modeOf = (isExecutable: boolean | null) => (isExecutable ? '100755' : '100644');
+  for (const action of actions) {
+    const { path } = action;
+    const there = files.get(path);
+    if (action.action === 'create') {
+      if (there) throw new ActionError('A file with this name already exists');
+      put(path, { mode: modeOf(action.executable), content: action.content });
+      continue;
+    }
+    if (action.action === 'move') {
+      const previous = files.get(action.previousPath);
+      if (!previous) throw new ActionError("A file with this name doesn't exist");
+      if (there) throw new ActionError('A file with this name already exists');
+      files.delete(action.previousPath);
+      put(path, action.content === null ? previous : { mode: previous.mode, content: action.content });
+      continue;
+    }
+    if (!there) throw new ActionError("A file with this name doesn't exist");
+    if (action.action === 'delete') files.delete(path);
+    else if (action.action === 'chmod') files.set(path, { ...there, mode: modeOf(action.executable) });
+    else {
+      const mode = action.executable === null ? there.mode : modeOf(action.executable);
+      files.set(path, { mode, content: action.content });
+    }
+  }
+  return files;
+}
+
+/** A time of {@link Signature} as fast-import reads it. */
+function rawDate(date: string): string {
+  const zone = /([+-]\d\d):?(\d\d)$/.exec(date);
+  return `${Math.floor(Date.parse(date) / 1000)} ${zone ? `${zone[1]}${zone[2]}` : '+0000'}`;
+}
+
+/**
+ * A commit on top of `base` (null: the first) with the actions, made by one process (git fast-import). Throws an ActionError
+ * when one does not fit the tree.
+ */
+export async function commitActions(
   repository: string,
   base: string | null,
   actions: readonly TreeAction[],
+  { message, author, by }: { message: string; author: Signature; by: Signature },
 ): Promise<string> {
-  return withTemporaryFolder('index', async (folder) => {
-    const env = { GIT_INDEX_FILE: `${folder}/index` };
-    if (base !== null) await git(repository, ['read-tree', base], { env });
-    const modeOf = async (path: string): Promise<string | null> => {
-      const line = await gitText(repository, ['ls-files', '-s', '-z', '--', path], { env });
-      const match = /^(\d{6}) [0-9a-f]{40} 0\t([^\0]*)\0$/.exec(line);
-      return match?.[2] === path ? (match[1] ?? null) : null;
-    };
-    const blobOf = async (path: string): Promise<string> =>
-      (await gitText(repository, ['ls-files', '-s', '-z', '--', path], { env })).split(' ')[1] ?? '';
-    const put = async (path: string, mode: string, blob: string) => {
-      try {
-        await git(repository, ['update-index', '--add', '--cacheinfo', `${mode},${blob},${path}`], { env });
-      } catch {
-        throw new ActionError('A file path is invalid');
-      }
-    };
-    // `--force-remove` wants a work tree, which a bare repository has not; mode 0 removes as well.
-    const drop = (path: string) =>
-      git(repository, ['update-index', '-z', '--index-info'], { env, input: `0 ${zeroSha}\t${path}\0` });
-    const store = (content: Buffer) =>
-      gitText(repository, ['hash-object', '-w', '--stdin'], { input: content });
-    for (const action of actions) {
-      const mode = await modeOf(action.path);
-      if (action.action === 'create') {
-        if (mode !== null) throw new ActionError('A file with this name already exists');
-        await put(action.path, action.executable ? '100755' : '100644', await store(action.content));
-        continue;
-      }
-      if (action.action === 'move') {
-        const previous = await modeOf(action.previousPath);
-        if (previous === null) throw new ActionError("A file with this name doesn't exist");
-        if (mode !== null) throw new ActionError('A file with this name already exists');
-        const blob =
-          action.content === null ? await blobOf(action.previousPath) : await store(action.content);
-        await drop(action.previousPath);
-        await put(action.path, previous, blob);
-        continue;
-      }
-      if (mode === null) throw new ActionError("A file with this name doesn't exist");
-      if (action.action === 'delete') await drop(action.path);
-      else if (action.action === 'chmod')
-        await put(action.path, action.executable ? '100755' : '100644', await blobOf(action.path));
-      else {
-        const wanted = action.executable === null ? mode : action.executable ? '100755' : '100644';
-        await put(action.path, wanted, await store(action.content));
-      }
-    }
-    return gitText(repository, ['write-tree'], { env });
+  const listed = base === null ? [] : await listFiles(repository, base);
+  const before = new Map(listed.map(({ path, mode, oid }): [string, Entry] => [path, { mode, oid }]));
+  const after = afterActions(before, actions);
+  const quoted = (path: string) => `"${path.replace(/["\\]/g, '\\$&').replaceAll('\n', '\\n')}"`;
+  const person = (one: Signature) =>
+    `${one.name.replace(/[<>\n\0]/g, '').trim()} <${one.email.replace(/[<>\n\0]/g, '').trim()}> ${rawDate(one.date)}`;
+  const data = (bytes: Buffer) => [Buffer.from(`data ${bytes.length}\n`), bytes, Buffer.from('\n')];
+  const line = (text: string) => Buffer.from(`${text}\n`);
+  const ref = `refs/sandbox/${randomUUID()}`;
+  const stream = [
+    line(`commit ${ref}\nmark :1\nauthor ${person(author)}\ncommitter ${person(by)}`),
+    ...data(Buffer.from(message.endsWith('\n') ? message : `${message}\n`)),
+    ...(base === null ? [] : [line(`from ${base}`)]),
+    ...[...before.keys()].filter((path) => !after.has(path)).map((path) => line(`D ${quoted(path)}`)),
+    ...[...after].flatMap(([path, entry]) => {
+      if (entry === before.get(path)) return [];
+      if ('oid' in entry) return [line(`M ${entry.mode} ${entry.oid} ${quoted(path)}`)];
+      return [line(`M ${entry.mode} inline ${quoted(path)}`), ...data(entry.content)];
+    }),
+    // The ref that it wants is taken back at once.
+    line(`get-mark :1\nreset ${ref}\nfrom ${zeroSha}\n\ndone`),
+  ];
+  return gitText(repository, ['fast-import', '--quiet', '--done', '--date-format=raw'], {
+    input: Buffer.concat(stream),
   });
 }
 

@@ -1,4 +1,5 @@
 import { keepNewest } from '../core/keep.ts';
+import { createHistory, type History } from '../forge/git-history.ts';
 import { type ObjectReader, openObjects } from '../forge/git-objects.ts';
 import { createTrees, type Trees } from '../forge/git-trees.ts';
 
@@ -24,6 +25,7 @@ export interface Reading {
   /** A commit by its full object name; null when there is none, or when it takes git to say what it is (a tag). */
   commit(id: string): Promise<Commit | null>;
   trees: Trees;
+  history: History;
 }
 
 /** How many repositories are kept open in memory; their processes end by themselves when nobody reads. */
@@ -36,7 +38,11 @@ export function readingOf(repository: string, env: NodeJS.ProcessEnv): Reading {
   const known = open.get(repository);
   if (known) return known;
   const objects = openObjects(repository, env as Record<string, string>);
-  const reading = { commit: (id: string) => readCommit(objects, id), trees: createTrees(objects) };
+  const reading = {
+    commit: (id: string) => readCommit(objects, id),
+    trees: createTrees(objects),
+    history: createHistory(objects),
+  };
   return keepNewest(open, mostRepositories, repository, reading);
 }
 

@@ -1,6 +1,6 @@
-import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run } from '../exec/run.ts';
 import type { TreeFile } from '../forge/git-trees.ts';
 import { remembered } from './git-memory.ts';
@@ -70,11 +70,11 @@ export async function gitText(
 }
 
 /**
- * What a branch that is a file of its own points at; null when there is none, undefined when only git can tell. A process costs
+ * What a ref that is a file of its own points at; null when there is none, undefined when only git can tell. A process costs
  * a thousand times more.
  */
-async function looseBranch(repository: string, ref: string): Promise<string | null | undefined> {
-  if (!/^refs\/heads\/\w[\w/-]*$/.test(ref)) return undefined;
+async function looseRef(repository: string, ref: string): Promise<string | null | undefined> {
+  if (!/^refs\/\w[\w/-]*$/.test(ref)) return undefined;
   const text = await readFile(join(repository, ref), 'utf8').catch(() => '');
   if (/^[0-9a-f]{40}\n$/.test(text)) return text.trim();
   if (text !== '') return undefined;
@@ -90,7 +90,7 @@ export async function resolveCommit(repository: string, revision: string): Promi
   if (revision === '' || revision.startsWith('-')) return null;
   // No branch or tag is called like a commit (GitLab refuses such names).
   if (isId(revision)) return (await readCommit(repository, revision))?.id ?? null;
-  return (await looseBranch(repository, `refs/heads/${revision}`)) ?? askCommit(repository, revision);
+  return (await looseRef(repository, `refs/heads/${revision}`)) ?? askCommit(repository, revision);
 }
 
 const isId = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
@@ -112,7 +112,7 @@ async function askCommit(repository: string, revision: string): Promise<string |
 
 /** The commit of exactly this full ref; null when there is none. */
 export async function resolveRef(repository: string, ref: string): Promise<string | null> {
-  const branch = await looseBranch(repository, ref);
+  const branch = ref.startsWith('refs/tags/') ? undefined : await looseRef(repository, ref);
   if (branch !== undefined) return branch;
   const found = await run(
     'git',
@@ -132,12 +132,48 @@ export async function updateRef(
   to: string | null,
   old: string | null,
 ): Promise<boolean> {
+  const moved = to === null ? undefined : await moveLoose(repository, ref, to, old);
+  if (moved !== undefined) return moved;
   const args =
-    to === null
-      ? ['update-ref', '-d', ref, old ?? zeroSha]
-      : ['update-ref', ref, to, ...(old === null ? [zeroSha] : [old])];
+    to === null ? ['update-ref', '-d', ref, old ?? zeroSha] : ['update-ref', ref, to, old ?? zeroSha];
   const result = await run('git', args, { cwd: repository, env: gitEnv() });
   return result.code === 0;
+}
+
+/**
+ * Moves a ref that is a file of its own, as git does it: with a lock beside it that git respects, too
+ * (gitrepository-layout, refs). Undefined when that is for git.
+ */
+async function moveLoose(
+  repository: string,
+  ref: string,
+  to: string,
+  old: string | null,
+): Promise<boolean | undefined> {
+  if (!/^refs(\/\w[\w-]*)+$/.test(ref)) return undefined;
+  const path = join(repository, ref);
+  const lock = `${path}.lock`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(lock, `${to}\n`, { flag: 'wx' });
+  } catch {
+    // Somebody holds it, or a folder is in the way.
+    return undefined;
+  }
+  // As long as the lock is there it is ours.
+  const release = () => rm(lock, { force: true });
+  const now = await looseRef(repository, ref);
+  if (now !== old) {
+    await release();
+    return now === undefined ? undefined : false;
+  }
+  try {
+    await rename(lock, path);
+    return true;
+  } catch {
+    await release();
+    return undefined;
+  }
 }
 
 const logFormat = '%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B%x01';
@@ -209,22 +245,16 @@ export async function listFiles(repository: string, commit: string): Promise<Tre
 /** The best common ancestor; null for unrelated histories. */
 export async function mergeBase(repository: string, a: string, b: string): Promise<string | null> {
   return remembered(repository, 'merge-base', [a, b], async () => {
+    const walked = await readingOf(repository, gitEnv()).history.mergeBase(a, b);
+    if (walked !== undefined) return walked;
     const result = await run('git', ['merge-base', a, b], { cwd: repository, env: gitEnv() });
     return result.code === 0 ? result.stdout.toString('utf8').trim() : null;
   });
 }
 
-/** Whether `ancestor` is reachable from `commit`. */
+/** Whether `ancestor` is reachable from `commit`; both named by their ids. */
 export async function isAncestor(repository: string, ancestor: string, commit: string): Promise<boolean> {
-  const known = await remembered(repository, 'is-ancestor', [ancestor, commit], async () => {
-    const { code } = await run('git', ['merge-base', '--is-ancestor', ancestor, commit], {
-      cwd: repository,
-      env: gitEnv(),
-    });
-    // Any other code: one of them is not there (yet).
-    return code === 0 || code === 1 ? { yes: code === 0 } : null;
-  });
-  return known?.yes ?? false;
+  return (await mergeBase(repository, ancestor, commit)) === ancestor;
 }
 
 /** What changed between two trees, file by file, with rename detection. */

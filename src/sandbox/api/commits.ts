@@ -2,7 +2,6 @@ import { accessOf, level, mayPush, requireProject, requireUser } from '../access
 import { now, refsMoved } from '../forge.ts';
 import {
   type Commit,
-  commitTree,
   diff,
   GitError,
   gitText,
@@ -14,7 +13,7 @@ import {
   updateRef,
   zeroSha,
 } from '../git.ts';
-import { ActionError, applyActions, type TreeAction } from '../git-merge.ts';
+import { ActionError, commitActions, type TreeAction } from '../git-merge.ts';
 import { paginate } from '../page.ts';
 import { flag, objects, oneOf, requiredText, text } from '../params.ts';
 import { presentCommit, presentDiff, presentStatus } from '../present.ts';
@@ -213,18 +212,12 @@ export async function createCommit(call: Call): Promise<Reply> {
     name: text(call, 'author_name') ?? by.name,
     email: text(call, 'author_email') ?? by.email,
   };
-  let tree: string;
-  try {
-    tree = await applyActions(
-      project.repository,
-      from,
-      actions.map((entry) => entry.action),
-    );
-  } catch (error) {
-    if (error instanceof ActionError) throw new ApiError(400, error.message);
-    throw error;
-  }
-  const sha = await commitTree(project.repository, tree, from === null ? [] : [from], message, author, by);
+  const wanted = actions.map((entry) => entry.action);
+  const sha = await commitActions(project.repository, from, wanted, { message, author, by }).catch(
+    (error: unknown) => {
+      throw error instanceof ActionError ? new ApiError(400, error.message) : error;
+    },
+  );
   if (!(await updateRef(project.repository, ref, sha, old)))
     throw new ApiError(400, 'Could not update refs/heads/'.concat(branch, '. Please refresh and try again.'));
   await refsMoved(call, project, user, [{ ref, old: old ?? zeroSha, new: sha }]);
