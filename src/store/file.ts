@@ -18,6 +18,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { pathToFileURL } from 'node:url';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { keepNewest } from '../core/keep.ts';
 import { withFolderLock } from '../exec/folder-lock.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import { checkKey, checkRange, compareKeys } from './key.ts';
@@ -25,6 +26,15 @@ import type { Entry, FileObjectStore, PutResult, Range } from './types.ts';
 
 /** Up to this many bytes an etag is the content's hash; beyond it, what the file system knows, so that `stat` stays cheap. */
 const hashedSize = 64 * 1024;
+
+/** Entries of listings that are kept in memory. */
+const mostListed = 20_000;
+
+/**
+ * Milliseconds after which a file's times tell its next content from this one: within the tick of a file system's clock two
+ * files of one size, the second in the place of the first, can look alike (git's document racy-git).
+ */
+const settled = 1000;
 
 /**
  * Opens (and makes, when absent) a store in a folder, shared by any number of processes on this machine. There is no
@@ -61,6 +71,8 @@ class FileStore {
   readonly #keys: string;
   readonly #tmp: string;
   readonly #locks: string;
+  /** By path, what was listed and the times of the file it was read from. */
+  readonly #listed = new Map<string, { times: string; entry: Entry }>();
 
   constructor(root: string) {
     this.#keys = join(root, 'keys');
@@ -112,6 +124,7 @@ class FileStore {
     const parts = prefix.split('/');
     const start = parts.pop() ?? '';
     if (parts.length > 0) checkKey(parts.join('/'));
+    const listed = (key: string, path: string) => this.#entryOf(key, path);
     const walk = async function* (folder: string, above: string, from: string): AsyncGenerator<Entry> {
       const found = await guarded(() => namesIn(folder, above));
       // A folder sorts as its name and "/", which is how every key below it goes on.
@@ -120,13 +133,27 @@ class FileStore {
         if (isFolder) {
           yield* walk(path, key, '');
         } else {
-          const entry = await guarded(() => statAt(key, path));
+          const entry = await guarded(() => listed(key, path));
           if (entry) yield entry;
         }
       }
     };
     const above = parts.length > 0 ? `${parts.join('/')}/` : '';
     yield* walk(join(this.#keys, ...parts.map(folderName)), above, start);
+  }
+
+  /** As {@link statAt}, without reading a file again that has not changed since it was listed. */
+  async #entryOf(key: string, path: string): Promise<Entry | null> {
+    const found = await stat(path, { bigint: true }).catch(ignoreAbsent);
+    if (!found) return null;
+    const times = `${found.ino} ${found.mtimeNs} ${found.ctimeNs} ${found.size}`;
+    const known = this.#listed.get(path);
+    if (known?.times === times) return known.entry;
+    const entry = await statAt(key, path);
+    if (entry && Date.now() - Number(found.ctimeMs) > settled) {
+      keepNewest(this.#listed, mostListed, path, { times, entry });
+    }
+    return entry;
   }
 
   async touch(key: string): Promise<boolean> {

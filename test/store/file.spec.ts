@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
 import { ownerName } from '../../src/exec/owner.ts';
 import { createZone, openStore } from '../../src/store/index.ts';
@@ -40,6 +40,29 @@ describe('the file store', () => {
     for await (const { key } of store.list('')) listed.push(key);
     expect(listed).toEqual(['a', 'a%2Ed', 'a.d', 'a.d/b', 'a/b']);
     for (const key of listed) expect(await text((await store.get(key))!)).toBe(key);
+  });
+
+  it('lists what is there now, also where it remembers what was there', async () => {
+    const etags = async () => {
+      const found: string[] = [];
+      for await (const { key, etag } of store.list('r/')) found.push(`${key} ${etag}`);
+      return found;
+    };
+    // Long after the files were written.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
+    try {
+      await store.put('r/one', 'first');
+      await store.put('r/two', 'first');
+      const before = await etags();
+      expect(await etags()).toEqual(before);
+      await store.put('r/one', 'other', { ifMatch: (await store.stat('r/one'))!.etag });
+      await store.delete('r/two');
+      const after = await etags();
+      expect(after).toEqual([`r/one ${(await store.stat('r/one'))!.etag}`]);
+      expect(after[0]).not.toBe(before[0]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('makes an old object young when it is touched', async () => {
