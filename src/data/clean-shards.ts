@@ -65,7 +65,9 @@ export async function cleanShard(
   return counts;
 }
 
-const partKey = (key: string, index: number, total: number) => `parts/${key}/${index}-of-${total}.json`;
+/** Key of the record with one worker's share; `key` is that of the step. */
+export const partKey = (key: string, index: number, total: number) =>
+  `parts/${key}/${index}-of-${total}.json`;
 
 /** Keeps a worker's share where the last one finds it. Idempotent: a worker that was killed and runs again writes the same. */
 export async function storePart(

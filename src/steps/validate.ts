@@ -1,30 +1,72 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
+import type { DatasetConfig } from '../core/project.ts';
 import { nearThreshold } from '../core/project-split.ts';
 import type { Block } from '../core/report.ts';
 import { countShared, hasSourcesOfSides } from '../data/across.ts';
-import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
+import { shardOf } from '../data/clean-shards.ts';
+import { type DatasetMeta, datasetMetaSchema, openDataset } from '../data/dataset.ts';
 import { compareProfiles } from '../data/drift.ts';
 import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
 import { newestMade } from '../data/made.ts';
-import { exchangeProfile } from '../data/profile-record.ts';
-import { readRawItems } from '../data/shards.ts';
+import { emptyProfile, mergeProfiles, type Profile } from '../data/profile.ts';
+import { exchangeProfile, joinShares, readShare, storeShare } from '../data/profile-record.ts';
+import { readRawItems, saveShare } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
+import { cacheKey } from './run-step.ts';
 import { checkSide, datasetNamed, datasetParameter, sideParameter, versionOf } from './subject.ts';
-import type { Step } from './types.ts';
+import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
 const params = z.object({
   dataset: datasetParameter,
   side: sideParameter,
 });
 
-/** Judges a data version by the rules of `cdl.yaml`: amount, classes, balance, share of invalid items. */
+const what = { name: 'validate', summary: 'Check a data version against its rules', epoch: 6 };
+
+/**
+ * What the items are, counted by this job alone or by several: each stores what it counted of its share, and whoever finds all
+ * shares has the whole, which is the same however many there are. Null while another one is at work.
+ */
+async function profileOf(
+  ctx: Ctx,
+  config: DatasetConfig,
+  inputs: Inputs,
+  meta: DatasetMeta,
+  folder: string,
+): Promise<Profile | null> {
+  const zone = await ctx.zone(inputs.zone);
+  const digest = inputs.key.dataset as Digest;
+  const withExamples = meta.side === 'train';
+  const { node } = ctx;
+  if (config.item === 'tensor') {
+    // Counting labels takes less time than fetching them, and nobody can fetch a part.
+    if (node.index > 0) return null;
+    await zone.saveArtifact(digest, folder);
+    return profileTensors(await openDataset(folder), config.sensitive, withExamples);
+  }
+  const count = async () => {
+    const mine = (id: Digest) => shardOf(id, node.total) === node.index;
+    const { files } = await zone.getArtifact(digest);
+    await saveShare(zone, files, folder, mine);
+    const items = readRawItems(folder, mine);
+    return profileRaw(items, meta.classes, config.rules, config.sensitive, withExamples);
+  };
+  if (node.total === 1) return mergeProfiles(emptyProfile(meta.classes.length), await count());
+  const key = cacheKey(what, inputs).slice(7);
+  if (!(await readShare(zone, key, node))) await storeShare(zone, key, node, await count());
+  return joinShares(zone, key, node.total, meta.classes.length);
+}
+
+/**
+ * Judges a data version by the rules of `cdl.yaml`: amount, classes, balance, share of invalid items. Several jobs may share
+ * the work (`parallel:`).
+ */
 export const validate: Step<typeof params> = {
-  name: 'validate',
-  summary: 'Check a data version against its rules',
-  epoch: 6,
+  ...what,
   stage: 'data',
+  shards: true,
   params,
   async inputs(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
@@ -55,6 +97,8 @@ export const validate: Step<typeof params> = {
     const manifest = await zone.getArtifact(digest);
     const meta = datasetMetaSchema.parse(manifest.meta);
     checkSide(meta.side, given.side, dataset);
+    const profile = await profileOf(ctx, config, inputs, meta, join(folder, 'data'));
+    if (profile === null) return shareDone(dataset, ctx.node);
     const training = inputs.key.training as Digest | null;
     const isApart = given.side === 'test' && hasSourcesOfSides(config.sources);
     const across = training
@@ -66,18 +110,6 @@ export const validate: Step<typeof params> = {
         )
       : null;
     const found = validateDataset(meta, config.rules, isApart ? across : undefined);
-    await zone.saveArtifact(digest, join(folder, 'data'));
-    const withExamples = meta.side === 'train';
-    const profile =
-      config.item === 'tensor'
-        ? await profileTensors(await openDataset(join(folder, 'data')), config.sensitive, withExamples)
-        : await profileRaw(
-            readRawItems(join(folder, 'data')),
-            meta.classes,
-            config.rules,
-            config.sensitive,
-            withExamples,
-          );
     const broken = profile.count > 0 && profile.invalid / profile.count > config.rules.max_invalid;
     const before = await exchangeProfile(zone, manifest.name, digest, profile);
     const drift = before ? compareProfiles(before.profile, profile, meta.classes) : null;
@@ -106,3 +138,17 @@ export const validate: Step<typeof params> = {
     };
   },
 };
+
+function shareDone(dataset: string, { index, total }: Ctx['node']): Outcome {
+  return {
+    partial: true,
+    outputs: {},
+    report: {
+      key: `validate:${dataset}`,
+      title: `${dataset}: part of the checks`,
+      verdict: 'pass',
+      summary: `Share ${index + 1} of ${total} is looked through; the job that is done last puts the shares together.`,
+      blocks: [],
+    },
+  };
+}

@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { packageRoot } from '../../src/exec/root.ts';
 import type { CiEngine } from '../../src/sandbox/ci-port.ts';
 import type { World } from '../../src/sandbox/state.ts';
-import { finished, jobNamed, ownRunner, serveCi } from '../sandbox/ci-server.ts';
+import { finished, ownRunner, serveCi } from '../sandbox/ci-server.ts';
 import { addProject, openWorld, request } from '../sandbox/ci-world.ts';
 import { writeLauncher } from '../steps/project.ts';
 import { textFiles } from '../steps/text-project.ts';
@@ -32,7 +32,7 @@ afterAll(async () => {
   for (const close of closing) await close();
 });
 
-it('the component clean with parallel: 3 is three jobs, and the next one works on what they made together', async () => {
+it('a component with parallel: 3 is three jobs, and the next one works on what they made together', async () => {
   const app = await addProject(world, 'acme', 'words');
   const files = await textFiles();
   const tree = join(world.folder, 'acme-words');
@@ -53,7 +53,7 @@ it('the component clean with parallel: 3 is three jobs, and the next one works o
         include: [
           component('ingest', {}),
           component('clean', { needs: ['ingest'], parallel: 3 }),
-          component('validate', { needs: ['clean'] }),
+          component('validate', { needs: ['clean'], parallel: 2 }),
         ],
       }),
     },
@@ -70,13 +70,11 @@ it('the component clean with parallel: 3 is three jobs, and the next one works o
     'clean 1/3',
     'clean 2/3',
     'clean 3/3',
-    'validate',
+    'validate 1/2',
+    'validate 2/2',
   ]);
   const made = logs.flatMap((log) => /cleaned version ([0-9a-f]{12})/.exec(log)?.[1] ?? []);
   expect(new Set(made).size).toBe(1);
-  const checked = await readFile(
-    join(jobNamed(app.project, outcome.pipeline, 'validate').folder, 'trace.log'),
-    'utf8',
-  );
-  expect(checked).toContain(`checks of data version ${made[0]}`);
+  const checked = logs.filter((log) => log.includes(`checks of data version ${made[0]}`));
+  expect(checked.length).toBeGreaterThan(0);
 });

@@ -65,7 +65,7 @@ describe("the component project's own pipeline", () => {
     expect(names).toEqual([
       'prepare',
       'ingest',
-      'validate',
+      'validate 1/1',
       'train',
       'package',
       'register',

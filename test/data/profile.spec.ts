@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { mkdtemp } from 'node:fs/promises';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
@@ -18,6 +20,7 @@ import { ingest } from '../../src/steps/ingest.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { validate } from '../../src/steps/validate.ts';
 import { openScratch, type Scratch, tinyConfig } from '../steps/project.ts';
+import { textFiles } from '../steps/text-project.ts';
 
 const classes = ['a', 'b', 'c'];
 
@@ -137,6 +140,47 @@ describe('the report of validate', () => {
     await runStep(ingest, ctx, { dataset: '', side: 'train' });
     const { report } = await runStep(validate, ctx, { dataset: '', side: 'train' });
     expect(JSON.stringify(report)).not.toContain('"sheet"');
+  });
+});
+
+describe('validate by several jobs', () => {
+  it('says the same whatever their number and order, and waits for one that was killed', async () => {
+    const files = await textFiles();
+    const config = (files['cdl.yaml'] as string).replace(
+      'rules: {',
+      'rules: { characters: { min: 60 }, max_invalid: 0.9,',
+    );
+    const scratch = await openScratch({ ...files, 'cdl.yaml': config });
+    try {
+      const ctx = await scratch.context();
+      const given = { dataset: '', side: 'train' as const };
+      await runStep(ingest, ctx, given);
+      const by = async (index: number, total: number) => {
+        const one = { ...ctx, node: { index, total } };
+        return validate.run(
+          one,
+          given,
+          await mkdtemp(join(scratch.root, '.cdl', 'run-')),
+          await validate.inputs(one, given),
+        );
+      };
+      const alone = await by(0, 1);
+      expect(alone.report.summary).toMatch(/[1-9]\d* of \d+ items break a rule/);
+      for (const order of [
+        [2, 0, 1],
+        [4, 3, 0, 1, 2, 3],
+      ]) {
+        const total = Math.max(...order) + 1;
+        const done = [];
+        for (const index of order) done.push(await by(index, total));
+        // As soon as every share is there, and again when one runs once more.
+        const whole = (at: number) => new Set(order.slice(0, at + 1)).size === total;
+        expect(done.map(({ partial }) => partial ?? false)).toEqual(order.map((_, at) => !whole(at)));
+        expect(done.at(-1)).toEqual(alone);
+      }
+    } finally {
+      await scratch.remove();
+    }
   });
 });
 

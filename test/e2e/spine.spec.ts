@@ -119,7 +119,7 @@ describe('from a push to a prediction', { timeout }, () => {
     });
     const traces = new Map<string, string>();
     for (const job of jobs) traces.set(job.spec.name, await stage.trace(job));
-    for (const name of ['ingest', 'validate', 'train', 'package']) {
+    for (const name of ['ingest', 'validate 1/1', 'train', 'package']) {
       expect(traces.get(name), name).toMatch(/^.*: cached, /m);
     }
     expect(traces.get('register')).toContain('already was version 1');
