@@ -1,6 +1,7 @@
 // Bundles the sources to dist/: one entry per process we start, shared code in chunks, packages left outside.
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
+import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -56,22 +57,40 @@ const bundleSome = {
   },
 };
 
-const fresh = `dist.${process.pid}`;
-await build({
+/** What the quickest commands load: to find, open and link forty small files takes longer than to run them. */
+const quick = [
+  'src/cli/program.ts',
+  'src/cli/data.ts',
+  'src/cli/data-add.ts',
+  'src/cli/data-share.ts',
+  'src/steps/zones.ts',
+  'src/store/file.ts',
+  'src/store/zone.ts',
+];
+
+/** How all of it is written. */
+const shared = {
   absWorkingDir: root,
-  entryPoints: Object.fromEntries(Object.entries(entries).filter(([, file]) => existsSync(root + file))),
-  outdir: fresh,
   bundle: true,
-  splitting: true,
   format: 'esm',
   platform: 'node',
   target: 'node20',
-  plugins: [bundleSome],
   minifySyntax: true,
   minifyWhitespace: true,
   sourcemap: 'linked',
   logLevel: 'warning',
+};
+
+const fresh = `dist.${process.pid}`;
+const { metafile } = await build({
+  ...shared,
+  entryPoints: Object.fromEntries(Object.entries(entries).filter(([, file]) => existsSync(root + file))),
+  outdir: fresh,
+  splitting: true,
+  plugins: [bundleSome],
+  metafile: true,
 });
+await join();
 const licences = bundled.map(
   (name) => `${name}\n\n${readFileSync(`${root}node_modules/${name}/LICENSE`, 'utf8')}`,
 );
@@ -81,3 +100,85 @@ const old = `${root}dist.${process.pid}.old`;
 if (existsSync(`${root}dist`)) renameSync(`${root}dist`, old);
 renameSync(root + fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
+
+/**
+ * Puts what `cli/main.js` imports into `startup.js`, and the chunks of {@link quick} into `quick.js`. Whoever else imports one of
+ * them finds in its place a file that hands on what is in there, so that nothing is there twice.
+ */
+async function join() {
+  const outputs = new Map(Object.entries(metafile.outputs));
+  const names = new Map(
+    [...outputs].flatMap(([file, { entryPoint }]) => (entryPoint ? [[entryPoint, file]] : [])),
+  );
+  const main = names.get('src/cli/main.ts');
+  /** In which file each one is from now on. */
+  const joined = new Map();
+  const visit = (file, into, found) => {
+    for (const { path, kind } of outputs.get(file).imports) {
+      if (kind !== 'import-statement' || !outputs.has(path) || joined.has(path)) continue;
+      visitAll(path, into, found);
+    }
+    return found;
+  };
+  const visitAll = (file, into, found) => {
+    if (joined.has(file)) return;
+    joined.set(file, into);
+    found.push(file);
+    visit(file, into, found);
+  };
+  const groups = [['startup.js', visit(main, 'startup.js', [])]];
+  const rest = [];
+  for (const entry of quick) visitAll(names.get(entry), 'quick.js', rest);
+  groups.push(['quick.js', rest]);
+
+  const order = [...joined.keys()];
+  const alias = (file, name) => `m${order.indexOf(file)}_${name}`;
+  const exported = (file, list) => `export {${outputs.get(file).exports.map(list).join(', ')}}`;
+  const handOn = (file, folder) =>
+    `${exported(file, (name) => `${alias(file, name)} as ${name}`)} from '${folder}${joined.get(file)}';\n`;
+  // One that only these import, and only when it is needed, is not run before.
+  const isLazy = (file) =>
+    outputs.get(file).entryPoint !== undefined &&
+    [...outputs].every(
+      ([from, { imports }]) =>
+        joined.get(from) === joined.get(file) || !imports.some(({ path }) => path === file),
+    );
+  /** What belongs to `own` is bundled, what was joined elsewhere is imported from there. */
+  const resolver = (own) => ({
+    name: 'joined',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /./ }, ({ path, kind, resolveDir }) => {
+        if (kind === 'entry-point') return undefined;
+        const file = path.startsWith('.') ? relative(root, resolve(resolveDir, path)) : null;
+        const at = joined.get(file);
+        if (at === own && own !== null) return { path: root + file };
+        // Only where it is imported at the beginning: what is loaded when it is needed stays a file of its own.
+        if (at !== undefined && kind === 'import-statement') return { path: file, namespace: 'joined' };
+        return { path, external: true };
+      });
+      onLoad({ filter: /./, namespace: 'joined' }, ({ path }) => ({
+        contents: handOn(path, own === null ? '../' : './'),
+        resolveDir: `${root}${fresh}`,
+      }));
+    },
+  });
+  const write = (options, own) =>
+    build({ ...shared, sourcemap: 'linked', allowOverwrite: true, plugins: [resolver(own)], ...options });
+  for (const [name, files] of groups) {
+    const contents = files
+      .filter((file) => !isLazy(file) && outputs.get(file).exports.length > 0)
+      .map(
+        (file) =>
+          `${exported(file, (name) => `${name} as ${alias(file, name)}`)} from './${relative(fresh, file)}';`,
+      )
+      .join('\n');
+    const stdin = { contents, resolveDir: `${root}${fresh}`, sourcefile: name };
+    await write({ stdin, outfile: `${fresh}/${name}` }, name);
+  }
+  await write({ entryPoints: [main], outfile: main }, null);
+  for (const file of order) {
+    rmSync(`${root}${file}.map`, { force: true });
+    if (isLazy(file)) rmSync(root + file);
+    else writeFileSync(root + file, handOn(file, './'));
+  }
+}

@@ -5,7 +5,6 @@ import { readPointers } from '../data/folder/pointers.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
 import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
-import { noteRepository } from '../data/repositories.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -39,10 +38,12 @@ export async function push(input: CommandInput, desk: Desk, what: readonly strin
     return { name, ref: ref ?? name, version, copied, moved: moved === 'moved' };
   };
   const rows: Awaited<ReturnType<typeof send>>[] = [];
-  const sendAll = async () => {
-    for (const one of wanted) rows.push(await send(one));
-  };
-  await Promise.all([sendAll(), wanted.length > 0 && noteRepository(remote, desk.root)]);
+  for (const one of wanted) rows.push(await send(one));
+  // Nothing that is so young is garbage, so that this is early enough.
+  if (rows.some(({ copied, moved }) => copied > 0 || moved)) {
+    const { noteRepository } = await import('../data/repositories.ts');
+    await noteRepository(remote, desk.root);
+  }
   const text = rows.map(
     (row) =>
       `${row.name}  ${shortDigest(row.version)}  ${row.copied === 0 ? 'there already' : `${count(row.copied, 'version')} sent`}${row.moved ? `, ref ${row.ref} moved` : ''}`,

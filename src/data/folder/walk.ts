@@ -56,7 +56,7 @@ function* below(root: string, above: string, names: string[]): Generator<Walked>
     }
   };
   for (const name of names) {
-    yield* flush(name);
+    if (due.length > 0) yield* flush(name);
     const found = look(root, above + name);
     if (found === null) continue;
     if (found !== 'folder') {
