@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
@@ -14,6 +15,7 @@ import { type ItemArray, parseNpy } from './npy.ts';
 import { checkStratified } from './sides.ts';
 import { pinsOf, sourceNames } from './sources.ts';
 import { createSplitter, sideOf } from './split.ts';
+import { openWriter, readLarge } from './stream-files.ts';
 
 /** The `meta` of a dataset artifact. */
 export const datasetMetaSchema = z.strictObject({
@@ -97,11 +99,9 @@ export async function buildDataset(
     checkStratified(groups, config.split, config.classes);
   }
   const chosen = chooseItems(items, config, side, source.side !== undefined);
-  const images = Buffer.alloc(chosen.kept.length * size);
   const labels = Buffer.alloc(chosen.kept.length);
   const perClass = config.classes.map(() => 0);
   for (const [at, index] of chosen.kept.entries()) {
-    images.set(items.x.subarray(index * size, (index + 1) * size), at * size);
     const label = items.y[index]!;
     labels[at] = label;
     perClass[label]! += 1;
@@ -110,14 +110,15 @@ export async function buildDataset(
   const quarantined: Record<string, number> = {};
   for (const { reason } of chosen.quarantined) quarantined[reason] = (quarantined[reason] ?? 0) + 1;
   const contents: [string, Buffer][] = [
-    ['images.idx', Buffer.concat([idxHeader([chosen.kept.length, ...config.shape]), images])],
     ['labels.idx', Buffer.concat([idxHeader([chosen.kept.length]), labels])],
     ['classes.json', Buffer.from(`${canonicalJson(config.classes)}\n`)],
     ['quarantine.jsonl', Buffer.from(lines.map((line) => `${line}\n`).join(''))],
   ];
-  const files = await Promise.all(
-    contents.map(async ([path, bytes]) => ({ path, ...(await zone.putBlob(bytes)) })),
-  );
+  const header = idxHeader([chosen.kept.length, ...config.shape]);
+  const files = [
+    { path: 'images.idx', ...(await putItems(zone, header, items, chosen.kept)) },
+    ...(await Promise.all(contents.map(async ([path, bytes]) => ({ path, ...(await zone.putBlob(bytes)) })))),
+  ];
   const meta: DatasetMeta = {
     v: 1,
     side,
@@ -138,6 +139,26 @@ export async function buildDataset(
     meta: meta as never,
   };
   return { digest: await zone.putArtifact(artifact), meta };
+}
+
+/** Stores a header and items behind it by way of a file: the items are in memory once, and may be more than one buffer holds. */
+async function putItems(
+  zone: Zone,
+  header: Buffer,
+  { x, size }: Items,
+  wanted: readonly number[],
+): Promise<{ digest: Digest; size: number }> {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-items-'));
+  try {
+    const path = join(folder, 'items');
+    const out = openWriter(path);
+    await out.write(header);
+    for (const index of wanted) await out.write(x.subarray(index * size, (index + 1) * size));
+    await out.close();
+    return await zone.putFile(path);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 /** Mirrors of the same bytes are one source: which of them answered must not change the identity of the data. */
@@ -197,17 +218,21 @@ function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test'
  * one buffer, not copied. Throws UserError artifact-corrupt when the files do not fit each other.
  */
 export async function openDataset(folder: string): Promise<Dataset> {
-  const optional = (name: string) =>
-    readFile(join(folder, name)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return null;
-      throw error;
-    });
-  const [items, grouped] = await Promise.all([optional('items.npy'), optional('groups.json')]);
+  const absent = (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  };
+  const optional = (name: string) => readFile(join(folder, name)).catch(absent);
+  const [items, grouped] = await Promise.all([
+    readLarge(join(folder, 'items.npy')).catch(absent),
+    optional('groups.json'),
+  ]);
   const [images, labels, names] = await Promise.all([
-    items ?? readFile(join(folder, 'images.idx')),
+    items ?? readLarge(join(folder, 'images.idx')),
     readFile(join(folder, 'labels.idx')),
     readFile(join(folder, 'classes.json'), 'utf8'),
   ]).catch((cause: unknown) => {
+    if (cause instanceof UserError) throw cause;
     throw new UserError('artifact-missing', `${folder} is not a data set`, undefined, { cause });
   });
   const x = items ? parseNpy(items, join(folder, 'items.npy')) : parseIdx(images, join(folder, 'images.idx'));

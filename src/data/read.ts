@@ -4,6 +4,7 @@ import { readFiles } from './archive.ts';
 import { parseIdx } from './idx.ts';
 import type { Items, Quarantined } from './items.ts';
 import type { FetchedSource } from './sources.ts';
+import { checkHeld } from './stream-files.ts';
 
 /**
  * Reads all items of a source. A row that cannot be an item is set aside with its reason; a file that cannot be read at
@@ -155,6 +156,7 @@ function readIdxPair(
 
 function joinParts(parts: Part[], size: number): Items {
   const count = parts.reduce((sum, part) => sum + part.y.length, 0);
+  checkHeld(parts.map((part) => part.name).join(', '), count * size);
   const x = new Uint8Array(count * size);
   const y = new Uint8Array(count);
   const starts: { at: number; name: string; rows: Uint32Array }[] = [];

@@ -1,6 +1,8 @@
+import { constants } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
+import { UserError } from '../core/error.ts';
 
 /** Small writes are gathered to this many bytes; one system call each would be most of the time it takes. */
 const gathered = 256 * 1024;
@@ -68,4 +70,35 @@ export function openPieces(file: FileHandle): (length: number, at: number) => Pr
     }
     return window.subarray(at - start, at - start + length);
   };
+}
+
+/**
+ * A whole file in one buffer, also one of more than the 2 GiB that `readFile` takes, `most` bytes at a time. Throws UserError
+ * data-invalid for more than a buffer can hold, what the file system does.
+ */
+export async function readLarge(path: string, most: number = 1 << 30): Promise<Buffer> {
+  const file = await open(path);
+  try {
+    const { size } = await file.stat();
+    checkHeld(path, size);
+    const bytes = Buffer.allocUnsafeSlow(size);
+    for (let at = 0; at < size; ) {
+      const { bytesRead } = await file.read(bytes, at, Math.min(most, size - at), at);
+      if (bytesRead === 0) throw new UserError('data-invalid', `${path} was cut short while it was read`);
+      at += bytesRead;
+    }
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Refuses tensors that are more than one buffer can hold. Throws UserError data-invalid. */
+export function checkHeld(what: string, bytes: number): void {
+  if (bytes <= constants.MAX_LENGTH) return;
+  throw new UserError(
+    'data-invalid',
+    `${what}: ${bytes} bytes of tensors, and at most ${constants.MAX_LENGTH} can be held in memory`,
+    'make several data sets of it, or collect the items one by one: item: file or item: image',
+  );
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { openPieces, openWriter } from '../../src/data/stream-files.ts';
+import { checkHeld, openPieces, openWriter, readLarge } from '../../src/data/stream-files.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -29,6 +29,7 @@ it('what is written in pieces of any size is read in pieces of any size', async 
       await writer.close();
       const whole = Buffer.concat(chunks);
       expect((await readFile(path)).equals(whole)).toBe(true);
+      expect((await readLarge(path, length + 1)).equals(whole)).toBe(true);
       const file = await open(path);
       try {
         const piece = openPieces(file);
@@ -48,4 +49,9 @@ it.skipIf(process.platform !== 'linux')('a full disk is told, at the latest at t
   const writer = openWriter('/dev/full');
   await writer.write('x');
   await expect(writer.close()).rejects.toMatchObject({ code: 'ENOSPC' });
+});
+
+it('what no buffer can hold is refused before it is read, with what to do', () => {
+  expect(() => checkHeld('images.idx', 2 ** 31)).not.toThrow();
+  expect(() => checkHeld('images.idx', 2 ** 53)).toThrow(/images\.idx: 9007199254740992 bytes of tensors/);
 });
