@@ -73,12 +73,38 @@ export function fleissKappa(ratings: Ratings): number | null {
   return Math.abs(1 - expected) < 1e-12 ? null : (observed - expected) / (1 - expected);
 }
 
+/** How different two answers are, from 0 (the same) to 1. */
+export type Distance = (a: string, b: string) => number;
+
+/** Answers are the same or not. */
+const nominal: Distance = (a, b) => (a === b ? 0 : 1);
+
 /**
- * Krippendorff's alpha for nominal data with any number of labelers and missing votes (Krippendorff 2011, Computing
- * Krippendorff's Alpha-Reliability, section C): 1 - D_o / D_e. Null when no item has two votes, or all votes are the same.
+ * How different two lists of choices are: 1 − MASI (Passonneau 2006, Measuring Agreement on Set-Valued Items, section 3), the
+ * Jaccard index times 1 for equal lists, 2/3 where one holds the other, 1/3 where they overlap, 0 where they do not. Of single
+ * choices it is the same or not.
  */
-export function krippendorffAlpha(ratings: Ratings): number | null {
+export function listDistance(a: readonly string[], b: readonly string[]): number {
+  const [left, right] = [new Set(a), new Set(b)];
+  const shared = [...left].filter((choice) => right.has(choice)).length;
+  const all = left.size + right.size - shared;
+  if (shared === all) return 0;
+  const weight = shared === 0 ? 0 : shared === Math.min(left.size, right.size) ? 2 / 3 : 1 / 3;
+  return 1 - (shared / all) * weight;
+}
+
+/**
+ * Krippendorff's alpha with any number of labelers and missing votes (Krippendorff 2011, Computing Krippendorff's
+ * Alpha-Reliability, sections C and D): 1 - D_o / D_e, of nominal data unless another distance is given. Null when no item has
+ * two votes, or all votes are the same.
+ */
+export function krippendorffAlpha(ratings: Ratings, distance: Distance = nominal): number | null {
   const totals = new Map<string, number>();
+  /** The sum of the distances of all ordered pairs. */
+  const apart = (counts: ReadonlyMap<string, number>): number =>
+    total(
+      [...counts].flatMap(([a, count]) => [...counts].map(([b, other]) => count * other * distance(a, b))),
+    );
   let n = 0;
   let observed = 0;
   for (const row of ratings) {
@@ -86,13 +112,11 @@ export function krippendorffAlpha(ratings: Ratings): number | null {
     const votes = total(counts.values());
     if (votes < 2) continue;
     n += votes;
-    for (const [value, count] of counts) {
-      totals.set(value, (totals.get(value) ?? 0) + count);
-      observed += (count * (votes - count)) / (votes - 1);
-    }
+    for (const [value, count] of counts) totals.set(value, (totals.get(value) ?? 0) + count);
+    observed += apart(counts) / (votes - 1);
   }
   if (n === 0) return null;
-  const expected = total([...totals.values()].map((count) => count * (n - count))) / (n - 1);
+  const expected = apart(totals) / (n - 1);
   return expected === 0 ? null : 1 - observed / expected;
 }
 
@@ -105,13 +129,13 @@ export interface Agreement {
   alpha: number | null;
 }
 
-/** Every measure of agreement at once. */
-export function agreementOf(ratings: Ratings): Agreement {
+/** Every measure of agreement at once; alpha by this distance, the others compare whole answers. */
+export function agreementOf(ratings: Ratings, distance?: Distance): Agreement {
   return {
     items: ratings.filter((row) => row.filter((value) => value !== null).length > 1).length,
     percent: percentAgreement(ratings),
     cohen: ratings[0]?.length === 2 ? cohenKappa(ratings) : null,
     fleiss: fleissKappa(ratings),
-    alpha: krippendorffAlpha(ratings),
+    alpha: krippendorffAlpha(ratings, distance),
   };
 }

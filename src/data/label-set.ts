@@ -4,7 +4,7 @@ import { canonicalJson, type Digest, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { LabelsConfig } from '../core/project-labels.ts';
 import type { Zone } from '../store/types.ts';
-import { type Agreement, agreementOf, type Ratings } from './label-agreement.ts';
+import { type Agreement, agreementOf, listDistance, type Ratings } from './label-agreement.ts';
 
 const voteSchema = z.strictObject({
   item: digestSchema,
@@ -177,7 +177,8 @@ export function ratingsOf(votes: readonly Vote[]): Ratings {
   });
 }
 
-/** How far the labelers agree. */
+/** How far the labelers agree; lists of choices that share some agree in part. */
 export function agreementOfVotes(votes: readonly Vote[]): Agreement {
-  return agreementOf(ratingsOf(votes));
+  const lists = new Map(votes.map(({ choices }) => [joinChoices(choices), choices]));
+  return agreementOf(ratingsOf(votes), (a, b) => listDistance(lists.get(a)!, lists.get(b)!));
 }

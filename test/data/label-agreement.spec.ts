@@ -5,6 +5,7 @@ import {
   cohenKappa,
   fleissKappa,
   krippendorffAlpha,
+  listDistance,
   percentAgreement,
   type Ratings,
 } from '../../src/data/label-agreement.ts';
@@ -87,5 +88,21 @@ describe('agreement', () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it('of lists of choices counts what they share, and of single choices nothing but the same', () => {
+    expect(listDistance(['a', 'b'], ['b', 'a'])).toBe(0);
+    expect(listDistance(['a', 'b'], ['a'])).toBeCloseTo(1 - (1 / 2) * (2 / 3), 12);
+    expect(listDistance(['a', 'b'], ['b', 'c'])).toBeCloseTo(1 - (1 / 3) * (1 / 3), 12);
+    expect(listDistance(['a'], ['b', 'c'])).toBe(1);
+    // Two items by two labelers, by hand: observed 4/3, expected 28/9.
+    const rows: Ratings = [
+      ['a b', 'a'],
+      ['c', 'c'],
+    ];
+    const lists = (a: string, b: string) => listDistance(a.split(' '), b.split(' '));
+    expect(krippendorffAlpha(rows, lists)).toBeCloseTo(4 / 7, 12);
+    expect(krippendorffAlpha(rows)).toBeLessThan(4 / 7);
+    expect(krippendorffAlpha(krippendorff, lists)).toBe(krippendorffAlpha(krippendorff));
   });
 });

@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
-import { encodeLabelSet, ratingsOf, resolveVotes, type Vote } from '../../src/data/label-set.ts';
+import {
+  agreementOfVotes,
+  encodeLabelSet,
+  ratingsOf,
+  resolveVotes,
+  type Vote,
+} from '../../src/data/label-set.ts';
 
 const item = digestBytes('one');
 const classes = ['sport', 'business'];
@@ -53,6 +59,17 @@ describe('votes', () => {
       kind: 'conflict',
       choices: [['business + sport', 2]],
     });
+    const other = digestBytes('two');
+    const more = [
+      ...both,
+      { ...vote('3', 'a', ['tech']), item: other },
+      { ...vote('4', 'b', ['tech']), item: other },
+    ];
+    expect(agreementOfVotes(more).alpha).toBe(1);
+    const partly = more.map((one) => (one.annotation === '2' ? { ...one, choices: ['sport'] } : one));
+    const apart = more.map((one) => (one.annotation === '2' ? { ...one, choices: ['science'] } : one));
+    expect(agreementOfVotes(partly).alpha).toBeCloseTo(4 / 7, 12);
+    expect(agreementOfVotes(apart).alpha).toBeLessThan(4 / 7);
   });
 
   it('without a labeler are each a labeler of their own, and of one labeler the newest counts', () => {
