@@ -26,6 +26,14 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./init.ts')).init,
   },
   {
+    name: 'run',
+    summary: 'Train from the worktree as it is, without a commit',
+    arguments: ['[model]'],
+    options: [],
+    examples: ['cdl run', 'cdl run fashion --json'],
+    load: async () => (await import('./run.ts')).runHere,
+  },
+  {
     name: 'serve',
     summary: 'Serve a package on this machine (Open Inference v2, Seldon v1)',
     arguments: ['[package]'],

@@ -66,6 +66,7 @@ function showText({ digest, facts, ...run }: Run): string {
     ...Object.entries(partsOfRun({ digest, facts, ...run })).map(
       ([name, value]) => [name, String(value)] as [string, string],
     ),
+    ['source', run.source],
   ]);
   if (facts.epochs.length === 0) return head;
   const curve = columnsText(

@@ -1,6 +1,6 @@
 import { UserError } from '../core/error.ts';
 import { readVersion } from '../model/registry.ts';
-import { listRuns, type Run, readRun } from '../model/runs.ts';
+import { findRun, listRuns, type Run, readRun } from '../model/runs.ts';
 import { createContext } from '../steps/context.ts';
 import { modelOf } from '../steps/subject.ts';
 import type { Ctx } from '../steps/types.ts';
@@ -48,30 +48,12 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
     ctx,
     work,
     async chosen(what) {
-      const all = await listRuns(work, project, given);
-      if (what.length === 0) return all;
+      if (what.length === 0) return listRuns(work, project, given);
       const runs: Run[] = [];
       for (const one of what) {
         const version = /^v(\d{1,9})$/i.exec(one)?.[1];
-        if (version !== undefined) {
-          runs.push(await ofVersion(Number(version)));
-          continue;
-        }
-        const digits = one.replace(/^sha256:/, '');
-        const found = /^[0-9a-f]{4,64}$/.test(digits)
-          ? all.filter(({ digest }) => digest.slice(7).startsWith(digits))
-          : [];
-        if (found.length > 1) {
-          throw new UserError('usage', `${one} is the beginning of ${found.length} runs`, 'give more of it');
-        }
-        if (!found[0]) {
-          throw new UserError(
-            'input-missing',
-            `there is no run ${one}`,
-            'cdl runs ls tells the beginnings of their digests; v7 is the run of version 7',
-          );
-        }
-        runs.push(found[0]);
+        const run = version === undefined ? findRun(work, project, one) : ofVersion(Number(version));
+        runs.push(await run);
       }
       return runs;
     },

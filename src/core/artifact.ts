@@ -13,6 +13,7 @@ export const artifactKinds = [
   'dataset',
   'transform',
   'run',
+  'source',
   'checkpoint',
   'package',
   'evaluation',

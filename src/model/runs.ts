@@ -37,12 +37,14 @@ export const runFactsSchema = z.object({
 /** See {@link runFactsSchema}. */
 export type RunFacts = z.output<typeof runFactsSchema>;
 
-/** One training: what it told, and what it was made of (data version, transform) and made (checkpoint). */
+/** One training: what it told, what it was made of (data version, transform, source) and what it made (checkpoint). */
 export interface Run {
   digest: Digest;
   facts: RunFacts;
   dataset: Digest | null;
   transform: Digest | null;
+  /** The files it saw of the repository; null for a run older than that they are kept. */
+  source: Digest | null;
   checkpoint: Digest | null;
 }
 
@@ -75,11 +77,34 @@ export async function readRun(zone: Zone, digest: Digest): Promise<Run | null> {
     facts: facts.data,
     dataset: of('dataset'),
     transform: of('transform'),
+    source: of('source'),
     checkpoint: of('checkpoint'),
   };
 }
 
 const atOnce = 16;
+
+/** The run whose digest begins so. Throws UserError usage for several, and input-missing for none. */
+export async function findRun(zone: Zone, project: string, beginning: string): Promise<Run> {
+  const digits = beginning.replace(/^sha256:/, '');
+  const found: Run[] = [];
+  if (/^[0-9a-f]{4,64}$/.test(digits)) {
+    for await (const { key } of zone.listRecords(`${runPrefix(project)}${digits}`)) {
+      const digest = `sha256:${key.slice(runPrefix(project).length).replace(/\.json$/, '')}`;
+      const run = isDigest(digest) ? await readRun(zone, digest) : null;
+      if (run) found.push(run);
+    }
+  }
+  if (found.length > 1) {
+    throw new UserError('usage', `${beginning} is the beginning of ${found.length} runs`, 'give more of it');
+  }
+  if (found[0]) return found[0];
+  throw new UserError(
+    'input-missing',
+    `there is no run ${beginning}`,
+    'cdl runs ls tells the beginnings of their digests; v7 is the run of version 7',
+  );
+}
 
 /** Every run of a project (of one model, if given), newest first. */
 export async function listRuns(zone: Zone, project: string, model?: string): Promise<Run[]> {

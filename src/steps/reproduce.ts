@@ -11,12 +11,14 @@ import type { Block, Report } from '../core/report.ts';
 import { selectCode } from '../exec/code.ts';
 import { run as runProgram } from '../exec/run.ts';
 import { listVersions } from '../model/registry.ts';
+import { findRun, readRun } from '../model/runs.ts';
 import { diffWeights, type TensorDifference } from '../model/weights-diff.ts';
 import { createZone, openStore } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
 import { readProject } from './context.ts';
 import { openHandover } from './handover.ts';
 import { runStep } from './run-step.ts';
+import { openSource } from './source.ts';
 import { environmentParameter, modelOf, modelParameter } from './subject.ts';
 import { train } from './train.ts';
 import type { Ctx, Outcome, Step } from './types.ts';
@@ -24,6 +26,7 @@ import type { Ctx, Outcome, Step } from './types.ts';
 const params = z.object({
   model: modelParameter,
   version: z.int().nonnegative().default(0).describe('Version of the registry; 0: the one in cdl.lock.'),
+  run: z.string().default('').describe('Run instead of a version: its digest, or the beginning of that.'),
   environment: environmentParameter,
   tolerance: z
     .number()
@@ -34,9 +37,12 @@ const params = z.object({
 
 /** What is rebuilt, and where its code is. */
 interface Original {
-  version: number;
+  /** `version 3`, or `run 3f9a2c41`. */
+  name: string;
   candidate: Candidate;
   run: Digest;
+  /** The files of the repository that the run saw, where they were kept. */
+  source: Digest | null;
   meta: z.output<typeof runSchema>;
 }
 
@@ -49,19 +55,47 @@ const runSchema = z.object({
 
 async function originalOf(ctx: Ctx, given: z.output<typeof params>, model: string): Promise<Original> {
   const zone = await ctx.zone('work');
+  const { project } = ctx.project;
   const found =
-    given.version > 0
-      ? await ofRegistry(zone, ctx.project.project, model, given.version)
-      : await ofLock(ctx, model, given.environment);
+    given.run !== ''
+      ? await ofRun(zone, project, model, given.run)
+      : given.version > 0
+        ? await ofRegistry(zone, project, model, given.version)
+        : await ofLock(ctx, model, given.environment);
   const parsed = runSchema.safeParse((await zone.getArtifact(found.run)).meta);
-  if (parsed.success) return { ...found, meta: parsed.data };
+  const source = (await readRun(zone, found.run))?.source ?? null;
+  if (parsed.success) return { ...found, source, meta: parsed.data };
   throw new UserError('artifact-corrupt', `run ${found.run}: ${z.prettifyError(parsed.error)}`);
+}
+
+async function ofRun(zone: Zone, project: string, model: string, beginning: string) {
+  const { digest, facts, dataset, transform, checkpoint } = await findRun(zone, project, beginning);
+  if (facts.model !== model || dataset === null || checkpoint === null) {
+    throw new UserError(
+      'input-missing',
+      facts.model === model
+        ? `run ${shortDigest(digest)} made no model: ${facts.reason ?? 'its checkpoint or its data is gone'}`
+        : `run ${shortDigest(digest)} is one of ${facts.model}, not of ${model}`,
+    );
+  }
+  const { code, config } = facts;
+  const candidate: Candidate = {
+    model,
+    code,
+    config,
+    dataset,
+    transform,
+    checkpoint,
+    // A run is not packed yet, and nothing here looks at that.
+    package: checkpoint,
+  };
+  return { name: `run ${shortDigest(digest)}`, candidate, run: digest };
 }
 
 async function ofRegistry(zone: Zone, project: string, model: string, version: number) {
   const versions = await listVersions(zone, project, model);
   const found = versions.find((one) => one.version === version);
-  if (found) return { version, candidate: found.candidate, run: found.run };
+  if (found) return { name: `version ${version}`, candidate: found.candidate, run: found.run };
   const known = versions.map((one) => one.version).slice(-10);
   throw new UserError(
     'input-missing',
@@ -79,7 +113,11 @@ async function ofLock(ctx: Ctx, model: string, environment: string) {
       'name a version of the registry: cdl reproduce --version 3',
     );
   }
-  return { version: entry.info.version, candidate: entryCandidate(model, entry), run: entry.info.run };
+  return {
+    name: `version ${entry.info.version}`,
+    candidate: entryCandidate(model, entry),
+    run: entry.info.run,
+  };
 }
 
 async function git(cwd: string, ...args: string[]): Promise<string> {
@@ -89,7 +127,7 @@ async function git(cwd: string, ...args: string[]): Promise<string> {
 }
 
 /** Whether a commit holds the code and configuration of a candidate. */
-async function fits(root: string, ref: string, model: string, candidate: Candidate): Promise<boolean> {
+async function fits(root: string, ref: string | null, model: string, candidate: Candidate): Promise<boolean> {
   const project = await readProject(root);
   const config = modelConfig(project, model);
   return (
@@ -98,8 +136,17 @@ async function fits(root: string, ref: string, model: string, candidate: Candida
   );
 }
 
-/** A clean clone at a commit with the very code and configuration: the current one, or the one the run was made of. */
-async function cloneOf(ctx: Ctx, model: string, original: Original, folder: string): Promise<string> {
+/** A repository with the very code and configuration of a run; `ref` null: its worktree. */
+interface Place {
+  root: string;
+  ref: string | null;
+}
+
+/**
+ * A clean clone at the current commit, or at the one the run was made of, whichever holds them; where neither does, the files
+ * that were kept with the run.
+ */
+async function cloneOf(ctx: Ctx, model: string, original: Original, folder: string): Promise<Place> {
   const clone = join(folder, 'clone');
   await git(folder, 'clone', '--quiet', '--no-hardlinks', '--no-checkout', ctx.root, clone);
   const tried: string[] = [];
@@ -113,17 +160,23 @@ async function cloneOf(ctx: Ctx, model: string, original: Original, folder: stri
     // A clone has the branches of its origin; the commit of a run may be on none of them any more.
     await git(clone, 'fetch', '--quiet', ctx.root, id).catch(() => null);
     await git(clone, 'checkout', '--quiet', '--detach', id);
-    if (await fits(clone, 'HEAD', model, original.candidate)) return clone;
+    if (await fits(clone, 'HEAD', model, original.candidate)) return { root: clone, ref: 'HEAD' };
+  }
+  if (original.source) {
+    const root = join(folder, 'source');
+    await openSource(await ctx.zone('work'), original.source, root);
+    if (await fits(root, null, model, original.candidate)) return { root, ref: null };
+    tried.push('what was kept with the run');
   }
   throw new UserError(
     'input-missing',
-    `${tried.length > 1 ? `neither ${tried.join(' nor ')} holds` : `${tried[0]} does not hold`} the code ${shortDigest(original.candidate.code)} and configuration ${shortDigest(original.candidate.config)} of version ${original.version}`,
+    `${tried.length > 1 ? `neither ${tried.join(' nor ')} holds` : `${tried[0]} does not hold`} the code ${shortDigest(original.candidate.code)} and configuration ${shortDigest(original.candidate.config)} of ${original.name}`,
     'fetch the whole history (in CI: GIT_DEPTH: 0), or check out the commit of that version',
   );
 }
 
 /** Trains again in the clone, with an empty cache and a store that holds the data alone. */
-async function rebuild(ctx: Ctx, model: string, original: Original, clone: string, folder: string) {
+async function rebuild(ctx: Ctx, model: string, original: Original, place: Place, folder: string) {
   const { candidate, meta } = original;
   const from = await ctx.zone('work');
   const store = join(folder, 'store');
@@ -131,8 +184,8 @@ async function rebuild(ctx: Ctx, model: string, original: Original, clone: strin
   const zone = createZone('work', await openStore(pathToFileURL(store).href, null), {});
   await zone.copyArtifact(from, candidate.dataset);
   if (candidate.transform) await zone.copyArtifact(from, candidate.transform);
-  const handover = openHandover(join(clone, '.cdl'));
-  const project = await readProject(clone);
+  const handover = openHandover(join(folder, 'handover'));
+  const project = await readProject(place.root);
   const config = modelConfig(project, model);
   if (candidate.transform) {
     await handover.write('transform', model, { transform: candidate.transform, dataset: candidate.dataset });
@@ -146,7 +199,7 @@ async function rebuild(ctx: Ctx, model: string, original: Original, clone: strin
       dataset: candidate.dataset,
     });
   }
-  const clean: Ctx = { ...ctx, root: clone, ref: 'HEAD', project, handover, zone: async () => zone };
+  const clean: Ctx = { ...ctx, ...place, project, handover, zone: async () => zone };
   const { outputs } = await runStep(train, clean, { model, dataset: candidate.dataset });
   const made = runSchema.parse((await zone.getArtifact(outputs.run as Digest)).meta);
   return { zone, checkpoint: outputs.checkpoint as Digest, environment: made.environment };
@@ -183,9 +236,10 @@ async function differencesOf(
 async function runReproduce(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
   const { model } = modelOf(ctx, given.model);
   const original = await originalOf(ctx, given, model);
-  const clone = await cloneOf(ctx, model, original, folder);
-  ctx.log(`rebuilding version ${original.version} of ${model} from a clean clone of its commit`);
-  const rebuilt = await rebuild(ctx, model, original, clone, folder);
+  const place = await cloneOf(ctx, model, original, folder);
+  const from = place.ref === null ? 'the files that were kept with it' : 'a clean clone of its commit';
+  ctx.log(`rebuilding ${original.name} of ${model} from ${from}`);
+  const rebuilt = await rebuild(ctx, model, original, place, folder);
   const same = rebuilt.checkpoint === original.candidate.checkpoint;
   const differences = same ? [] : await differencesOf(ctx, original.candidate.checkpoint, rebuilt, folder);
   const largest = differences.reduce((most, one) => Math.max(most, one.largest), 0);
@@ -220,12 +274,13 @@ function reproduceReport(
   const before = original.meta.environment;
   const names = [...new Set([...Object.keys(before), ...Object.keys(rebuilt.environment)])].sort();
   const moved = names.filter((name) => before[name] !== rebuilt.environment[name]);
+  const what = `${original.name[0]!.toUpperCase()}${original.name.slice(1)}`;
   const summary = {
-    'bit-identical': `Version ${original.version} was trained again from a clean clone: every bit is the same.`,
-    'within tolerance': `Version ${original.version} was trained again: no weight differs by more than ${largest.toPrecision(3)}.`,
+    'bit-identical': `${what} was trained again from a clean clone: every bit is the same.`,
+    'within tolerance': `${what} was trained again: no weight differs by more than ${largest.toPrecision(3)}.`,
     differs: Number.isFinite(largest)
-      ? `Version ${original.version} was trained again and differs: by up to ${largest.toPrecision(3)} in ${differences.length} tensors.`
-      : `Version ${original.version} was trained again and differs: ${differences.map((one) => one.name).join(', ')} have other bytes.`,
+      ? `${what} was trained again and differs: by up to ${largest.toPrecision(3)} in ${differences.length} tensors.`
+      : `${what} was trained again and differs: ${differences.map((one) => one.name).join(', ')} have other bytes.`,
   }[verdict]!;
   const blocks: Block[] = [
     {
@@ -254,7 +309,7 @@ function reproduceReport(
   }
   return {
     key: `reproduce:${model}`,
-    title: `${model}: version ${original.version} rebuilt`,
+    title: `${model}: ${original.name} rebuilt`,
     verdict: verdict === 'differs' ? 'fail' : verdict === 'bit-identical' ? 'pass' : 'warn',
     summary: verdict === 'differs' ? `${summary} The tolerance is ${tolerance}.` : summary,
     blocks,

@@ -13,6 +13,7 @@ import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun } from './failed-run.ts';
 import { cacheKey } from './run-step.ts';
+import { keepSource } from './source.ts';
 import { storeCheckpoint, storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
 import { openTraining, type TrainingMessage } from './training.ts';
@@ -145,11 +146,12 @@ async function runTraining(
       framework: config.train ? 'command' : 'tfjs',
     },
   });
+  const source = await keepSource(zone, ctx, model, files);
   const run: Artifact = {
     kind: 'run',
     name: model,
     files: [],
-    parents: [...made, checkpoint],
+    parents: [...made, source, checkpoint],
     meta: {
       model,
       code: codeId,

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import { listVersions, registerVersion } from '../../src/model/registry.ts';
+import { noteRun } from '../../src/model/runs.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { packageStep } from '../../src/steps/package.ts';
 import { register } from '../../src/steps/register.ts';
@@ -11,7 +12,7 @@ import { tuneStep } from '../../src/steps/tune.ts';
 import { openScratch, type Scratch, tinyConfig, tinyFiles } from './project.ts';
 
 const all = { dataset: '', model: '', side: 'train' as const };
-const asked = { model: '', version: 1, environment: 'production', tolerance: 0.0001 };
+const asked = { model: '', version: 1, run: '', environment: 'production', tolerance: 0.0001 };
 
 let scratch: Scratch;
 afterEach(() => scratch.remove());
@@ -67,20 +68,54 @@ describe('the step reproduce', () => {
     expect([near.outputs.verdict, near.report.verdict]).toEqual(['within tolerance', 'warn']);
   });
 
-  it('names the commits it tried when the code is nowhere, and the versions there are', async () => {
+  it('trains what was never committed again from the files kept with the run, also one that has no version', async () => {
     scratch = await openScratch();
     await scratch.write({ 'lib/scale.ts': 'export const scale = 127;\n' });
-    await registerOne();
-    // What was trained was never committed.
+    const made = await registerOne();
     await scratch.git('checkout', '--quiet', '.');
-    await expect(runStep(reproduce, await scratch.context(), asked)).rejects.toThrow(
-      /HEAD does not hold the code/,
+    const same = { verdict: 'bit-identical', checkpoint: made.checkpoint };
+    const version = await runStep(reproduce, await scratch.context(), asked);
+    expect(version.outputs).toMatchObject(same);
+    const run = await runStep(reproduce, await scratch.context(), { ...asked, run: made.run!.slice(7, 15) });
+    expect(run.outputs).toMatchObject(same);
+    expect(run.report.summary).toMatch(/^Run [0-9a-f]{8,12} was trained again/);
+    expect(scratch.lines.join('\n')).toContain('from the files that were kept with it');
+  });
+
+  it('names what it tried when the code is nowhere, and takes no files of git for those of a run', async () => {
+    scratch = await openScratch();
+    const made = await registerOne();
+    const zone = await (await scratch.context()).zone('work');
+    const honest = await zone.getArtifact(made.run as Digest);
+    const runOf = async (path: string) => {
+      const blob = await zone.putBlob('[core]\n\tfsmonitor = touch hit\n');
+      const source = { kind: 'source' as const, name: 'sides', files: [{ path, ...blob }], meta: {} };
+      const parents = [await zone.putArtifact({ ...source, parents: [] })];
+      for (const one of honest.parents) {
+        if ((await zone.getArtifact(one)).kind !== 'source') parents.push(one);
+      }
+      const run = await zone.putArtifact({ ...honest, parents });
+      await noteRun(zone, 'tiny', run);
+      return { ...asked, run };
+    };
+    await scratch.write({ 'lib/scale.ts': 'export const scale = 127;\n' });
+    await scratch.git('commit', '--quiet', '--all', '--amend', '--message', 'another scale');
+    await scratch.git('reflog', 'expire', '--expire=now', '--all');
+    await scratch.git('gc', '--quiet', '--prune=now');
+    await expect(runStep(reproduce, await scratch.context(), await runOf('.GIT/config'))).rejects.toThrow(
+      /is no source of a run: it holds .GIT\/config/,
+    );
+    await expect(runStep(reproduce, await scratch.context(), await runOf('other.ts'))).rejects.toThrow(
+      /there is no cdl.yaml/,
     );
     await expect(runStep(reproduce, await scratch.context(), { ...asked, version: 7 })).rejects.toThrow(
       /no version 7 of sides; it has 1/,
     );
     await expect(runStep(reproduce, await scratch.context(), { ...asked, version: 0 })).rejects.toThrow(
       /cdl.lock has no entry for sides/,
+    );
+    await expect(runStep(reproduce, await scratch.context(), { ...asked, run: 'abcd' })).rejects.toThrow(
+      /there is no run abcd/,
     );
   });
 });
