@@ -20,10 +20,11 @@ export async function proposeChange(
     branch: string;
     title: string;
     told: string;
+    /** Hyperparameters with their values; one that is undefined is taken out. */
     parameters: Record<string, unknown>;
     /** What the items are called. */
     items?: string;
-    /** What to look for in the last lines of a job's log, and how to tell it. */
+    /** What to look for in the log of a job, or of the first of several that share its work, and how to tell it. */
     tell?: readonly { job: string; line: RegExp; say: (found: readonly string[]) => string }[];
   },
 ): Promise<{ mr: ApiMergeRequest; report: { id: number; body: string }; evaluation: Digest }> {
@@ -62,8 +63,10 @@ export async function proposeChange(
       const best = [...logs.matchAll(/epoch \d+: [^\n]*/g)].at(-1)?.[0] ?? '';
       const told = await Promise.all(
         (change.tell ?? []).map(async ({ job, line, say }) => {
-          const log = await traceOf(rig, jobs.find((one) => one.name === job)!.id);
-          const found = line.exec(log);
+          const named = jobs.find((one) => one.name === job || one.name.startsWith(`${job} 1/`));
+          const log = await traceOf(rig, named!.id, Number.POSITIVE_INFINITY);
+          // The report in it is broken into lines of the terminal.
+          const found = line.exec(log.replaceAll(/\s+/g, ' '));
           return found ? say(found) : '';
         }),
       );

@@ -11,8 +11,9 @@ export async function tellSearch(story: Story, rig: Rig, place: Workplace): Prom
   const change = await proposeChange(story, rig, place, {
     branch: 'search',
     title: 'Train the best of 64 configurations',
-    told: 'Dana, the data scientist, has 64 configurations tried and the best one trained',
-    parameters: { epochs: 6 },
+    told: 'Dana, the data scientist, has two jobs try 64 configurations, and the best one trained',
+    // As the search trained: to the end, without stopping by itself.
+    parameters: { epochs: 9, patience: undefined },
     tell: [
       {
         job: 'tune',

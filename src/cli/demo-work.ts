@@ -6,6 +6,7 @@ import { parseProject, projectFile } from '../core/project.ts';
 import { run } from '../exec/run.ts';
 import type { Actor, Rig } from './rig.ts';
 import { openApi, until } from './rig-client.ts';
+import type { Detail } from './story.ts';
 
 /** The model of a demo: the examples call project and model alike. */
 export const modelOf = (rig: Rig): string => rig.project.path;
@@ -71,7 +72,9 @@ export class Workplace {
     const file = join(this.folder, projectFile);
     const document = parseDocument(await readFile(file, 'utf8'));
     for (const [name, value] of Object.entries(changes)) {
-      document.setIn(['models', modelOf(this.rig), 'hyperparameters', name], value);
+      const path = ['models', modelOf(this.rig), 'hyperparameters', name];
+      if (value === undefined) document.deleteIn(path);
+      else document.setIn(path, value);
     }
     await writeFile(file, document.toString({ lineWidth: 0 }));
     await this.git(actor, 'commit', '--quiet', '--all', '-m', message);
@@ -94,22 +97,33 @@ export async function reportOf(
 }
 
 /** Follows the newest pipeline of a merge request at a commit until it ends; tells which job runs. */
-export async function followPipeline(rig: Rig, iid: number, sha: string, detail: (text: string) => void) {
+export async function followPipeline(rig: Rig, iid: number, sha: string, detail: Detail) {
   const api = openApi(rig, rig.people.scientist);
-  return until(rig, `the pipeline of !${iid}`, async () => {
+  let heard = '';
+  return until(rig, `the pipeline of !${iid}`, async (moved) => {
     const pipeline = (await api.pipelines(iid)).find((one) => one.sha === sha);
     if (!pipeline) return null;
     const jobs = await api.jobs(pipeline.id);
-    const running = jobs.filter((job) => job.status === 'running').map((job) => job.name);
+    const running = jobs.filter((job) => job.status === 'running');
     const done = jobs.filter((job) => job.status === 'success').length;
-    if (running.length > 0) detail(`job ${running.join(', ')} runs (${done} of ${jobs.length} done)`);
+    const logs = await Promise.all(running.map((job) => traceOf(rig, job.id)));
+    if (running.length > 0) {
+      const names = running.map((job) => job.name).join(', ');
+      const share = logs.flatMap((log) => [...log.matchAll(/: (\d+ %)$/gm)]).at(-1)?.[1];
+      const verb = running.length > 1 ? 'run' : 'runs';
+      detail(`job${running.length > 1 ? 's' : ''} ${names} ${verb} (${done} of ${jobs.length} done)`, share);
+    }
+    // A training takes as long as it takes: what counts is that it says something.
+    const news = `${done} ${logs.join('\n')}`;
+    if (news !== heard) moved();
+    heard = news;
     // By its jobs: the status of a pipeline also waits for what the bot says of it.
     const failed = jobs.filter((job) => job.status === 'failed' || job.status === 'canceled');
     if (failed.length > 0) {
-      const logs = await Promise.all(failed.map((job) => traceOf(rig, job.id)));
+      const last = await Promise.all(failed.map((job) => traceOf(rig, job.id)));
       throw new UserError(
         'training-failed',
-        `pipeline ${pipeline.id}: ${failed.map((job) => `${job.name} ${job.status}`).join(', ')}\n${logs.join('\n')}`,
+        `pipeline ${pipeline.id}: ${failed.map((job) => `${job.name} ${job.status}`).join(', ')}\n${last.join('\n')}`,
       );
     }
     return jobs.length > 0 && done === jobs.length ? { pipeline, jobs } : null;
@@ -117,8 +131,8 @@ export async function followPipeline(rig: Rig, iid: number, sha: string, detail:
 }
 
 /** The last lines of a job's log. */
-export async function traceOf(rig: Rig, job: number): Promise<string> {
+export async function traceOf(rig: Rig, job: number, lines = 25): Promise<string> {
   const folder = rig.project.jobs.get(job)?.folder;
   const text = folder ? await readFile(join(folder, 'trace.log'), 'utf8').catch(() => '') : '';
-  return text.split('\n').slice(-25).join('\n');
+  return text.split('\n').slice(-lines).join('\n');
 }

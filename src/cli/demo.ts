@@ -41,6 +41,8 @@ export async function demo(input: CommandInput): Promise<number> {
         systemPath: path,
         version: input.version,
         project: `acme/${example}`,
+        // The two jobs of the search.
+        ...(told === 'tune' && { jobs: 2 }),
         log: (line) => logs.push(line),
       });
       return { text: `sandbox ${made.sandbox.url} (GitLab-compatible), bot ${made.bot.url}`, value: made };

@@ -51,10 +51,12 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 }
 
 // Whoever reads the output may have had enough (`cdl … | head`); that is no failure of ours (128 + SIGPIPE, as a shell has it).
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(141);
-  throw error;
-});
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(141);
+    throw error;
+  });
+}
 // Exit as soon as the output is written: idle connection pools must not keep a finished command alive.
 process.exitCode = await main(process.argv.slice(2), process.env);
 await Promise.all(

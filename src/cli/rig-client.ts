@@ -65,15 +65,21 @@ export function openApi(rig: Rig, actor: Actor) {
   };
 }
 
-/** Resolves with the first value that is not null, looking again whenever anything happens on the forge. Throws UserError when time runs out. */
+/**
+ * Resolves with the first value that is not null, looking again whenever anything happens on the forge. Throws UserError when
+ * so many seconds went by, or, where `look` says by `moved` that it comes nearer, so many since it did.
+ */
 export async function until<T>(
   rig: Rig,
   what: string,
-  look: () => Promise<T | null> | T | null,
+  look: (moved: () => void) => Promise<T | null> | T | null,
   seconds = 240,
 ): Promise<T> {
   const { events } = rig.sandbox.world;
-  const deadline = Date.now() + seconds * 1000;
+  let since = Date.now();
+  const moved = () => {
+    since = Date.now();
+  };
   for (;;) {
     let wake = () => {};
     const woken = new Promise<void>((resolve) => {
@@ -86,10 +92,10 @@ export async function until<T>(
     rig.signal.addEventListener('abort', onEvent, { once: true });
     try {
       if (rig.signal.aborted) throw new UserError('interrupted', `stopped while waiting for ${what}`);
-      const value = await look();
+      const value = await look(moved);
       if (value !== null) return value;
-      if (Date.now() > deadline)
-        throw new UserError('not-available', `${what} did not happen within ${seconds} s`);
+      if (Date.now() - since > seconds * 1000)
+        throw new UserError('not-available', `nothing was heard of ${what} for ${seconds} s`);
       if (rig.bot.process.exitCode !== null)
         throw new UserError('not-available', 'the bot ended unexpectedly');
       await woken;

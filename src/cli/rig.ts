@@ -59,6 +59,8 @@ export interface RigOptions {
   version: string;
   /** Path of the project, e.g. `acme/fashion`. */
   project: string;
+  /** Jobs of changes that run at once; default 1. */
+  jobs?: number;
   log?: (line: string) => void;
   /** Stops whoever waits for something on the rig. */
   signal?: AbortSignal;
@@ -241,7 +243,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       const runner = await startRunner({
         url: sandbox.url,
         token,
-        concurrency: 1,
+        concurrency: name === 'any' ? (options.jobs ?? 1) : 1,
         builds: join(folder, 'builds', name),
         systemPath: options.systemPath,
         path: programs,

@@ -1,12 +1,12 @@
 import type { CommandConsole } from './console.ts';
 
+/** Tells what goes on now, and how much of it is done, as in `34 %`. */
+export type Detail = (text: string, share?: string) => void;
+
 /** Tells what happens: a moving line while something goes on, a lasting one when it is done, JSON lines for scripts. */
 export interface Story {
-  /** Runs one chapter. `detail` of the context changes the moving line. */
-  chapter<T>(
-    title: string,
-    work: (detail: (text: string) => void) => Promise<{ text: string; value: T }>,
-  ): Promise<T>;
+  /** Runs one chapter. `detail` changes the moving line; its `share` is of what only a moving line can keep up with. */
+  chapter<T>(title: string, work: (detail: Detail) => Promise<{ text: string; value: T }>): Promise<T>;
   /** Something that can be checked in the sandbox's API. */
   milestone(name: string, ids: Record<string, unknown>): void;
   say(text: string): void;
@@ -26,14 +26,16 @@ export function createStory(console: CommandConsole, started: number): Story {
       const label = `${String(number).padStart(2)}  ${title}`;
       const since = performance.now();
       let detail = '';
+      let share = '';
       let frame = 0;
       const draw = () => {
-        const line = `${frames[frame++ % frames.length]} ${label}  ${detail}`;
+        const line = `${frames[frame++ % frames.length]} ${label}  ${[detail, share].filter(Boolean).join(' ')}`;
         process.stdout.write(`\r\x1b[2K${line.slice(0, console.columns - 10)}  ${seconds(since)}`);
       };
       const timer = terminal ? setInterval(draw, 100) : null;
       try {
-        const { text, value } = await work((now) => {
+        const { text, value } = await work((now, of = '') => {
+          share = of;
           if (now === detail) return;
           detail = now;
           if (!terminal && !console.json) process.stderr.write(`      … ${now}\n`);

@@ -22,8 +22,8 @@ export type Chart =
   | {
       kind: 'parallel';
       title: string;
-      /** Hyperparameters with the words at both ends of their axes, and the best configuration's value. */
-      axes: { name: string; low: string; high: string; best: string }[];
+      /** Hyperparameters with the words at places in [0, 1] of their axes, from below, and the best configuration's value. */
+      axes: { name: string; ticks: { place: number; text: string }[]; best: string }[];
       /** One configuration each: places in [0, 1] on the axes in their order; of two scores the lower is better. */
       lines: { places: number[]; score: number; best: boolean }[];
     }

@@ -1,6 +1,6 @@
 import type { TopLevelSpec } from 'vega-lite';
 import type { Chart } from '../core/report.ts';
-import { chartConfig, faint, shownNames } from './chart-style.ts';
+import { chartConfig, faint, ink, shownNames } from './chart-style.ts';
 import { cleanLine, clip } from './text.ts';
 
 /** Parallel coordinates: an axis a hyperparameter, a line a configuration; colour is the rank of its score. */
@@ -20,10 +20,10 @@ export function parallelSpec(chart: Extract<Chart, { kind: 'parallel' }>, title:
       best: line.best,
     })),
   );
-  const ends = chart.axes.flatMap((axis, at) => [
-    { axis: names[at]!, place: 0, text: clip(cleanLine(axis.low), 14) },
-    { axis: names[at]!, place: 1, text: clip(cleanLine(axis.high), 14) },
-  ]);
+  const ends = names.flatMap((axis) => [0, 1].map((place) => ({ axis, place })));
+  const ticks = chart.axes.flatMap((axis, at) =>
+    axis.ticks.map(({ place, text }) => ({ axis: names[at]!, place, text: clip(cleanLine(text), 14) })),
+  );
   const x = {
     field: 'axis',
     type: 'nominal' as const,
@@ -45,6 +45,13 @@ export function parallelSpec(chart: Extract<Chart, { kind: 'parallel' }>, title:
     axis: null,
   };
   const line = { type: 'line' as const, interpolate: 'monotone' as const };
+  const words = (where: string, mark: object) => ({
+    data: { values: ticks },
+    transform: [{ filter: where }],
+    mark: { type: 'text' as const, fontSize: 11, ...mark },
+    encoding: { x, y, text: { field: 'text' } },
+  });
+  const between = 'datum.place > 0 && datum.place < 1';
   return {
     title,
     config: chartConfig,
@@ -81,11 +88,13 @@ export function parallelSpec(chart: Extract<Chart, { kind: 'parallel' }>, title:
         },
         encoding: { x, y, detail: { field: 'line' } },
       },
-      {
-        data: { values: ends },
-        mark: { type: 'text', fontSize: 11, dy: { expr: 'datum.place === 0 ? 12 : -10' } },
-        encoding: { x, y, text: { field: 'text' }, color: { value: faint } },
-      },
+      words('datum.place === 0 || datum.place === 1', {
+        dy: { expr: 'datum.place === 0 ? 12 : -10' },
+        color: faint,
+      }),
+      // Beside the axis, over the lines: twice, so that they stand on white.
+      words(between, { align: 'left', dx: 9, stroke: 'white', strokeWidth: 4, strokeJoin: 'round' }),
+      words(between, { align: 'left', dx: 9, color: ink, fontWeight: 600 }),
     ],
   };
 }

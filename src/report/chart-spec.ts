@@ -136,7 +136,8 @@ function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): Top
         field: 'series',
         type: 'nominal',
         scale: { domain: names, range: palette },
-        legend: { title: null, orient: 'top-right', fillColor: 'white', padding: 6, symbolType: 'stroke' },
+        // Beside the picture: wherever in it, it would lie on some line.
+        legend: { title: null, orient: 'right', symbolType: 'stroke' },
       },
     },
   };

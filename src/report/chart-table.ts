@@ -28,7 +28,12 @@ export function chartTable(chart: Chart): TextTable {
     return {
       head: ['hyperparameter', 'from', 'to', 'best'],
       align: ['left', 'right', 'right', 'right'],
-      rows: chart.axes.map((axis) => [axis.name, axis.low, axis.high, axis.best]),
+      rows: chart.axes.map(({ name, ticks, best }) => [
+        name,
+        ticks[0]?.text ?? '–',
+        ticks.at(-1)?.text ?? '–',
+        best,
+      ]),
     };
   }
   if (chart.kind === 'lines') {

@@ -1,7 +1,7 @@
-import type { TuneConfig } from '../core/project-tune.ts';
+import type { Dimension, TuneConfig } from '../core/project-tune.ts';
 import type { Block, Report } from '../core/report.ts';
 import { rungs } from '../train/asha.ts';
-import { placeOf, type Scalar } from '../train/space.ts';
+import { placeOf, type Scalar, valueAt } from '../train/space.ts';
 import { importance, settingsOf, type Trial } from '../train/tuning.ts';
 
 /** How many trials are told one by one; the rest is in the artifact. */
@@ -21,9 +21,8 @@ const pointText = (tune: TuneConfig, trial: Trial) =>
 function fate(trial: Trial, levels: readonly number[], best: Trial): string {
   if (trial.id === best.id) return 'best';
   if (trial.state === 'failed') return `failed: ${trial.why}`;
-  if (trial.state === 'running') return 'not judged: the search ended before its next rung';
-  if (trial.losses.length === levels.length) return 'trained to the end';
-  return `stopped after epoch ${levels[trial.losses.length - 1] ?? 0}: not among the best of its rung`;
+  if (trial.state === 'running') return 'not judged: the search ended';
+  return trial.losses.length === levels.length ? 'trained to the end' : 'stopped: others were better';
 }
 
 function rungsTable(
@@ -61,6 +60,7 @@ export function tuneReport(
   why: string,
 ): Report {
   const levels = rungs(settingsOf(tune));
+  const names = Object.keys(tune.space);
   const isLoss = tune.metric === 'validation_loss';
   const shown = (loss: number) => (isLoss ? loss : 1 - loss).toFixed(4);
   const place = (name: string, trial: Trial) => placeOf(tune.space[name]!, trial.point[name]!);
@@ -91,16 +91,15 @@ export function tuneReport(
       chart: {
         kind: 'parallel',
         title: 'Configurations: the better, the darker',
-        axes: Object.keys(tune.space).map((name) => ({
+        axes: names.map((name) => ({
           name,
-          low: number(lowest(tune, name)),
-          high: number(highest(tune, name)),
+          ticks: ticksOf(tune.space[name]!),
           best: number(best.point[name]!),
         })),
         lines: trials
           .filter((trial) => trial.losses.length > 0)
           .map((trial) => ({
-            places: Object.keys(tune.space).map((name) => place(name, trial)),
+            places: names.map((name) => place(name, trial)),
             score: trial.losses[0]!,
             best: trial.id === best.id,
           })),
@@ -138,13 +137,13 @@ export function tuneReport(
       blocks: [
         {
           kind: 'table',
-          head: ['trial', 'configuration', 'epochs', tune.metric, 'fate'],
-          align: ['right', 'left', 'right', 'right', 'left'],
+          head: ['trial', ...names, 'epochs', tune.metric, 'fate'],
+          align: ['right', ...names.map(() => 'right' as const), 'right', 'right', 'left'],
           rows: order
             .slice(0, told)
             .map((trial) => [
               String(trial.id),
-              pointText(tune, trial),
+              ...names.map((name) => number(trial.point[name]!)),
               String(trial.curve.length),
               trial.losses.length > 0 ? shown(trial.losses.at(-1)!) : '–',
               fate(trial, levels, best),
@@ -162,19 +161,9 @@ export function tuneReport(
   };
 }
 
-function lowest(tune: TuneConfig, name: string): Scalar {
-  const one = tune.space[name]!;
-  return 'choice' in one
-    ? one.choice[0]!
-    : 'int' in one
-      ? one.int[0]
-      : 'log' in one
-        ? one.log[0]
-        : one.uniform[0];
-}
-
-function highest(tune: TuneConfig, name: string): Scalar {
-  const one = tune.space[name]!;
-  if ('choice' in one) return one.choice.at(-1)!;
-  return 'int' in one ? one.int[1] : 'log' in one ? one.log[1] : one.uniform[1];
+/** Every choice where it lies; the ends of a scale. */
+function ticksOf(dimension: Dimension): { place: number; text: string }[] {
+  const values = 'choice' in dimension ? dimension.choice : null;
+  if (values) return values.map((value) => ({ place: placeOf(dimension, value), text: number(value) }));
+  return [0, 1].map((place) => ({ place, text: number(valueAt(dimension, place)) }));
 }

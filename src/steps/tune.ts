@@ -200,7 +200,7 @@ async function runSearch(
 export const tuneStep: Step<typeof params> = {
   name: 'tune',
   summary: 'Search for hyperparameters; stop early what falls behind',
-  epoch: 1,
+  epoch: 2,
   stage: 'train',
   shards: 'Jobs that work on one search (1 to 200); any of them may die.',
   params,

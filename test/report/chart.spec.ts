@@ -89,3 +89,28 @@ test('draws charts without data, with one point, with equal names, with hostile 
   expect(await drawSvg(odd[6]!)).not.toContain('<script');
   expect(await drawSvg(odd[5]!)).toContain('>a (2)<');
 });
+
+test('parallel coordinates name every choice where it lies, and the ends of a scale', async () => {
+  const svg = await drawSvg({
+    kind: 'parallel',
+    title: 'search',
+    axes: [
+      {
+        name: 'rate',
+        ticks: [
+          { place: 0, text: '0.001' },
+          { place: 1, text: '0.1' },
+        ],
+        best: '0.01',
+      },
+      {
+        name: 'rule',
+        ticks: ['sgd', 'adam', 'adagrad'].map((text, at) => ({ place: (at + 0.5) / 3, text })),
+        best: 'adam',
+      },
+    ],
+    lines: [{ places: [0.5, 0.5], score: 1, best: true }],
+  });
+  for (const text of ['rate', 'rule', '0.001', '0.1', 'sgd', 'adam', 'adagrad'])
+    expect(svg).toContain(`>${text}</text>`);
+});
