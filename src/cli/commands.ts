@@ -262,8 +262,12 @@ export const commands: readonly CommandEntry[] = [
         flags: '--forge',
         description: 'check the bot’s forge instead: tokens, roles, branch, webhook, clock',
       },
+      {
+        flags: '--gpu',
+        description: 'check what it takes to train on a GPU instead: driver, CUDA, tfjs-node-gpu, PyTorch',
+      },
     ],
-    examples: ['cdl doctor', 'cdl doctor --forge'],
+    examples: ['cdl doctor', 'cdl doctor --forge', 'cdl doctor --gpu'],
     load: async () => (await import('./doctor.ts')).doctor,
   },
   {

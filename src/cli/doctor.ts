@@ -5,13 +5,15 @@ import { run } from '../exec/run.ts';
 import { cacheFolder, findRoot, openZone, readProject, readTrustedKeys } from '../steps/context.ts';
 import type { CommandInput } from './types.ts';
 
-interface Check {
+/** Something that was looked at; a `problem` makes the exit code 69. */
+export interface Check {
   name: string;
   state: 'ok' | 'note' | 'problem';
   text: string;
 }
 
-type Look = () => Promise<Omit<Check, 'name'>>;
+/** Looks at one thing; what it throws is a problem, too. */
+export type Look = () => Promise<Omit<Check, 'name'>>;
 
 const ok = (text: string): Omit<Check, 'name'> => ({ state: 'ok', text });
 const note = (text: string): Omit<Check, 'name'> => ({ state: 'note', text });
@@ -125,12 +127,13 @@ async function doctorForge(input: CommandInput): Promise<number> {
 
 /**
  * `cdl doctor`: looks at everything the product uses here, and says what was found and why; with `--forge`, at the bot's
- * forge instead.
+ * forge instead, with `--gpu` at what it takes to train on a GPU.
  */
 export async function doctor(input: CommandInput): Promise<number> {
   if (input.options.forge) return doctorForge(input);
+  const gpu = input.options.gpu === true;
   const checks: Check[] = [];
-  for (const [name, look] of looks(input)) {
+  for (const [name, look] of gpu ? (await import('./doctor-gpu.ts')).gpuLooks(input.env) : looks(input)) {
     try {
       checks.push({ name, ...(await look()) });
     } catch (error) {
@@ -145,7 +148,12 @@ export async function doctor(input: CommandInput): Promise<number> {
   }
   const lines = checks.map(lineOf);
   const problems = checks.filter((check) => check.state === 'problem').length;
-  lines.push('', problems === 0 ? 'Everything needed is here.' : `${problems} problem(s), marked ✗.`);
+  lines.push(
+    '',
+    problems === 0
+      ? `Everything needed${gpu ? ' to train on a GPU' : ''} is here.`
+      : `${problems} problem(s), marked ✗.`,
+  );
   input.console.print(lines.join('\n'), { checks });
   return problems === 0 ? 0 : 69;
 }
