@@ -1,4 +1,5 @@
 import type { Change, Pipeline, PipelineState } from '../src/index.ts';
+import { readFailures } from './failures.ts';
 import type { HeadPipeline, Sources } from './types.ts';
 
 /**
@@ -18,7 +19,8 @@ export async function readHeadPipeline(
   const busy = jobs.some((job) => job.state === 'running' || job.state === 'waiting');
   const state: PipelineState =
     jobs.length === 0 ? pipeline.state : failed.length > 0 ? 'failed' : busy ? 'running' : 'success';
-  return { head: { pipeline, state, jobs, failed }, pipelines };
+  const said = await readFailures(sources.forge, failed);
+  return { head: { pipeline, state, jobs, failed, said }, pipelines };
 }
 
 /** Evaluations that were started for a change and whose jobs are not all noted yet. */

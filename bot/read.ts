@@ -31,6 +31,7 @@ import { readWithdrawn } from './button.ts';
 import { changedRollout, changedRules } from './changed-rules.ts';
 import { checkClaim, packageOf } from './claim.ts';
 import { readData } from './data-approval.ts';
+import { readFailures } from './failures.ts';
 import { remembering } from './parsed.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
@@ -279,6 +280,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     const answer = question ? await readAnswer(sources.trusted, question) : null;
     const started = question && !answer ? await sources.state.evaluationRun(question) : null;
     const running = started ? await forge.getPipeline(started.pipeline) : null;
+    const said = running?.state === 'failed' ? await readFailures(forge, await forge.jobs(running.id)) : null;
     const plan =
       claim.kind === 'verified'
         ? planDeployment({
@@ -328,7 +330,12 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       question,
       answer,
       run: started
-        ? { ...started, state: running?.state ?? 'failed', url: running?.url ?? change.url }
+        ? {
+            ...started,
+            state: running?.state ?? 'failed',
+            url: running?.url ?? change.url,
+            said: [...(said ?? new Map()).values()],
+          }
         : null,
       plan,
       review,

@@ -10,6 +10,7 @@ import {
   type Role,
   renderLock,
   requiredApprovals,
+  type StepFailure,
   selfApproval,
   shortDigest,
   type Verdict,
@@ -201,6 +202,13 @@ function outcome(facts: Facts): { verdict: Verdict; summary: string } {
   return { verdict: 'warn', summary: `Merged without approval: the deploy job will refuse ${label}.` };
 }
 
+/** What a step said it failed of, as it stood on its terminal. */
+const failureBlock = ({ step, message, hint }: StepFailure): Block => ({
+  kind: 'code',
+  language: 'text',
+  text: `${step}: ${message}${hint ? `\n→ ${hint}` : ''}`,
+});
+
 function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary: string } {
   if (facts.change.state === 'merged') return outcome(facts);
   if (facts.rejection) {
@@ -340,12 +348,17 @@ export function buildReport(
         ...jobs.map((job) => ({ name: job.name, text: job.reason ?? job.state, url: job.url })),
       ],
     });
+    for (const job of jobs) {
+      const said = pipeline?.said.get(job.id);
+      if (said) blocks.push(failureBlock(said));
+    }
   }
   if (facts.run && (standing.kind === 'evaluating' || standing.kind === 'unanswered')) {
     blocks.push({
       kind: 'links',
       links: [{ name: 'evaluation', text: `pipeline ${facts.run.pipeline}`, url: facts.run.url }],
     });
+    blocks.push(...facts.run.said.map(failureBlock));
   }
   const edited = lockDifference(facts, standing);
   if (edited) {

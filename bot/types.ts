@@ -23,6 +23,7 @@ import type {
   Rollout,
   SigningKey,
   Status,
+  StepFailure,
   Zone,
 } from '../src/index.ts';
 import type { Spending, SpentJob } from './budget.ts';
@@ -181,6 +182,8 @@ export interface HeadPipeline {
   state: PipelineState;
   jobs: Job[];
   failed: Job[];
+  /** What failed jobs say why, by job. */
+  said: ReadonlyMap<string, StepFailure>;
 }
 
 /** A claim after it was checked against git and the store. `source` says where it was found. */
@@ -239,7 +242,8 @@ export interface Facts {
   };
   question: Digest | null;
   answer: { digest: Digest; evaluation: Evaluation } | null;
-  run: (EvaluationRun & { state: PipelineState; url: string }) | null;
+  /** `said`: what its failed jobs say why. */
+  run: (EvaluationRun & { state: PipelineState; url: string; said: readonly StepFailure[] }) | null;
   plan: Plan | null;
   review: Digest | null;
   /** Null while there is no verified candidate, or no rules of the default branch to judge its data by. */

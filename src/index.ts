@@ -20,6 +20,7 @@ export { type Runtime, runtimeOf } from './core/project-train.ts';
 export type { Trigger } from './core/project-triggers.ts';
 export * from './core/redact.ts';
 export * from './core/report.ts';
+export { decodeStepFailure, type StepFailure, stepFailurePath } from './core/step-failure.ts';
 export * from './core/suggest.ts';
 export { type DataStanding, judgeVersion } from './data/evidence.ts';
 export {

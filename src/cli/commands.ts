@@ -34,6 +34,22 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./run.ts')).runHere,
   },
   {
+    name: 'pipeline',
+    summary: 'Print the pipeline for a model of cdl.yaml, or write it',
+    arguments: ['[model]'],
+    options: [
+      {
+        flags: '--components <path>',
+        description: 'project of the CI components on the forge',
+        default: '$CI_SERVER_FQDN/cdl/ci-components',
+      },
+      { flags: '--forge <name>', description: 'where it runs: gitlab or github', default: 'gitlab' },
+      { flags: '--write', description: 'into .gitlab-ci.yml or .github/workflows/cdl.yml' },
+    ],
+    examples: ['cdl pipeline', 'cdl pipeline --write', 'cdl pipeline fashion --forge github --write'],
+    load: async () => (await import('./pipeline.ts')).pipeline,
+  },
+  {
     name: 'serve',
     summary: 'Serve a package on this machine (Open Inference v2, Seldon v1)',
     arguments: ['[package]'],

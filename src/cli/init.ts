@@ -2,11 +2,11 @@ import { cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { UserError } from '../core/error.ts';
-import { type DatasetConfig, parseProject, projectFile } from '../core/project.ts';
+import { parseProject, projectFile } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
-import { withCleaning, withResources, withSearch, withStep } from './pipeline-steps.ts';
+import { isCleaned, pipelineOf } from './pipeline.ts';
 import type { CommandInput } from './types.ts';
 
 async function git(cwd: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
@@ -34,18 +34,6 @@ async function checkVacant(folder: string): Promise<boolean> {
   throw new UserError('usage', `${folder} is not empty`, hint);
 }
 
-/** The starter pipeline of each forge in `templates/`, and where a project has it. */
-const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = new Map([
-  ['gitlab', { template: '.gitlab-ci.yml', path: '.gitlab-ci.yml' }],
-  ['github', { template: 'github-workflow.yml', path: '.github/workflows/cdl.yml' }],
-]);
-
-/** Jobs that work on the search of an example. */
-const searchWorkers = 2;
-
-/** Whether a data set needs the step `clean`. */
-const isCleaned = ({ clean, rules }: DatasetConfig) => clean !== undefined || rules.check !== undefined;
-
 /** What `cdl init` makes: everything but the git commands, so that others can make a project too. */
 export async function writeExample(
   example: string,
@@ -58,11 +46,6 @@ export async function writeExample(
     tune?: boolean;
   },
 ): Promise<void> {
-  const pipelineFile = pipelineFiles.get(options.forge ?? 'gitlab');
-  if (!pipelineFile) {
-    const known = [...pipelineFiles.keys()].join(', ');
-    throw new UserError('usage', `--forge "${options.forge}" is not one of ${known}`);
-  }
   const known = await examples();
   if (!known.includes(example)) {
     const guess = nearest(example, known);
@@ -82,27 +65,14 @@ export async function writeExample(
   const file = join(folder, projectFile);
   await addSearch(folder, file, example, options.tune ?? false);
   const text = await readFile(file, 'utf8');
-  const project = parseProject(text);
+  const pipeline = await pipelineOf(parseProject(text), { forge: options.forge ?? 'gitlab', ...options });
   if (options.validators.length > 0) {
     const document = parseDocument(text);
     document.setIn(['roles', 'validator'], [...options.validators]);
     await writeFile(file, document.toString({ lineWidth: 0, flowCollectionPadding: true }));
   }
-  const [model, config] = Object.entries(project.models)[0]!;
-  const pipeline = (await readFile(join(templates, pipelineFile.template), 'utf8'))
-    .replaceAll('$CI_SERVER_FQDN/cdl/ci-components', () => options.components)
-    .replaceAll('__VERSION__', options.version)
-    .replaceAll('__MODEL__', model)
-    .replaceAll('__DATASET__', config.data);
-  await mkdir(dirname(join(folder, pipelineFile.path)), { recursive: true });
-  const data = project.datasets[config.data]!;
-  const isRaw = data.item !== 'tensor';
-  const cleaned = isCleaned(data) ? withCleaning(pipeline) : pipeline;
-  const transformed = isRaw ? withStep(cleaned, 'transform', 'validate') : cleaned;
-  const withSteps = options.tune
-    ? withSearch(transformed, isRaw ? 'transform' : 'validate', searchWorkers)
-    : transformed;
-  await writeFile(join(folder, pipelineFile.path), withResources(withSteps, config.resources));
+  await mkdir(dirname(join(folder, pipeline.path)), { recursive: true });
+  await writeFile(join(folder, pipeline.path), pipeline.text);
 }
 
 /** Adds the example's own search to its first model, and takes its file away. Throws UserError usage where it has none. */

@@ -1,10 +1,14 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { UserError } from '../core/error.ts';
+import { describeError, UserError } from '../core/error.ts';
+import { createRedactor, environmentSecrets } from '../core/redact.ts';
+import { encodeStepFailure, stepFailurePath } from '../core/step-failure.ts';
 import { renderTerminal } from '../report/terminal.ts';
 import { createContext, parameterVariables } from '../steps/context.ts';
 import type { StepEntry } from '../steps/index.ts';
 import { parametersOf, parseParameters } from '../steps/parameters.ts';
-import { runStep } from '../steps/run-step.ts';
+import { runStep, type StepResult } from '../steps/run-step.ts';
 import type { CommandConsole } from './console.ts';
 import { jsonOption } from './types.ts';
 
@@ -48,8 +52,10 @@ export async function addStep(
     }
     const started = performance.now();
     const params = parseParameters(step.params, values);
-    const ctx = await createContext(process.cwd(), setup.env, setup.console);
-    const result = await runStep(step, ctx, params);
+    const result = await tellingFailure(step.name, setup.env, async () => {
+      const ctx = await createContext(process.cwd(), setup.env, setup.console);
+      return runStep(step, ctx, params);
+    });
     const seconds = (performance.now() - started) / 1000;
     const how = result.cached ? `cached, ${seconds.toFixed(2)} s` : `${seconds.toFixed(1)} s`;
     const text = renderTerminal(result.report, setup.console);
@@ -65,4 +71,36 @@ export async function addStep(
     });
     setup.done(result.report.verdict === 'fail' ? 4 : 0);
   });
+}
+
+/**
+ * Runs a step; in CI it leaves what it failed of where the bot finds it among the job's artifacts, to be told in the report
+ * of the change.
+ */
+async function tellingFailure(
+  step: string,
+  env: NodeJS.ProcessEnv,
+  work: () => Promise<StepResult>,
+): Promise<StepResult> {
+  if (!env.CI) return work();
+  const path = join(process.cwd(), stepFailurePath);
+  const redact = createRedactor(environmentSecrets(env));
+  const tell = async (message: string, hint: string | null) => {
+    // It comes beside the failure itself, which must not be lost over it.
+    await mkdir(dirname(path), { recursive: true }).catch(() => {});
+    await writeFile(
+      path,
+      encodeStepFailure({ step, message: redact(message), hint: hint && redact(hint) }),
+    ).catch(() => {});
+  };
+  await rm(path, { force: true }).catch(() => {});
+  try {
+    const result = await work();
+    if (result.report.verdict === 'fail') await tell(result.report.summary, null);
+    return result;
+  } catch (error) {
+    const { message, hint } = describeError(error);
+    await tell(message, hint);
+    throw error;
+  }
 }

@@ -215,6 +215,7 @@ const unanswered = (pipeline: string): Facts =>
       pipeline,
       head: good.change.head,
       state: 'failed',
+      said: [],
       url: 'https://gitlab.example.com/acme/fashion/-/pipelines/9',
     },
   });

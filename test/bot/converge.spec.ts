@@ -174,6 +174,25 @@ describe('a change that is refused', () => {
     expect(world.comments(change)[0]).toContain('train: \\[fashion\\]');
   });
 
+  it.each([
+    [
+      'what its step failed of',
+      '{"v":1,"step":"train","message":"loss became NaN","hint":null}',
+      'train: loss became NaN',
+    ],
+    ['no more than that it failed when it says nothing readable', '{"v":1,"step":["x"]}', null],
+  ])('tells of a job %s', async (_what, failure, said) => {
+    world = await createBotWorld(database());
+    world.outcome = 'failed';
+    world.failure = failure;
+    const change = await propose(world, 'good\n');
+    expect(await settle(world, change)).toBe('broken');
+    const [comment] = world.comments(change);
+    expect(comment).toContain('The pipeline failed in train');
+    if (said) expect(comment).toContain(said);
+    else expect(comment).not.toContain('```');
+  });
+
   it('has a hand-made lock entry replaced when its candidate is verified', async () => {
     world = await createBotWorld(database());
     await world.push('ada', 'exp/a', {

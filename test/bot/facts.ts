@@ -105,6 +105,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
       state: 'success',
       jobs: [],
       failed: [],
+      said: new Map(),
     },
     claim: { kind: 'verified', claim, digest, source: 'pipeline', recorded: true, bytes: 1000 },
     live: null,

@@ -53,7 +53,27 @@ const table: [name: string, facts: Facts][] = [
     failingFacts({ approvals: [approvalOf(failingFacts(), 'vera', 'rare class')], lock: lockOf(good) }),
   ],
   ['roles', factsWith({ rules: byRole, approvals: [approvalOf(good, 'vera')] })],
-  ['broken', factsWith({ pipeline: { ...good.pipeline!, state: 'failed', failed: [job] } })],
+  [
+    'broken',
+    factsWith({
+      pipeline: {
+        ...good.pipeline!,
+        state: 'failed',
+        failed: [job],
+        said: new Map([
+          [
+            '1',
+            {
+              v: 1,
+              step: 'train',
+              message: 'loss became NaN after 12 steps\n```\n@all <img src=x>',
+              hint: 'lower learning_rate',
+            },
+          ],
+        ]),
+      },
+    }),
+  ],
   [
     'wrong',
     factsWith({

@@ -8,6 +8,7 @@ import { ZipFile } from 'yazl';
 import { createEffects } from '../../bot/effects.ts';
 import { createBotState } from '../../bot/state.ts';
 import type { BotContext, Effects, Task } from '../../bot/types.ts';
+import { stepFailurePath } from '../../src/core/step-failure.ts';
 import {
   claimPath,
   createZone,
@@ -83,6 +84,8 @@ export interface BotWorld {
   held: object;
   /** State that change pipelines end in. */
   outcome: 'success' | 'failed' | 'running';
+  /** What a failed job keeps as `.cdl/failure.json`; null for nothing. */
+  failure: string | null;
   /** What a job after `register` ends in; null when there is none. */
   after: 'success' | 'failed' | null;
   /** What each job of the next pipelines takes, and the tags of its runner. */
@@ -144,9 +147,20 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
     return job;
   }
 
+  async function keep(job: Job, path: string, content: string): Promise<void> {
+    const zip = new ZipFile();
+    zip.addBuffer(Buffer.from(content), path);
+    zip.end();
+    await mkdir(job.folder, { recursive: true });
+    await pipe(zip.outputStream, createWriteStream(join(job.folder, 'artifacts.zip')));
+    job.hasArtifacts = true;
+  }
+
   async function register(project: Project, pipeline: Pipeline): Promise<Pipeline['status']> {
     const { work, claim, outcome, data, held } = self();
-    addJob(project, pipeline, 'train: [fashion]', outcome);
+    const train = addJob(project, pipeline, 'train: [fashion]', outcome);
+    const { failure } = self();
+    if (outcome === 'failed' && failure) await keep(train, stepFailurePath, failure);
     if (outcome !== 'success') return outcome;
     const job = addJob(project, pipeline, 'register: [fashion]', 'running');
     const repository = project.repository;
@@ -158,12 +172,7 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
       job.status = 'failed';
       return 'failed';
     }
-    const zip = new ZipFile();
-    zip.addBuffer(Buffer.from(JSON.stringify(claim ? claim(honest) : honest)), claimPath('fashion'));
-    zip.end();
-    await mkdir(job.folder, { recursive: true });
-    await pipe(zip.outputStream, createWriteStream(join(job.folder, 'artifacts.zip')));
-    job.hasArtifacts = true;
+    await keep(job, claimPath('fashion'), JSON.stringify(claim ? claim(honest) : honest));
     job.status = 'success';
     const { after } = self();
     if (after) addJob(project, pipeline, 'check', after);
@@ -336,6 +345,7 @@ export async function createBotWorld(
     data: {},
     held: {},
     outcome: 'success',
+    failure: null,
     after: null,
     cost: { seconds: 0, tags: [] },
     api,

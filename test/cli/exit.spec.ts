@@ -1,6 +1,8 @@
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { decodeStepFailure } from '../../src/core/step-failure.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 import { run } from '../../src/exec/run.ts';
 import { modelCode, openScratch, type Scratch, tinyConfig, tinyFiles } from '../steps/project.ts';
@@ -224,6 +226,36 @@ describe('the exit code', () => {
     const said = await runCdl(['validate'], options);
     expect(said.code).toBe(4);
     expect(said.stdout).toContain('at least 5000 items');
+  });
+
+  it('of a job comes with a file that tells the bot why, until the step succeeds', async () => {
+    const ci = {
+      CI: 'true',
+      CDL_WORK_STORE: pathToFileURL(join(scratch.root, '.cdl', 'store', 'work')).href,
+      CDL_SOURCE_SECRET_KEY: 'do-not-tell-me',
+    };
+    const options = { cwd: scratch.root, env: { ...scratch.env, ...ci } };
+    const path = join(scratch.root, '.cdl', 'failure.json');
+    const told = async () => decodeStepFailure(await readFile(path).catch(() => Buffer.alloc(0)));
+    expect((await runCdl(['register'], options)).code).toBe(3);
+    expect(await told()).toMatchObject({
+      step: 'register',
+      message: expect.stringContaining('has not run'),
+      hint: expect.stringContaining('add its job to needs:'),
+    });
+    expect((await runCdl(['ingest'], options)).code).toBe(0);
+    expect(await told()).toBeNull();
+    await scratch.write({ 'cdl.yaml': tinyConfig().replace('min_items: 50', 'min_items: 5000') });
+    expect((await runCdl(['validate'], options)).code).toBe(4);
+    expect(await told()).toMatchObject({
+      step: 'validate',
+      message: expect.stringMatching(/5000/),
+      hint: null,
+    });
+    await scratch.write({ 'cdl.yaml': 'do-not-tell-me: 1\n' });
+    expect((await runCdl(['validate'], options)).code).toBe(3);
+    expect((await told())?.message).toMatch(/is not a known key/);
+    expect((await told())?.message).not.toContain('do-not-tell-me');
   });
 });
 
