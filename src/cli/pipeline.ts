@@ -17,7 +17,8 @@ const pipelineFiles: ReadonlyMap<string, { template: string; path: string }> = n
 const searchWorkers = 2;
 
 /** Whether a data set needs the step `clean`. */
-export const isCleaned = ({ clean, rules }: DatasetConfig) => clean !== undefined || rules.check !== undefined;
+export const isCleaned = ({ clean, rules }: DatasetConfig) =>
+  clean !== undefined || rules.check !== undefined;
 
 /** What a pipeline is made for. */
 export interface PipelineRequest {
@@ -79,7 +80,12 @@ export async function pipeline(input: CommandInput): Promise<number> {
   });
   await mkdir(dirname(target), { recursive: true });
   if (before !== text) await writeFile(target, text);
-  const what = before === null ? 'made' : before === text ? 'is as it should be' : 'written anew; git diff shows what changed';
+  const what =
+    before === null
+      ? 'made'
+      : before === text
+        ? 'is as it should be'
+        : 'written anew; git diff shows what changed';
   input.console.print(`${path} ${what}`, { path, changed: before !== text });
   return 0;
 }

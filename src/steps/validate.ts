@@ -66,7 +66,7 @@ async function profileOf(
 export const validate: Step<typeof params> = {
   ...what,
   stage: 'data',
-  shards: true,
+  shards: 'Jobs that share the work (1 to 200); what they find is the same whatever their number.',
   params,
   async inputs(ctx, given) {
     const { dataset, config } = datasetNamed(ctx, given.dataset);
