@@ -7,6 +7,7 @@ import {
   metricText,
   numberText,
   planDeployment,
+  type StepFailure,
   shortDigest,
   signedText,
 } from '../src/index.ts';
@@ -271,3 +272,10 @@ function manifestDiff(facts: Facts): string | null {
   });
   return diffLines(before.manifest, after.manifest) || null;
 }
+
+/** What a step said it failed of, as it stood on its terminal. */
+export const failureBlock = ({ step, message, hint }: StepFailure): Block => ({
+  kind: 'code',
+  language: 'text',
+  text: `${step}: ${message}${hint ? `\n→ ${hint}` : ''}`,
+});

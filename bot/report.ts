@@ -10,7 +10,6 @@ import {
   type Role,
   renderLock,
   requiredApprovals,
-  type StepFailure,
   selfApproval,
   shortDigest,
   type Verdict,
@@ -23,7 +22,7 @@ import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
 import { type ChangePlan, isLockEdited, type Standing } from './plan.ts';
 import { missingText, quorumOf } from './quorum.ts';
-import { cost, evaluationBlocks, historyBlocks, planBlocks, text } from './report-blocks.ts';
+import { cost, evaluationBlocks, failureBlock, historyBlocks, planBlocks, text } from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
 import { readableTime } from './time.ts';
 import type { Facts } from './types.ts';
@@ -201,13 +200,6 @@ function outcome(facts: Facts): { verdict: Verdict; summary: string } {
     return { verdict: 'pass', summary: `Merged and approved: the deployment of ${label} is under way.` };
   return { verdict: 'warn', summary: `Merged without approval: the deploy job will refuse ${label}.` };
 }
-
-/** What a step said it failed of, as it stood on its terminal. */
-const failureBlock = ({ step, message, hint }: StepFailure): Block => ({
-  kind: 'code',
-  language: 'text',
-  text: `${step}: ${message}${hint ? `\n→ ${hint}` : ''}`,
-});
 
 function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary: string } {
   if (facts.change.state === 'merged') return outcome(facts);

@@ -3,17 +3,10 @@ import { join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { projectFile } from '../core/project.ts';
-import { listTree, readTreeFiles, type SelectedFile } from '../exec/code.ts';
+import type { SelectedFile } from '../exec/code.ts';
 import { run } from '../exec/run.ts';
 import type { Zone } from '../store/types.ts';
 import type { Ctx } from './types.ts';
-
-async function projectBytes(ctx: Ctx): Promise<Buffer> {
-  if (ctx.ref === null) return readFile(join(ctx.root, projectFile));
-  const found = (await listTree(ctx.root, ctx.ref)).find(({ path }) => path === projectFile);
-  if (!found) throw new UserError('file-missing', `${projectFile} is not in ${ctx.ref}`);
-  return (await readTreeFiles(ctx.root, ctx.ref, [found]))[0]!;
-}
 
 /**
  * Keeps all that a training saw of the repository, `cdl.yaml` and the model's code, in the store: with it a run can be made
@@ -26,7 +19,8 @@ export async function keepSource(
   code: readonly SelectedFile[],
 ): Promise<Digest> {
   const others = code.filter(({ path }) => path !== projectFile);
-  const all = [{ path: projectFile, bytes: await projectBytes(ctx) }, ...others];
+  // As the step read it, committed or not.
+  const all = [{ path: projectFile, bytes: await readFile(join(ctx.root, projectFile)) }, ...others];
   const files = await Promise.all(
     all.map(async ({ path, bytes }) => ({ path, ...(await zone.putBlob(bytes)) })),
   );
