@@ -27,6 +27,7 @@ import { createForgetting } from './forget.ts';
 import { createHealth } from './health.ts';
 import { createHookKeeper, wantedHook } from './hook.ts';
 import { botRedactor, discreet, startRedactor } from './mask.ts';
+import { rememberChange } from './memory.ts';
 import { countForge, createMetrics } from './metrics.ts';
 import { mountReadiness, mountStatus } from './operations.ts';
 import { currentDelivery, fromDelivery, type Origin, originOf } from './origin.ts';
@@ -36,9 +37,9 @@ import { reconcile } from './reconcile.ts';
 import { createBotState } from './state.ts';
 import { createStatusReader } from './status.ts';
 import { openTracing, untraced } from './trace.ts';
-import type { BotContext, Effects, Task } from './types.ts';
+import type { BotContext, BotState, Task } from './types.ts';
 import { readVersion } from './version.ts';
-import { doTask, jobOf, type QueuedTask, taskName } from './work.ts';
+import { doTask, jobOf, letterOf, type QueuedTask, taskName } from './work.ts';
 
 export { type BotConfig, type ForgeConfig, readBotConfig, type StoreConfig } from './config.ts';
 export { examineForge } from './doctor.ts';
@@ -124,6 +125,8 @@ async function startOn(
   metrics.refresh = () => measureQueue(metrics, database, config.projects);
   tracing = await openTracing(config.traces ?? null, { version, mask });
   const contexts = new Map<string, BotContext>();
+  const options = { database, isolated, metrics, log };
+  const handlers: Record<string, (payload: unknown) => Promise<void>> = {};
   let queue: Queue | null = null;
 
   const enqueueFor = (project: string) => async (task: Task) => {
@@ -147,27 +150,30 @@ async function startOn(
       trusted: tracing.port('store', trusted, { 'cdl.zone': 'trusted' }),
     };
     const base = { forge, mirror, ...zones, state, keys, signer, now: () => new Date() };
-    const effects: Effects = createEffects(base, enqueueFor(project), {
-      report: (changed) => metrics.reports.inc({ outcome: changed ? 'written' : 'same' }),
-      decision: (kind) => metrics.decisions.inc({ kind }),
-    });
-    contexts.set(project, { ...base, effects });
-  }
-
-  const options = { database, isolated, metrics, log };
-  const handlers = [...contexts].map(([project, context]) => [
-    taskName(project),
-    (payload: unknown) => {
+    const contextOn = (memory: BotState): BotContext => {
+      const known = { ...base, state: memory };
+      const effects = createEffects(known, enqueueFor(project), {
+        report: (changed) => metrics.reports.inc({ outcome: changed ? 'written' : 'same' }),
+        decision: (kind) => metrics.decisions.inc({ kind }),
+      });
+      return { ...known, effects };
+    };
+    contexts.set(project, contextOn(state));
+    handlers[taskName(project)] = (payload) => {
       const { task, trace = null, delivery = null } = payload as QueuedTask;
       const attributes = { 'cdl.project': project, ...('change' in task && { 'cdl.change': task.change }) };
+      const context = contextOn(
+        'change' in task ? rememberChange(state, task.change, letterOf(project, task)) : state,
+      );
       return fromDelivery(delivery, () =>
         tracing.run(`task ${task.kind}`, { kind: 'consumer', parent: trace, attributes }, () =>
           doTask(project, context, task, options),
         ),
       );
-    },
-  ]);
-  queue = await openQueue(database, Object.fromEntries(handlers), {
+    };
+  }
+
+  queue = await openQueue(database, handlers, {
     concurrency: 4,
     onFailure: (name, error) => log.debug({ name }, String(error)),
   });

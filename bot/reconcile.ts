@@ -33,11 +33,11 @@ export async function reconcile(context: BotContext, whole = true): Promise<void
     if (change.state === 'closed') continue;
     await effects.enqueue({ kind: 'change', change: change.id });
     const self = await forge.self();
-    for (const comment of await forge.listComments(change.id)) {
-      if (comment.system || comment.author.id === self.id) continue;
-      if (Date.parse(comment.createdAt) < Date.parse(since)) continue;
-      if (await state.isHandled(comment.id)) continue;
-      await effects.enqueue({ kind: 'comment', change: change.id, comment: comment.id });
+    const said = (await forge.listComments(change.id)).filter(
+      (one) => !one.system && one.author.id !== self.id && Date.parse(one.createdAt) >= Date.parse(since),
+    );
+    for (const comment of await state.unhandled(said.map((one) => one.id))) {
+      await effects.enqueue({ kind: 'comment', change: change.id, comment });
     }
   }
   // The end of a job does not count as an update of its change.

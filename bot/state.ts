@@ -1,18 +1,39 @@
-import type { Database, Digest } from '../src/index.ts';
+import { type Database, type Digest, keepNewest } from '../src/index.ts';
 import type { SpentJob } from './budget.ts';
-import type { Approval, BotState, EvaluationRun, Rejection } from './types.ts';
+import type { Approval, BotState, ChangeMemory, EvaluationRun, Rejection } from './types.ts';
 
 const iso = (at: Date | string): string => new Date(at).toISOString();
+
+/** Pictures whose markdown is kept in memory. */
+const mostPictures = 1000;
+
+const approvalsOf = `select change::int, model, environment, review, user_id as "userId", username, role, override, comment, at
+  from bot_approvals where project = $1 and change = $2 order by at, user_id`;
+const rejectionsOf = `select change::int, user_id as "userId", username, head, candidates, step, reason, at
+  from bot_rejections where project = $1 and change = $2 order by at desc`;
+const pipelinesOf = 'select pipeline from bot_pipelines where project = $1 and change = $2 order by pipeline';
+const jobs =
+  'select job, pipeline, change::int, name, seconds, gpu, ended_at as "endedAt" from bot_jobs where project = $1';
+const jobsOf = `${jobs} and change = $2`;
+// As in the index of its own; dead letters are called otherwise.
+const notesOf = `select name, value from bot_cursors where project = $1
+  and (split_part(name, '/', 2) = $2::text and name not like 'failed/%' or name = $3)`;
+
+const asJson = (sql: string): string => `(select coalesce(json_agg(r), '[]') from (${sql}) r)`;
+
+type Dated<T, K extends keyof T> = Omit<T, K> & { [P in K]: Date | string };
+
+const toApproval = (row: Dated<Approval, 'at'>): Approval => ({ ...row, at: iso(row.at) });
+const toRejection = (row: Dated<Rejection, 'at'>): Rejection => ({ ...row, at: iso(row.at) });
+const toJob = (row: Omit<SpentJob, 'endedAt'> & { endedAt: Date | string | null }): SpentJob => ({
+  ...row,
+  endedAt: row.endedAt === null ? null : iso(row.endedAt),
+});
 
 /** The bot's memory of one project in PostgreSQL (tables `bot_*` and `deliveries`). */
 export function createBotState(database: Database, project: string): BotState {
   const run = (sql: string, ...params: unknown[]) => database.query(sql, [project, ...params]);
-  const jobColumns =
-    'select job, pipeline, change::int, name, seconds, gpu, ended_at as "endedAt" from bot_jobs';
-  const jobs = async (sql: string, param: unknown): Promise<SpentJob[]> => {
-    const rows = await database.query<SpentJob & { endedAt: Date | string | null }>(sql, [project, param]);
-    return rows.map((row) => ({ ...row, endedAt: row.endedAt === null ? null : iso(row.endedAt) }));
-  };
+  const pictures = new Map<Digest, string>();
   return {
     async addApproval(a) {
       await run(
@@ -34,12 +55,7 @@ export function createBotState(database: Database, project: string): BotState {
       );
     },
     async approvals(change) {
-      const rows = await database.query<Approval & { at: Date | string }>(
-        `select change::int, model, environment, review, user_id as "userId", username, role, override, comment, at
-         from bot_approvals where project = $1 and change = $2 order by at, user_id`,
-        [project, change],
-      );
-      return rows.map((row) => ({ ...row, at: iso(row.at) }));
+      return (await database.query<Dated<Approval, 'at'>>(approvalsOf, [project, change])).map(toApproval);
     },
     async withdrawButton(change, userId) {
       await run(
@@ -72,12 +88,7 @@ export function createBotState(database: Database, project: string): BotState {
       );
     },
     async rejections(change) {
-      const rows = await database.query<Rejection & { at: Date | string }>(
-        `select change::int, user_id as "userId", username, head, candidates, step, reason, at
-         from bot_rejections where project = $1 and change = $2 order by at desc`,
-        [project, change],
-      );
-      return rows.map((row) => ({ ...row, at: iso(row.at) }));
+      return (await database.query<Dated<Rejection, 'at'>>(rejectionsOf, [project, change])).map(toRejection);
     },
     async evaluationRun(question) {
       const [row] = await database.query<EvaluationRun>(
@@ -103,11 +114,29 @@ export function createBotState(database: Database, project: string): BotState {
       );
     },
     async pipelinesFor(change) {
-      const rows = await database.query<{ pipeline: string }>(
-        'select pipeline from bot_pipelines where project = $1 and change = $2 order by pipeline',
-        [project, change],
-      );
+      const rows = await database.query<{ pipeline: string }>(pipelinesOf, [project, change]);
       return rows.map((row) => row.pipeline);
+    },
+    async remembered(change, letter) {
+      const [row] = await database.query<{
+        approvals: Dated<Approval, 'at'>[];
+        rejections: Dated<Rejection, 'at'>[];
+        pipelines: { pipeline: string }[];
+        jobs: Parameters<typeof toJob>[0][];
+        notes: { name: string; value: string }[];
+      }>(
+        `select ${asJson(approvalsOf)} as approvals, ${asJson(rejectionsOf)} as rejections,
+                ${asJson(pipelinesOf)} as pipelines, ${asJson(jobsOf)} as jobs, ${asJson(notesOf)} as notes`,
+        [project, change, letter],
+      );
+      const { approvals, rejections, pipelines, jobs, notes } = row!;
+      return {
+        approvals: approvals.map(toApproval),
+        rejections: rejections.map(toRejection),
+        pipelines: pipelines.map((one) => one.pipeline),
+        jobs: jobs.map(toJob),
+        notes: notes.map(({ name, value }) => [name, value]),
+      } satisfies ChangeMemory;
     },
     async alone(name, work) {
       // The transaction writes nothing: it holds the lock, which ends with it or with its process.
@@ -119,11 +148,13 @@ export function createBotState(database: Database, project: string): BotState {
       });
     },
     async picture(key: Digest) {
+      const known = pictures.get(key);
+      if (known !== undefined) return known;
       const [row] = await database.query<{ markdown: string }>(
         'select markdown from bot_pictures where project = $1 and key = $2',
         [project, key],
       );
-      return row?.markdown ?? null;
+      return row ? keepNewest(pictures, mostPictures, key, row.markdown) : null;
     },
     async setPicture(key, markdown) {
       await run(
@@ -134,10 +165,11 @@ export function createBotState(database: Database, project: string): BotState {
       );
     },
     async jobsOf(change) {
-      return jobs(`${jobColumns} where project = $1 and change = $2`, change);
+      return (await database.query<Parameters<typeof toJob>[0]>(jobsOf, [project, change])).map(toJob);
     },
     async jobsSince(time) {
-      return jobs(`${jobColumns} where project = $1 and (ended_at is null or ended_at > $2)`, time);
+      const sql = `${jobs} and (ended_at is null or ended_at > $2)`;
+      return (await database.query<Parameters<typeof toJob>[0]>(sql, [project, time])).map(toJob);
     },
     async setJobs(all) {
       for (const one of all) {
@@ -158,6 +190,16 @@ export function createBotState(database: Database, project: string): BotState {
     async isHandled(comment) {
       const sql = 'select 1 from bot_comments where project = $1 and comment = $2';
       return (await database.query(sql, [project, comment])).length === 1;
+    },
+    async unhandled(comments) {
+      if (comments.length === 0) return [];
+      const rows = await database.query<{ comment: string }>(
+        `select comment from unnest($2::text[]) with ordinality as asked (comment, at)
+         where not exists (select 1 from bot_comments as known
+                           where known.project = $1 and known.comment = asked.comment) order by at`,
+        [project, comments],
+      );
+      return rows.map((row) => row.comment);
     },
     async setHandled(comment) {
       await run(

@@ -83,9 +83,21 @@ export interface EvaluationRun {
   head: string;
 }
 
+/** What the bot remembers of one change. */
+export interface ChangeMemory {
+  approvals: Approval[];
+  rejections: Rejection[];
+  /** Pipelines that were started for it. */
+  pipelines: string[];
+  jobs: SpentJob[];
+  /** Notes by name. */
+  notes: [name: string, value: string][];
+}
+
 /** What the bot remembers. Everything else it reads from forge, git and store. */
 export interface BotState {
-  /** Whether a webhook delivery was acted on. */
+  /** All that is remembered of a change, in one round trip: the notes called `<what>/<change>…`, and the one called `letter`. */
+  remembered(change: number, letter: string): Promise<ChangeMemory>;
   addApproval(approval: Approval): Promise<void>;
   approvals(change: number): Promise<Approval[]>;
   setRejection(rejection: Rejection): Promise<void>;
@@ -101,6 +113,8 @@ export interface BotState {
   picture(key: Digest): Promise<string | null>;
   setPicture(key: Digest, markdown: string): Promise<void>;
   isHandled(comment: string): Promise<boolean>;
+  /** Those of these comments that are not {@link isHandled}, in their order. */
+  unhandled(comments: readonly string[]): Promise<string[]>;
   setHandled(comment: string): Promise<void>;
   /** Takes back what a person approved with the forge's button. */
   withdrawButton(change: number, userId: string): Promise<void>;
