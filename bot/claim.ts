@@ -15,6 +15,7 @@ import {
   type Digest,
   entryCandidate,
   filesFromSource,
+  keepNewest,
   type LiveState,
   type Lock,
   lockEntry,
@@ -38,6 +39,12 @@ export async function readClaim(trusted: Zone, candidate: Digest): Promise<Claim
   return parsed?.success ? parsed.data : null;
 }
 
+/** Claims of a project that are kept in memory; one is about 1 KB. */
+const mostClaims = 500;
+
+/** Claims as they were read, by forge and job: what a job that succeeded left behind is never replaced. */
+const kept = new WeakMap<Sources['forge'], Map<string, Buffer>>();
+
 /** The claim among the artifacts of a pipeline's jobs that succeeded; null when there is none. */
 async function readArtifact(
   sources: Pick<Sources, 'forge'>,
@@ -47,9 +54,12 @@ async function readArtifact(
   const jobs = head.jobs.filter((job) => job.state === 'success');
   // The one that usually has it first: every job without it costs a request.
   jobs.sort((a, b) => Number(b.name.includes('register')) - Number(a.name.includes('register')));
+  const known = kept.get(sources.forge) ?? new Map<string, Buffer>();
+  kept.set(sources.forge, known);
   for (const job of jobs) {
-    const bytes = await sources.forge.artifact(job.id, claimPath(model));
-    if (bytes) return bytes;
+    const key = `${job.id} ${claimPath(model)}`;
+    const bytes = known.get(key) ?? (await sources.forge.artifact(job.id, claimPath(model)));
+    if (bytes) return keepNewest(known, mostClaims, key, bytes);
   }
   return null;
 }

@@ -25,13 +25,12 @@ export async function readHeadPipeline(
 
 /** Evaluations that were started for a change and whose jobs are not all noted yet. */
 export async function askedPipelines(sources: Sources, change: number): Promise<Pipeline[]> {
-  const noted = await sources.state.jobsOf(change);
-  const found: Pipeline[] = [];
-  for (const id of await sources.state.pipelinesFor(change)) {
+  const { forge, state } = sources;
+  const [noted, started] = await Promise.all([state.jobsOf(change), state.pipelinesFor(change)]);
+  const open = started.filter((id) => {
     const jobs = noted.filter((job) => job.pipeline === id);
-    if (jobs.length > 0 && jobs.every((job) => job.endedAt !== null)) continue;
-    const pipeline = await sources.forge.getPipeline(id);
-    if (pipeline) found.push(pipeline);
-  }
-  return found;
+    return jobs.length === 0 || jobs.some((job) => job.endedAt === null);
+  });
+  const found = await Promise.all(open.map((id) => forge.getPipeline(id)));
+  return found.filter((one) => one !== null);
 }

@@ -279,7 +279,9 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         : null;
     const answer = question ? await readAnswer(sources.trusted, question) : null;
     const started = question && !answer ? await sources.state.evaluationRun(question) : null;
-    const running = started ? await forge.getPipeline(started.pipeline) : null;
+    const running = started
+      ? (asked.find((one) => one.id === started.pipeline) ?? (await forge.getPipeline(started.pipeline)))
+      : null;
     const said = running?.state === 'failed' ? await readFailures(forge, await forge.jobs(running.id)) : null;
     const plan =
       claim.kind === 'verified'

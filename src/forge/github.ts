@@ -12,6 +12,7 @@ import { createRuns } from './github-runs.ts';
 import * as schema from './github-schema.ts';
 import { read, toChange, toPerson } from './github-schema.ts';
 import { createStatusWriter } from './github-status.ts';
+import { branchFor, lately } from './lately.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
 
@@ -112,10 +113,10 @@ export async function openGithub(options: GithubOptions): Promise<Forge> {
     ...createIssues(octokit, where, self),
     // Its check runs carry annotations, see setStatus; commit statuses of an account cannot, and the report names the lines.
     ensureLineThreads: async () => {},
-    async defaultBranch() {
+    defaultBranch: lately(branchFor, async () => {
       const found = await repos.get(where);
       return read(schema.repositorySchema, found.data, 'the repository').default_branch;
-    },
+    }),
     git() {
       // docs.github.com, authenticating as a GitHub App installation: user x-access-token; for accounts' tokens any user.
       const header = async () => {

@@ -10,6 +10,7 @@ import * as schema from './gitlab-schema.ts';
 import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
 import { createLineThreads } from './gitlab-threads.ts';
 import { readBody } from './http.ts';
+import { branchFor, lately } from './lately.ts';
 import { cut, hasMarker, withMarker } from './marker.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
@@ -106,11 +107,11 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     ...createHooks(api, { project, host, token: options.token, network }),
     ...createPeople(api, project),
     ...createReleases(api, project, `${host}/${project}`),
-    async defaultBranch() {
+    defaultBranch: lately(branchFor, async () => {
       const found = read(schema.projectSchema, await api.Projects.show(project), 'the project');
       if (found.default_branch) return found.default_branch;
       throw new UserError('file-missing', `${project} has no default branch yet: push a first commit`);
-    },
+    }),
     git() {
       // doc: user/project/settings/project_access_tokens: any non-empty user name.
       const basic = Buffer.from(`oauth2:${options.token}`).toString('base64');
