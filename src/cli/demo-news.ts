@@ -3,7 +3,6 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Candidate } from '../core/candidate.ts';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { parseProject, projectFile } from '../core/project.ts';
@@ -14,6 +13,7 @@ import { openEncoder } from '../model/encoder.ts';
 import { trainNaiveBayes } from '../model/naive-bayes.ts';
 import { cacheFolder, openZone } from '../steps/context.ts';
 import { readCandidate, readEvaluation } from '../steps/trusted.ts';
+import type { Zone } from '../store/types.ts';
 import type { ModelCode } from '../train/types.ts';
 import { approveAndMerge, deployed, proposeChange } from './demo-chapters.ts';
 import { labelArticles } from './demo-labels.ts';
@@ -57,15 +57,15 @@ export async function newsArchive(input: CommandInput): Promise<string | null> {
   );
 }
 
-interface Withheld {
+/** The withheld articles with their sections, as indices into `classes`. */
+export interface Withheld {
   texts: string[];
   y: number[];
   classes: string[];
 }
 
 /** The withheld articles, as an operator of the trusted zone may read them. */
-async function withheldTexts(rig: Rig, testset: Digest, folder: string): Promise<Withheld> {
-  const trusted = await openZone(rig.botEnvironment, 'trusted', null);
+export async function withheldTexts(trusted: Zone, testset: Digest, folder: string): Promise<Withheld> {
   await trusted.saveArtifact(testset, folder);
   const classes = JSON.parse(await readFile(join(folder, 'classes.json'), 'utf8')) as string[];
   const texts: string[] = [];
@@ -78,19 +78,18 @@ async function withheldTexts(rig: Rig, testset: Digest, folder: string): Promise
   return { texts, y, classes };
 }
 
-/** What naive Bayes makes of the withheld articles, trained on the very counts the network was trained on. */
-async function bayesRight(
-  rig: Rig,
-  candidate: Candidate,
+/**
+ * How many of the withheld articles naive Bayes tells right, trained on the very counts the network was trained on. The package
+ * is the network's: its code counts the words. `folder` is for both, in `transform` and `package`.
+ */
+export async function bayesRight(
+  transform: { zone: Zone; digest: Digest },
+  packaged: { zone: Zone; digest: Digest },
   withheld: Withheld,
   folder: string,
 ): Promise<number> {
-  const [work, trusted] = await Promise.all([
-    openZone(rig.botEnvironment, 'work', null),
-    openZone(rig.botEnvironment, 'trusted', null),
-  ]);
-  await work.saveArtifact(candidate.transform!, join(folder, 'transform'));
-  await trusted.saveArtifact(candidate.package, join(folder, 'package'));
+  await transform.zone.saveArtifact(transform.digest, join(folder, 'transform'));
+  await packaged.zone.saveArtifact(packaged.digest, join(folder, 'package'));
   const train = await openDataset(join(folder, 'transform'));
   const code = (await import(pathToFileURL(join(folder, 'package', 'code.mjs')).href)) as Partial<ModelCode>;
   const encoder = (await openEncoder(join(folder, 'package'), code))!;
@@ -126,11 +125,17 @@ export async function tellNews(story: Story, rig: Rig, place: Workplace): Promis
     });
     const trusted = await openZone(rig.botEnvironment, 'trusted', null);
     const evaluation = await readEvaluation(trusted, change.evaluation);
-    const withheld = await withheldTexts(rig, evaluation.testset, join(folder, 'test'));
+    const withheld = await withheldTexts(trusted, evaluation.testset, join(folder, 'test'));
     await story.chapter('Multinomial naive Bayes learns from the same counts, for comparison', async () => {
       const candidate = await readCandidate(trusted, evaluation.candidate);
       const count = withheld.y.length;
-      const bayes = await bayesRight(rig, candidate, withheld, folder);
+      const work = await openZone(rig.botEnvironment, 'work', null);
+      const bayes = await bayesRight(
+        { zone: work, digest: candidate.transform! },
+        { zone: trusted, digest: candidate.package },
+        withheld,
+        folder,
+      );
       const network = Math.round(evaluation.scores.metrics.accuracy!.value * count);
       story.milestone('compared', { items: count, network, naive_bayes: bayes });
       if (network < bayes) {
