@@ -17,7 +17,7 @@ const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
 /**
  * Judges one side of a data set. Pure, and the same for both sides: counts in the rules speak of the training side; of
  * the test side the same is asked in proportion, less three standard deviations of a Poisson count, since the split is
- * by hash. Copies that were left out are no fault, items that were set aside are. `across` is for a withheld side with
+ * by hash, and of one with sources of its own that there are some. Copies that were left out are no fault, items that were set aside are. `across` is for a withheld side with
  * sources of its own: how many of its items are training data too, null where that is not known.
  */
 export function validateDataset(
@@ -27,6 +27,8 @@ export function validateDataset(
 ): Validation {
   const need = (limit: number) => {
     if (meta.side === 'train' || limit === 0) return limit;
+    // How large a withheld set of its own is has nothing to do with the share of a split.
+    if (across !== undefined) return 1;
     const expected = (limit * meta.split.test) / (1 - meta.split.test);
     return Math.max(1, Math.floor(expected - 3 * Math.sqrt(expected)));
   };

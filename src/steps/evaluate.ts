@@ -18,8 +18,10 @@ import { measureText, numberText } from '../core/metric-text.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import type { GateLine, Report } from '../core/report.ts';
 import { sliceMetric, slicesOf } from '../core/slices.ts';
+import { hasSourcesOfSides } from '../data/across.ts';
 import { datasetMetaSchema } from '../data/dataset.ts';
 import { judgeLabels } from '../data/evidence.ts';
+import { validateDataset } from '../data/validate.ts';
 import { correctFile, correctness } from '../model/correct.ts';
 import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
@@ -89,6 +91,19 @@ async function labelGate(
     status: refused ? 'fail' : 'pass',
     explanation: refused ?? `Krippendorff's alpha is ${alpha}`,
   };
+}
+
+/**
+ * A built-in gate: the withheld set itself meets the rules of its data, as `validate` has them, for numbers from a set that does
+ * not say nothing. Null when it does.
+ */
+async function withheldGate(trusted: Zone, testset: Digest, config: DatasetConfig): Promise<GateLine | null> {
+  const meta = datasetMetaSchema.safeParse((await trusted.getArtifact(testset)).meta);
+  if (!meta.success) return null;
+  const apart = hasSourcesOfSides(config.sources) ? null : undefined;
+  const { verdict, summary } = validateDataset(meta.data, config.rules, apart);
+  if (verdict === 'pass') return null;
+  return { name: 'the withheld set meets the rules of its data', status: 'fail', explanation: summary };
 }
 
 /** A withheld set must have the classes that cdl.yaml says. Throws UserError config-invalid. */
@@ -208,7 +223,8 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   const leak = await leakGate(work, candidate.dataset, data.item, test, join(folder, 'train'));
   const scope = { project: ctx.project.project, dataset: config.data, side: 'train' as const };
   const labelled = await labelGate(trusted, work, scope, data, candidate.dataset);
-  const builtIn = labelled ? [leak, labelled] : [leak];
+  const withheld = await withheldGate(trusted, testset, data);
+  const builtIn = [leak, ...(labelled ? [labelled] : []), ...(withheld ? [withheld] : [])];
   const gates = [...judged.gates, ...builtIn];
   const verdict = builtIn.some((gate) => gate.status === 'fail') ? 'fail' : judged.verdict;
   const evaluation: Evaluation = {

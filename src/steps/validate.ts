@@ -23,7 +23,7 @@ const params = z.object({
   side: sideParameter,
 });
 
-const what = { name: 'validate', summary: 'Check a data version against its rules', epoch: 6 };
+const what = { name: 'validate', summary: 'Check a data version against its rules', epoch: 7 };
 
 /**
  * What the items are, counted by this job alone or by several: each stores what it counted of its share, and whoever finds all

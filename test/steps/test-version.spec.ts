@@ -93,6 +93,17 @@ describe('the withheld set that the default branch pins', () => {
     expect(widget).toMatch(/^cdl_accuracy\{.*slice="bright_left"\} /m);
   });
 
+  it('must meet the rules of its data, or its numbers say nothing', async () => {
+    await scratch.write({ 'cdl.yaml': pinned(first).replace('min_items: 50', 'min_items: 5000') });
+    const { gates, verdict } = await judge();
+    expect(verdict).toBe('fail');
+    expect(gates.at(-1)).toMatchObject({
+      name: 'the withheld set meets the rules of its data',
+      status: 'fail',
+      explanation: expect.stringMatching(/1 of 3 rules broken: at least \d+ items, but \d+ items/),
+    });
+  });
+
   it('is a digest, and nothing else', async () => {
     await scratch.write({ 'cdl.yaml': pinned('latest') });
     await expect(scratch.context()).rejects.toMatchObject({ code: 'config-invalid' });
