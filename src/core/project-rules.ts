@@ -193,6 +193,8 @@ export function modelProblems(
       );
     if (train.launcher !== 'torchrun' && train.processes !== undefined)
       say(['train', 'processes'], 'is for launcher: torchrun');
+    if (train.launcher !== 'ray' && train.address !== undefined)
+      say(['train', 'address'], 'is for launcher: ray');
     return problems;
   }
   const known = Object.keys(trainerParameters);

@@ -15,15 +15,21 @@ export const trainSchema = z
       .max(100)
       .describe('program and its arguments, started without a shell; it reads CDL_JOB and writes CDL_EVENTS'),
     launcher: z
-      .enum(['torchrun'])
+      .enum(['torchrun', 'ray'])
       .optional()
-      .describe('torchrun: several processes on one machine; without one the command is started once'),
+      .describe(
+        'torchrun: several processes on one machine; ray: a job of a Ray cluster; without one it is one process',
+      ),
     processes: z
       .int()
       .min(1)
       .max(1024)
       .optional()
       .describe('that torchrun starts; default: one for each GPU of resources.train'),
+    address: z
+      .url({ protocol: /^https?$/ })
+      .optional()
+      .describe('of the job server of the Ray cluster, http://head:8265; default: RAY_ADDRESS'),
     runtime: z
       .enum(['onnx', 'tfjs'])
       .default('onnx')

@@ -116,8 +116,8 @@ export function modelConfig(project: Project, model: string): ModelConfig {
 }
 
 /**
- * H(JCS(normalized model without gates, slices, environments and resources)): what of the configuration shapes the model. What a
- * server may use is part of the deployment plan.
+ * H(JCS(normalized model without gates, slices, environments, resources and where it is trained)): what of the configuration
+ * shapes the model. What a server may use is part of the deployment plan.
  */
 export function configDigest(config: ModelConfig): Digest {
   const {
@@ -125,9 +125,11 @@ export function configDigest(config: ModelConfig): Digest {
     evaluate: _evaluate,
     environments: _environments,
     resources: _resources,
+    train,
     ...shaping
   } = config;
-  return digestJson(shaping);
+  const { address: _address, ...trained } = train ?? {};
+  return digestJson({ ...shaping, ...(train && { train: trained }) });
 }
 
 /** One of `roles:`. */

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 
 /** A program together with all processes that it starts. */
 export interface Group {
@@ -13,7 +14,7 @@ export interface Group {
 }
 
 /** Of what a program wrote, so many characters are kept. */
-const longestTail = 32_000;
+export const longestTail = 32_000;
 
 /** How to start a group. `mark` is a value of `environment` that no other process has. */
 export interface GroupOptions {
@@ -107,4 +108,10 @@ async function marked({ name, value }: GroupOptions['mark']): Promise<number[]> 
     if (environ?.includes(wanted)) found.push(Number(entry));
   }
   return found;
+}
+
+/** The name of a signal. */
+export function signalName(number: number): NodeJS.Signals {
+  const found = Object.entries(constants.signals).find(([, value]) => value === number);
+  return (found?.[0] ?? `signal ${number}`) as NodeJS.Signals;
 }

@@ -167,6 +167,11 @@ export async function createContext(cwd: string, env: Environment, console: Cons
             network: { proxy: readProxies(env) },
           }
         : null,
+    ray: () => ({
+      address: env.RAY_ADDRESS || null,
+      token: env.RAY_AUTH_TOKEN || null,
+      network: { proxy: readProxies(env) },
+    }),
     node: readNode(env),
     pseudonymKey: () => env.CDL_PSEUDONYM_KEY || null,
     childEnvironment: childEnvironment(env),

@@ -9,7 +9,9 @@ import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import { trainByCommand } from '../train/command.ts';
 import type { CommandJob } from '../train/command-protocol.ts';
-import { torchrunCommand } from '../train/torchrun.ts';
+import { type Launch, launchHere } from '../train/launch.ts';
+import { launchOnRay, rayCluster } from '../train/ray.ts';
+import { launchByTorchrun } from '../train/torchrun.ts';
 import { followChild } from './child.ts';
 import { hyperparametersOf } from './hyperparameters.ts';
 import type { ChildJob, ChildMessage } from './train-job.ts';
@@ -96,7 +98,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
     train: await writeNumbers(parts.train, folder, 'train'),
     validation: await writeNumbers(parts.validation, folder, 'validation'),
   };
-  const launched = launch(train, config.resources.train.gpu);
+  const { launch, told } = launcherOf(ctx, place, train);
   return {
     async *run({ folder, hyperparameters, epochs, resume, signal = ctx.signal }) {
       const scratch = join(folder, '.scratch');
@@ -114,7 +116,8 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
       };
       const messages = trainByCommand(
         {
-          command: launched.command,
+          command: train.command,
+          launch,
           folder: place.code,
           scratch,
           environment: ctx.childEnvironment,
@@ -129,7 +132,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
         backend: basename(train.command[0]!),
         train: data.train.count,
         validation: data.validation.count,
-        versions: launched.told,
+        versions: told,
       };
       for await (const message of messages) {
         if (message.kind === 'log') {
@@ -146,11 +149,21 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
 }
 
 /** How the command is started, and what a run tells of it. */
-function launch(train: TrainConfig, gpus: number): { command: string[]; told: Record<string, string> } {
-  if (train.launcher !== 'torchrun') return { command: train.command, told: {} };
-  const processes = train.processes ?? gpus;
-  return {
-    command: torchrunCommand(train.command, processes, train.grace),
-    told: { launcher: 'torchrun', processes: String(processes) },
-  };
+function launcherOf(
+  ctx: Ctx,
+  place: TrainingPlace,
+  train: TrainConfig,
+): { launch: Launch; told: Record<string, string> } {
+  if (train.launcher === 'torchrun') {
+    const processes = train.processes ?? place.config.resources.train.gpu;
+    return {
+      launch: launchByTorchrun(processes),
+      told: { launcher: 'torchrun', processes: String(processes) },
+    };
+  }
+  if (train.launcher === 'ray') {
+    const cluster = rayCluster(ctx.ray(), train.address);
+    return { launch: launchOnRay(cluster, `train ${place.model}`), told: { launcher: 'ray' } };
+  }
+  return { launch: launchHere, told: {} };
 }

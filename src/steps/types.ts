@@ -7,6 +7,7 @@ import type { SelectedFile } from '../exec/code.ts';
 import type { CiInfo } from '../forge/ci.ts';
 import type { MlflowAccess } from '../model/mlflow.ts';
 import type { Zone } from '../store/types.ts';
+import type { RayAccess } from '../train/ray.ts';
 
 /** A flat zod object: scalars, enums and arrays of them, so that it can become flags and component inputs. */
 export type Params = z.ZodObject<z.ZodRawShape>;
@@ -35,6 +36,8 @@ export interface Ctx {
   labelServer(): { url: string; token: string } | null;
   /** The MLflow server (or GitLab project) that runs and versions are mirrored to; null where that is not switched on. */
   mlflow(): MlflowAccess | null;
+  /** The Ray cluster that the environment names, and the way there. */
+  ray(): RayAccess;
   /** Which of how many like jobs this one is (`index` from 0); one of one where the work is not shared. */
   node: { index: number; total: number };
   /** Secret of cleaning steps that pseudonymise; null when it is not set. */

@@ -1,10 +1,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { UserError } from '../core/error.ts';
-import { startGroup } from '../exec/group.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import { type CommandEvent, type CommandJob, metricNames } from './command-protocol.ts';
 import { type EventTail, openEventTail } from './event-tail.ts';
+import type { Launch } from './launch.ts';
 import { checkpointFolder, folderBytes, freeBytes } from './output-folder.ts';
 import { torchrunFailure } from './torchrun.ts';
 import type { Metrics, TrainEvent } from './types.ts';
@@ -12,6 +12,8 @@ import type { Metrics, TrainEvent } from './types.ts';
 /** A training by a program. */
 export interface CommandTraining {
   command: readonly string[];
+  /** How it is started. */
+  launch: Launch;
   /** Folder of the code: where it is started. */
   folder: string;
   /** Folder for `job.json`, `events.jsonl` and its temporary files. */
@@ -58,7 +60,7 @@ interface Attempt {
   /** Lines for the log so far. */
   said: number;
   /** Why it has to be started again, or is given up. */
-  failure: UserError | null;
+  failure: UserError | UpstreamError | null;
 }
 
 /**
@@ -104,7 +106,8 @@ export async function* trainByCommand(
       };
       return;
     }
-    if (!failure || left <= 0 || !attempt.moved || failure.code !== 'training-failed') throw failure;
+    const isItsOwn = failure instanceof UserError && failure.code === 'training-failed';
+    if (!isItsOwn || left <= 0 || !attempt.moved) throw failure;
     yield { kind: 'log', message: `${failure.message}; it goes on from its last checkpoint` };
   }
 }
@@ -125,24 +128,24 @@ async function* start(
   const tail = await openEventTail(events, limits.events);
   attempt.failure = null;
   attempt.done = null;
-  const group = startGroup(command, {
-    cwd: training.folder,
-    environment: { ...training.environment, HOME: scratch, TMPDIR: temporary, CDL_EVENTS: events },
-    mark: { name: 'CDL_JOB', value: file },
-  });
+  const place = { scratch, folder: training.folder, environment: training.environment };
+  const group = training.launch(command, { ...place, job: file, events, grace: limits.grace });
   const state: { how: Awaited<typeof group.ended> | null } = { how: null };
   const ended = group.ended.then(
     (how) => {
       state.how = how;
     },
-    (cause: NodeJS.ErrnoException) => {
+    (cause: unknown) => {
       state.how = { code: null, signal: null };
-      attempt.failure = new UserError(
-        'config-invalid',
-        `the training command ${command[0]} could not be started: ${cause.code ?? cause.message}`,
-        'is it installed here, and in PATH? Name another one under train.command in cdl.yaml',
-        { cause },
-      );
+      const told = cause instanceof UserError || cause instanceof UpstreamError;
+      attempt.failure = told
+        ? cause
+        : new UserError(
+            'config-invalid',
+            `the training command ${command[0]} could not be started: ${startProblem(cause)}`,
+            'is it installed here, and in PATH? Name another one under train.command in cdl.yaml',
+            { cause },
+          );
     },
   );
   const fail = (error: UserError) => {
@@ -243,6 +246,11 @@ function finite(metrics: Metrics, epoch: number): Metrics {
     return false;
   });
   return Object.fromEntries(kept);
+}
+
+function startProblem(cause: unknown): string {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  return code ?? message;
 }
 
 function tooMany(bytes: number): UserError {

@@ -1,28 +1,33 @@
-import { constants } from 'node:os';
 import { basename } from 'node:path';
+import { signalName } from '../exec/group.ts';
+import { type Launch, launchHere } from './launch.ts';
 
 /** Every process but the first tells its events to nobody: two that append to one file would be believed twice. */
 const firstSpeaks = 'test "$RANK" = 0 || export CDL_EVENTS=/dev/null; exec "$@"';
 
 /**
- * The command that starts a training command `processes` times on this machine by torchrun (torch.distributed.run), which sets
- * RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Only rank 0 gets `CDL_EVENTS`. When one of them fails torchrun ends
- * all; when it gets SIGTERM it hands that on, and kills after `grace` seconds. It is the command's own Python where the command
- * begins with one.
+ * Starts a training command `processes` times on this machine by torchrun (torch.distributed.run), which sets RANK, LOCAL_RANK,
+ * WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Only rank 0 gets `CDL_EVENTS`. When one of them fails torchrun ends all; when it gets
+ * SIGTERM it hands that on, and kills after the grace. It is the command's own Python where the command begins with one.
  */
-export function torchrunCommand(command: readonly string[], processes: number, grace: number): string[] {
-  const program = command[0]!;
-  const launcher = /^python[\d.]*$/.test(basename(program))
-    ? [program, '-m', 'torch.distributed.run']
-    : ['torchrun'];
-  return [
-    ...launcher,
-    // A free port of this machine, whatever its name resolves to.
-    ...['--standalone', '--local-addr', '127.0.0.1', '--nproc-per-node', String(processes)],
-    ...['--shutdown-timeout', String(Math.max(1, Math.ceil(grace))), '--no-python'],
-    ...['sh', '-c', firstSpeaks, 'sh', ...command],
-  ];
-}
+export const launchByTorchrun =
+  (processes: number): Launch =>
+  (command, place) => {
+    const program = command[0]!;
+    const launcher = /^python[\d.]*$/.test(basename(program))
+      ? [program, '-m', 'torch.distributed.run']
+      : ['torchrun'];
+    const shutdown = String(Math.max(1, Math.ceil(place.grace)));
+    return launchHere(
+      [
+        ...launcher,
+        // A free port of this machine, whatever its name resolves to.
+        ...['--standalone', '--local-addr', '127.0.0.1', '--nproc-per-node', String(processes)],
+        ...['--shutdown-timeout', shutdown, '--no-python', 'sh', '-c', firstSpeaks, 'sh', ...command],
+      ],
+      place,
+    );
+  };
 
 /** The process whose failure ended all others: how it ended, and what it wrote. */
 export interface RankFailure {
@@ -50,9 +55,4 @@ export function torchrunFailure(output: string): RankFailure | null {
     signal: code < 0 ? signalName(-code) : null,
     lines: own.length > 0 ? own : before,
   };
-}
-
-function signalName(number: number): string {
-  const found = Object.entries(constants.signals).find(([, value]) => value === number);
-  return found?.[0] ?? `signal ${number}`;
 }

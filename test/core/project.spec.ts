@@ -273,6 +273,10 @@ describe('the rules no schema can say', () => {
       /models\.fashion\.train\.launcher torchrun starts a process for each GPU; set train\.processes or/,
     );
     expect(train('processes: 2')).toThrow(/train\.processes is for launcher: torchrun/);
+    expect(train('address: http://head:8265')).toThrow(/train\.address is for launcher: ray/);
+    expect(train('launcher: ray, address: head')).toThrow(/train\.address/);
+    const at = (host: string) => train(`launcher: ray, address: http://${host}:8265`)().models.fashion!;
+    expect(configDigest(at('head'))).toBe(configDigest(at('other')));
     expect(train('launcher: torchrun, processes: 2')().models.fashion!.train?.processes).toBe(2);
   });
 

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type CommandMessage, type CommandTraining, trainByCommand } from '../../src/train/command.ts';
 import type { CommandJob } from '../../src/train/command-protocol.ts';
+import { launchHere } from '../../src/train/launch.ts';
 
 /** Limits that tests reach in no time. */
 export const limits = { grace: 5, disk: 2 ** 30, events: 2 ** 18 };
@@ -30,7 +31,17 @@ export async function commandTraining(
     resources: { gpu: 0, cpu: 1, memory: '1Gi' },
   };
   const environment = { PATH: process.env.PATH ?? '' };
-  return { command: [interpreter, program], folder, scratch, environment, job, restarts: 0, limits, ...more };
+  return {
+    command: [interpreter, program],
+    launch: launchHere,
+    folder,
+    scratch,
+    environment,
+    job,
+    restarts: 0,
+    limits,
+    ...more,
+  };
 }
 
 /** Runs a program to its end; `seen` is told every message, and may stop it. */

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { CommandTraining } from '../../src/train/command.ts';
-import { torchrunCommand, torchrunFailure } from '../../src/train/torchrun.ts';
+import { launchByTorchrun, torchrunFailure } from '../../src/train/torchrun.ts';
 import { commandTraining, train } from './command-fixtures.ts';
 import { inFolder } from './fixtures.ts';
 
@@ -74,7 +74,7 @@ const trainIn = (processes: number, hyperparameters: CommandTraining['job']['hyp
     const training = await commandTraining(folder, python!, ['train.py', program], { restarts: 1 });
     const { messages, error } = await train({
       ...training,
-      ...(processes > 1 && { command: torchrunCommand(training.command, processes, 5) }),
+      ...(processes > 1 && { launch: launchByTorchrun(processes) }),
       job: { ...training.job, hyperparameters },
     });
     expect(error).toBeNull();
@@ -126,8 +126,10 @@ tell({"kind": "log", "message": "ready"})
 while True: signal.pause()
 `;
       const training = await commandTraining(folder, python!, ['train.py', text]);
-      const command = torchrunCommand(training.command, 2, 5);
-      const { messages, error } = await train({ ...training, command }, (_message, stop) => stop());
+      const { messages, error } = await train(
+        { ...training, launch: launchByTorchrun(2) },
+        (_message, stop) => stop(),
+      );
       expect(error?.code).toBe('interrupted');
       expect(messages.map((message) => message.kind)).toEqual(['log', 'checkpoint', 'stopped']);
       expect(await readdir(join(folder, 'output', 'at'))).toEqual(['0', '1']);
