@@ -1,8 +1,9 @@
 import { candidateDigest } from '../core/candidate.ts';
-import { digestJson } from '../core/digest.ts';
+import { type Digest, digestJson } from '../core/digest.ts';
+import type { Evaluation } from '../core/evaluation.ts';
 import type { Zone } from '../store/types.ts';
 import type { LoggedMetric, Mlflow, Pair } from './mlflow.ts';
-import { readVersion, type Version } from './registry.ts';
+import { listVersions, readVersion, type Version } from './registry.ts';
 import { type Run, readRun } from './runs.ts';
 
 /** What a mirror did: `sent` now, or found `there`. */
@@ -130,6 +131,37 @@ export async function mirrorVersion(
     }));
   await zone.writeRecord(key, { version: made });
   return found ? 'there' : 'sent';
+}
+
+/**
+ * Mirrors an evaluation: its metrics, as `evaluation.<environment>.<metric>`, and its verdict, to the run that the candidate's
+ * version was made of; null when no version or run of it is in the store. Throws as the server does.
+ */
+export async function mirrorEvaluation(
+  server: Mlflow,
+  zones: { work: Zone; trusted: Zone },
+  digest: Digest,
+  evaluation: Evaluation,
+): Promise<Mirrored | null> {
+  const { project, model, environment, candidate, verdict, scores } = evaluation;
+  const key = recordKey(server, 'evaluations', digest.slice(7));
+  if (await zones.trusted.readRecord(key)) return 'there';
+  const versions = await listVersions(zones.work, project, model);
+  const version = versions.find((one) => candidateDigest(one.candidate) === candidate);
+  const run = version && (await readRun(zones.work, version.run));
+  if (!run) return null;
+  const { id } = await mirrorRun(server, zones.work, project, run);
+  // As late as the run: a server that was told twice has the same value at the same time.
+  const timestamp = Math.round(Date.parse(run.facts.started_at) + run.facts.seconds * 1000);
+  const prefix = `evaluation.${environment}.`;
+  const metrics = Object.entries(scores.metrics).map(([name, { value }]) => ({
+    ...{ key: nameOf(prefix + name), value },
+    ...{ timestamp, step: 0 },
+  }));
+  const tags = pairsOf({ verdict, digest }, `cdl.${prefix}`);
+  await server.log(id, { metrics, params: [], tags });
+  await zones.trusted.writeRecord(key, { id });
+  return 'sent';
 }
 
 /** Mirrors one version with its run; false when its run is not in the store (any more). Throws as the server does. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Candidate, candidateDigest } from '../core/candidate.ts';
 import { type Digest, shortDigest } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import {
   type Evaluation,
   evaluationKey,
@@ -284,8 +284,29 @@ async function writeWidgets(ctx: Ctx, evaluation: Evaluation): Promise<void> {
   await ctx.handover.writeFile('junit.xml', renderJunit(`${model} for ${environment}`, gates));
 }
 
+/** Tells the MLflow server of this job, if there is one. It is a copy for people: that it failed is no reason to fail. */
+async function mirror(ctx: Ctx, digest: Digest, evaluation: Evaluation): Promise<void> {
+  const access = ctx.mlflow();
+  if (!access) return;
+  const { mirrorEvaluation } = await import('../model/mlflow-mirror.ts');
+  const { openMlflow } = await import('../model/mlflow.ts');
+  const [work, trusted] = await Promise.all([ctx.zone('work'), ctx.zone('trusted')]);
+  try {
+    const done = await mirrorEvaluation(openMlflow(access), { work, trusted }, digest, evaluation);
+    ctx.log(
+      done
+        ? `evaluation ${shortDigest(digest)} is in the MLflow server too`
+        : `evaluation ${shortDigest(digest)} has no version with a run to mirror it to`,
+    );
+  } catch (error) {
+    if (!(error instanceof UpstreamError || error instanceof UserError)) throw error;
+    ctx.log(`evaluation ${shortDigest(digest)} could not be mirrored: ${error.message}`);
+  }
+}
+
 async function outcome(ctx: Ctx, digest: Digest, evaluation: Evaluation): Promise<Outcome> {
   await writeWidgets(ctx, evaluation);
+  await mirror(ctx, digest, evaluation);
   const { scores, baselineScores } = evaluation;
   const report: Report = {
     key: `evaluate:${evaluation.model}`,

@@ -5,8 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runs } from '../../src/cli/runs.ts';
+import type { Candidate } from '../../src/core/candidate.ts';
 import { readBody, send } from '../../src/forge/http.ts';
 import { openMlflow } from '../../src/model/mlflow.ts';
+import { mirrorEvaluation } from '../../src/model/mlflow-mirror.ts';
+import { readEvaluation } from '../../src/steps/trusted.ts';
 import { type GitlabMlflow, startGitlabMlflow } from '../contract/gitlab-mlflow.ts';
 import { call } from './in-process.ts';
 import { openRegistryPlace, type RegistryPlace } from './registry-place.ts';
@@ -28,6 +31,21 @@ const mirror = (server: { url: string; token?: string }, what: string[] = []) =>
     ['mirror', what],
     { number: '20' },
   );
+
+/** Has an evaluation of a candidate mirrored twice, as two jobs of `evaluate` would. */
+async function mirrorEvaluated(
+  server: { url: string; token?: string },
+  candidate: Candidate,
+  accuracy: number,
+) {
+  const ctx = await place.scratch.context(place.env);
+  const zones = { work: await ctx.zone('work'), trusted: await ctx.zone('trusted') };
+  const digest = await place.evaluated(candidate, accuracy, null);
+  const evaluation = await readEvaluation(zones.trusted, digest);
+  const send = () =>
+    mirrorEvaluation(openMlflow({ url: server.url, token: server.token ?? null }), zones, digest, evaluation);
+  return { sent: await send(), again: await send() };
+}
 
 describe('a mirror on GitLab', () => {
   let server: GitlabMlflow;
@@ -55,6 +73,21 @@ describe('a mirror on GitLab', () => {
     server.asked.length = 0;
     expect((await mirror(server)).value).toEqual({ sent: { runs: 0, versions: 0 }, there: 2 });
     expect(server.asked, 'what is known to be there costs no request').toEqual([]);
+  });
+
+  it('gets evaluations as metrics of the run they are about, each once', async () => {
+    const { candidate, run } = await place.version({ seed: 7, accuracy: 0.9, startedAt: at(7) });
+    const { sent, again } = await mirrorEvaluated(server, candidate, 0.875);
+    expect([sent, again]).toEqual(['sent', 'there']);
+    const kept = server.runs.find((one) => one.tags.some((tag) => tag.value === run))!;
+    expect(kept.status).toBe('FINISHED');
+    expect(kept.metrics).toContainEqual(
+      expect.objectContaining({ key: 'evaluation.production.accuracy', value: 0.875 }),
+    );
+    expect(kept.tags).toContainEqual({ key: 'cdl.evaluation.production.verdict', value: 'pass' });
+    const { checkpoint } = candidate;
+    const unknown = { ...candidate, package: checkpoint };
+    expect((await mirrorEvaluated(server, unknown, 0.8)).sent).toBeNull();
   });
 
   it('goes on with the same run after it broke off at any request', async () => {
@@ -167,6 +200,11 @@ if (program) {
         [8, 0.85],
         [16, 0.95],
       ]);
+      expect((await mirrorEvaluated({ url }, candidate, 0.925)).sent).toBe('sent');
+      const judged = await ask('GET', `runs/get?run_id=${info.run_id}`, null);
+      expect(judged.run.data.metrics).toContainEqual(
+        expect.objectContaining({ key: 'evaluation.production.accuracy', value: 0.925 }),
+      );
       const versions = await ask('GET', "model-versions/search?filter=name%20%3D%20'tiny-sides'", null);
       expect(versions.model_versions).toHaveLength(first.sent.versions);
       expect(JSON.stringify(versions)).toContain(candidate.package);
