@@ -29,8 +29,11 @@ export const commands: readonly CommandEntry[] = [
     name: 'run',
     summary: 'Train from the worktree as it is, without a commit',
     arguments: ['[model]'],
-    options: [],
-    examples: ['cdl run', 'cdl run fashion --json'],
+    options: [
+      { flags: '--remote', description: 'on the runners of the forge, followed here (CDL_FORGE_TOKEN)' },
+      { flags: '--to <remote>', description: 'git remote of the forge', default: 'origin' },
+    ],
+    examples: ['cdl run', 'cdl run fashion --json', 'cdl run --remote'],
     load: async () => (await import('./run.ts')).runHere,
   },
   {
@@ -116,7 +119,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'runs',
-    summary: 'Trainings: list, show, compare, rank, export, mirror',
+    summary: 'Trainings: list, show, compare, rank, export, mirror, follow',
     arguments: ['<action>', '[run...]'],
     options: [
       { flags: '--model <name>', description: 'runs of this model only' },
@@ -129,6 +132,7 @@ export const commands: readonly CommandEntry[] = [
         choices: ['csv', 'steps', 'jsonl'],
       },
       { flags: '-o, --out <file>', description: 'export: write to this file' },
+      { flags: '--to <remote>', description: 'follow: git remote of the forge', default: 'origin' },
     ],
     examples: [
       'cdl runs ls',
@@ -137,6 +141,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl runs compare 3f9a2c41 7b02d1e9 v7        # v7: the run of version 7',
       'cdl runs diff 3f9a2c41 7b02d1e9',
       'cdl runs export --format steps -o curves.csv',
+      'cdl runs follow 4711                         # a pipeline; or a run, for that which made it',
       'cdl runs mirror                              # to the MLflow server of CDL_MLFLOW_URL',
     ],
     load: async () => (await import('./runs.ts')).runs,

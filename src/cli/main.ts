@@ -39,7 +39,8 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   } catch (error) {
     console.end();
     // Whatever broke while everything was being stopped is not what the person wants to read.
-    const told = stop.signal.aborted ? new UserError('interrupted', 'stopped') : error;
+    const isTold = error instanceof UserError && error.code === 'interrupted';
+    const told = stop.signal.aborted && !isTold ? new UserError('interrupted', 'stopped') : error;
     const { exit, code, message, hint } = describeError(told);
     if (json) process.stdout.write(`${redact(JSON.stringify({ error: { code, message, hint } }))}\n`);
     else process.stderr.write(redact(`cdl: ${message}\n${hint ? `  → ${hint}\n` : ''}`));

@@ -1,10 +1,12 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { shortDigest } from '../core/digest.ts';
+import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import type { ModelConfig } from '../core/project.ts';
 import { ownerName } from '../exec/owner.ts';
 import { cloneAt, type Snapshot, takeSnapshot } from '../exec/snapshot.ts';
+import type { Job } from '../forge/types.ts';
 import { renderTerminal } from '../report/terminal.ts';
 import { createContext, readProject } from '../steps/context.ts';
 import { openHandover } from '../steps/handover.ts';
@@ -14,6 +16,8 @@ import { runStep, type StepResult } from '../steps/run-step.ts';
 import { modelOf } from '../steps/subject.ts';
 import { type Ctx, outputDigest } from '../steps/types.ts';
 import { count } from './data-text.ts';
+import { followPipeline } from './follow.ts';
+import { openRemote, type Remote, runBranches } from './remote.ts';
 import type { CommandInput } from './types.ts';
 
 /** The steps up to a trained model, as the starter pipeline has them, each with its subject. */
@@ -48,12 +52,13 @@ export function snapshotText({ commit, isNew, untracked }: Snapshot): string {
 
 /**
  * `cdl run [MODEL]`: the steps up to a trained model, on a snapshot of the worktree, so that it may be edited meanwhile. Exit 4
- * when a step said no.
+ * when a step said no. With `--remote`, on the forge's runners.
  */
 export async function runHere(input: CommandInput): Promise<number> {
   const started = performance.now();
   const ctx = await createContext(input.cwd, input.env, input.console);
   const { model } = modelOf(ctx, input.args[0] ?? '');
+  if (input.options.remote === true) return runRemote(input, ctx);
   const snapshot = await takeSnapshot(ctx.root, input.env);
   ctx.log(snapshotText(snapshot));
   const folder = join(tmpdir(), `cdl-run-${ownerName()}`);
@@ -111,4 +116,73 @@ function tell(
     seconds: Number(seconds.toFixed(3)),
   });
   return last.report.verdict === 'fail' ? 4 : 0;
+}
+
+/**
+ * `cdl run --remote`: pushes the snapshot as a branch, starts the pipeline that trains on it and follows that. The branch goes
+ * when the pipeline has ended, and not before: runners fetch it for every job (GitLab, Ci::BuildRunnerPresenter#refspecs).
+ */
+async function runRemote(input: CommandInput, ctx: Ctx): Promise<number> {
+  const remote = await openRemote(input, ctx.root, String(input.options.to));
+  const snapshot = await takeSnapshot(ctx.root, input.env);
+  ctx.log(snapshotText(snapshot));
+  const branch = `${runBranches}${snapshot.commit.slice(0, 16)}`;
+  await remote.push(snapshot.commit, branch);
+  const made = await remote.forge
+    .runPipeline(branch, { cdl_task: 'train' }, 'self')
+    .catch(async (error: unknown) => {
+      await dropBranch(remote, snapshot.commit, branch, ctx);
+      if (!(error instanceof UpstreamError && error.status === 400)) throw error;
+      throw new UserError(
+        'config-invalid',
+        `the forge starts no pipeline for this: ${error.message}`,
+        '.gitlab-ci.yml must take the input cdl_task and have jobs for "train" on branches, as cdl init writes it',
+        { cause: error },
+      );
+    });
+  ctx.log(`pipeline ${made.id} on branch ${branch}: ${made.url}`);
+  return follow(input, ctx, remote, made.id);
+}
+
+/** Follows a pipeline to its end, and tidies up after one that `cdl run --remote` started. Gives the pipeline's exit code. */
+export async function follow(input: CommandInput, ctx: Ctx, remote: Remote, id: string): Promise<number> {
+  const { pipeline, jobs, exit } = await followPipeline(remote.forge, id, input.console);
+  const runs = await runsOf(remote, ctx, jobs);
+  await dropBranch(remote, pipeline.sha, pipeline.ref, ctx);
+  const made = runs.map((run) => `\nrun ${shortDigest(run)}: cdl runs show ${run.slice(7, 15)}`).join('');
+  input.console.print(`pipeline ${id}: ${pipeline.state}  ${pipeline.url}${made}`, {
+    pipeline: id,
+    state: pipeline.state,
+    commit: pipeline.sha,
+    url: pipeline.url,
+    runs,
+    jobs: jobs.map(({ name, state, seconds, url }) => ({ name, state, seconds, url })),
+  });
+  return exit;
+}
+
+/** The runs that jobs of a pipeline handed on. */
+async function runsOf(remote: Remote, ctx: Ctx, jobs: readonly Job[]): Promise<Digest[]> {
+  const found = new Set<Digest>();
+  for (const job of jobs.filter(({ name, state }) => state === 'success' && /train/.test(name))) {
+    for (const model of Object.keys(ctx.project.models)) {
+      const bytes = await remote.forge.artifact(job.id, `.cdl/${model}.train.outputs.json`);
+      const told = bytes ? /"run": *"(sha256:[0-9a-f]{64})"/.exec(bytes.toString())?.[1] : undefined;
+      if (isDigest(told)) found.add(told);
+    }
+  }
+  return [...found];
+}
+
+/** Removes a branch of ours at this commit, unless another pipeline still works on it. Failing is no failure of the run. */
+async function dropBranch(remote: Remote, commit: string, branch: string, ctx: Ctx): Promise<void> {
+  if (!branch.startsWith(runBranches)) return;
+  try {
+    const others = await remote.forge.branchPipelines(branch);
+    if (others.some(({ state }) => state === 'running' || state === 'waiting')) return;
+    await remote.drop(commit, branch);
+  } catch (error) {
+    if (!(error instanceof UserError || error instanceof UpstreamError)) throw error;
+    ctx.log(`branch ${branch} is still there: ${error.message}`);
+  }
 }

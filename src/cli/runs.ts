@@ -24,6 +24,7 @@ const actions: Actions<RunsDesk> = {
   diff: async () => (await import('./runs-compare.ts')).diff,
   export: async () => (await import('./runs-export.ts')).exportRuns,
   mirror: async () => (await import('./runs-mirror.ts')).mirror,
+  follow: async () => (await import('./runs-follow.ts')).followRun,
 };
 
 function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
@@ -60,7 +61,7 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
   };
 }
 
-/** `cdl runs ls | show | compare | best | diff | export | mirror`: every training of the project, read from the store alone. */
+/** `cdl runs ls | show | compare | best | diff | export | mirror | follow`: every training of the project, read from the store alone. */
 export function runs(input: CommandInput): Promise<number> {
   return act('runs', actions, input, async () => {
     const ctx = await createContext(input.cwd, input.env, input.console);

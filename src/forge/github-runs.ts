@@ -20,6 +20,8 @@ export type Runs = Pick<
   | 'changePipelines'
   | 'branchPipelines'
   | 'jobs'
+  | 'jobLog'
+  | 'jobLog'
   | 'artifact'
   | 'pipelineStarter'
 >;
@@ -116,10 +118,11 @@ export function createRuns(options: RunsOptions): Runs {
     return { id, ref, sha: '', source: 'workflow_dispatch', state: 'waiting', url: html_url };
   }
 
-  async function download(id: number): Promise<Buffer | null> {
+  /** What GitHub keeps elsewhere, at most `limit` bytes. */
+  async function download(path: string, limit: number): Promise<Buffer | null> {
     const { owner, repo } = where;
     const base = options.url.replace(/\/+$/, '');
-    const url = new URL(`${base}/repos/${owner}/${repo}/actions/artifacts/${id}/zip`);
+    const url = new URL(`${base}/repos/${owner}/${repo}/actions/${path}`);
     const headers = {
       authorization: `Bearer ${await options.token()}`,
       'user-agent': 'cdl',
@@ -140,7 +143,7 @@ export function createRuns(options: RunsOptions): Runs {
         network,
       });
     }
-    return readBody(received.body, largestArchive);
+    return readBody(received.body, limit);
   }
 
   return {
@@ -195,6 +198,11 @@ export function createRuns(options: RunsOptions): Runs {
       const tolerated = failed && (await getRun(run_id))?.conclusion === 'success';
       return jobs.map((job) => toJob(job, tolerated));
     },
+    async jobLog(job, from) {
+      if (!/^\d+$/.test(job)) return null;
+      // 404 until the job has ended (docs.github.com, download job logs for a workflow run).
+      return orNull(async () => (await download(`jobs/${job}/logs`, largestArchive))?.subarray(from) ?? null);
+    },
     async artifact(job, path, limit = defaultArtifactLimit) {
       if (!/^\d+$/.test(job)) return null;
       const found = await orNull(() => actions.getJobForWorkflowRun({ ...where, job_id: Number(job) }));
@@ -211,7 +219,10 @@ export function createRuns(options: RunsOptions): Runs {
         .artifacts.filter((one) => one.name === wanted && !one.expired)
         .sort((a, b) => b.id - a.id);
       if (!newest) return null;
-      const archive = newest.size_in_bytes > largestArchive ? null : await download(newest.id);
+      const archive =
+        newest.size_in_bytes > largestArchive
+          ? null
+          : await download(`artifacts/${newest.id}/zip`, largestArchive);
       if (archive) return readArchive(archive, path, limit, `artifact ${wanted} of run ${run_id}`);
       throw new UserError(
         'artifact-corrupt',

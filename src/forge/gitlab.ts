@@ -9,7 +9,7 @@ import { createRequester } from './gitlab-requester.ts';
 import * as schema from './gitlab-schema.ts';
 import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts';
 import { createLineThreads } from './gitlab-threads.ts';
-import { readBody } from './http.ts';
+import { readBody, send } from './http.ts';
 import { branchFor, lately } from './lately.ts';
 import { cut, hasMarker, withMarker } from './marker.ts';
 import type { Network } from './network.ts';
@@ -25,6 +25,8 @@ export interface GitlabOptions extends Network {
   evaluationToken?: string | undefined;
 }
 
+/** Bytes of a log that are read. GitLab's own limit is 100 MB (doc: administration/instance_limits), the runner's 4 MB. */
+const largestLog = 64 * 2 ** 20;
 const defaultArtifactLimit = 1024 * 1024;
 
 /** Whether GitLab's state machine of statuses said no. */
@@ -229,6 +231,17 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
     async jobs(pipeline) {
       const found: unknown = await api.Jobs.all(project, { pipelineId: Number(pipeline), perPage: 100 });
       return read(z.array(schema.jobSchema), found, `jobs of pipeline ${pipeline}`).map(toJob);
+    },
+    async jobLog(job, from) {
+      // Not by the library, which makes text of it: how far one has read is counted in bytes.
+      const url = new URL(`${host}/api/v4/projects/${encodeURIComponent(project)}/jobs/${Number(job)}/trace`);
+      const headers = { 'private-token': options.token };
+      const answer = await orNull(() => send({ method: 'GET', url, headers, body: null, network }));
+      if (answer === null) return null;
+      const bytes = await readBody(answer.body, largestLog);
+      if (bytes) return bytes.subarray(from);
+      const why = `the log of job ${job} is longer than ${largestLog / 2 ** 20} MiB`;
+      throw new UpstreamError(url.host, why, { retryable: false });
     },
     async artifact(job, path, limit = defaultArtifactLimit) {
       const artifactPath = path.split('/').map(encodeURIComponent).join('/');

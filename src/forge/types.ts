@@ -165,6 +165,11 @@ export interface Forge {
   /** Pipelines of a branch, newest first. */
   branchPipelines(branch: string): Promise<Pipeline[]>;
   jobs(pipeline: string): Promise<Job[]>;
+  /**
+   * What a job printed so far, from byte `from` on; null while the forge does not show it (GitHub: until the job has ended).
+   * At most 64 MiB in all.
+   */
+  jobLog(job: string, from: number): Promise<Buffer | null>;
   /** One file out of a job's artifacts; null when it is not there. At most `limit` bytes (default 1 MiB). */
   artifact(job: string, path: string, limit?: number): Promise<Buffer | null>;
   ensureChange(change: {

@@ -14,6 +14,7 @@ export async function call<T>(
   place: { cwd: string; env: NodeJS.ProcessEnv },
   args: (string | string[])[],
   options: Record<string, unknown> = {},
+  console: Partial<CommandInput['console']> = {},
 ): Promise<Said<T>> {
   const said: Said<T> = { code: -1, text: '', value: undefined as T };
   const input: CommandInput = {
@@ -33,6 +34,7 @@ export async function call<T>(
         said.text = text;
         said.value = value as T;
       },
+      ...console,
     },
   };
   try {

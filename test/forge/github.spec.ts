@@ -287,6 +287,9 @@ describe.skipIf(!description)('runs on GitHub', () => {
     expect(await forge.artifact(id, '.cdl/b.json')).toBeNull();
     await expect(forge.artifact(id, '.cdl/a.json', 6)).rejects.toMatchObject({ code: 'artifact-corrupt' });
     expect(await forge.artifact('4711', '.cdl/a.json')).toBeNull();
+    expect(await forge.jobLog(id, 0)).toBeNull();
+    await put(`log of ${id}`, Buffer.from('one\ntwo\n'));
+    expect(String(await forge.jobLog(id, 4))).toBe('two\n');
     await put('register', Buffer.from('no zip'));
     await expect(forge.artifact(id, '.cdl/a.json')).rejects.toMatchObject({ code: 'artifact-corrupt' });
   });

@@ -108,6 +108,11 @@ export const actionRoutes: Record<string, Handler> = {
     }));
     return ok({ total_count: found.length, artifacts });
   },
+  'GET /repos/{owner}/{repo}/actions/jobs/{job_id}/logs': ({ state, values }) => {
+    const log = state.artifacts.find((one) => one.name === `log of ${values.job_id}`);
+    if (!log) return { status: 404, body: { message: 'Not Found' } };
+    return { status: 302, headers: { location: `${state.web}/storage/${log.id}?sig=signed` } };
+  },
   'GET /repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}': ({ state, values }) => {
     const artifact = state.artifacts.find((one) => one.id === Number(values.artifact_id));
     if (!artifact) return { status: 410, body: { message: 'Gone' } };
