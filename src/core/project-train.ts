@@ -13,7 +13,9 @@ export const trainSchema = z
       )
       .min(1)
       .max(100)
-      .describe('program and its arguments, started without a shell; it reads CDL_JOB and writes CDL_EVENTS'),
+      .describe(
+        'program and its arguments, started without a shell, or a notebook (.ipynb) that papermill executes; it reads CDL_JOB and writes CDL_EVENTS',
+      ),
     launcher: z
       .enum(['torchrun', 'ray'])
       .optional()

@@ -2,6 +2,7 @@ import { codeDigest } from '../core/candidate.ts';
 import { isDigest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { noteRun } from '../model/runs.ts';
+import { keepNotebook } from './kept-notebook.ts';
 import { modelOf, type Tuned } from './subject.ts';
 import type { Ctx, Inputs } from './types.ts';
 
@@ -15,6 +16,7 @@ export async function keepFailedRun(
   inputs: Inputs,
   startedAt: number,
   error: unknown,
+  folder: string,
 ): Promise<void> {
   if (!(error instanceof UserError) || error.code !== 'training-failed') return;
   const { model, config } = modelOf(ctx, inputs.subject);
@@ -25,7 +27,7 @@ export async function keepFailedRun(
     const run = await zone.putArtifact({
       kind: 'run',
       name: model,
-      files: [],
+      files: await keepNotebook(zone, folder),
       parents: [dataset, transform].filter(isDigest),
       meta: {
         model,

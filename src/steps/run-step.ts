@@ -111,7 +111,7 @@ async function runNow<P extends Params>(
     await exportCode(inputs.files, folder);
     const startedAt = Date.now();
     const outcome = await step.run(ctx, params, folder, inputs).catch(async (error: unknown) => {
-      await step.failed?.(ctx, inputs, startedAt, error);
+      await step.failed?.(ctx, inputs, startedAt, error, folder);
       throw error;
     });
     if (zone && outcome.report.verdict !== 'fail' && !outcome.partial) {

@@ -12,6 +12,7 @@ import { noteRun } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun } from './failed-run.ts';
+import { keepNotebook } from './kept-notebook.ts';
 import { cacheKey } from './run-step.ts';
 import { keepSource } from './source.ts';
 import { storeCheckpoint, storeFolder } from './store-folder.ts';
@@ -150,7 +151,7 @@ async function runTraining(
   const run: Artifact = {
     kind: 'run',
     name: model,
-    files: [],
+    files: await keepNotebook(zone, folder),
     parents: [...made, source, checkpoint],
     meta: {
       model,

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { UserError } from '../core/error.ts';
 import type { ModelConfig } from '../core/project.ts';
@@ -12,8 +12,10 @@ import type { CommandJob } from '../train/command-protocol.ts';
 import { type Launch, launchHere } from '../train/launch.ts';
 import { launchOnRay, rayCluster } from '../train/ray.ts';
 import { launchByTorchrun } from '../train/torchrun.ts';
+import { executedNotebook, failedCell, notebookCommand, notebookOf } from '../train/notebook.ts';
 import { followChild } from './child.ts';
 import { hyperparametersOf } from './hyperparameters.ts';
+import { scratchFolder } from './kept-notebook.ts';
 import type { ChildJob, ChildMessage } from './train-job.ts';
 import type { Ctx } from './types.ts';
 
@@ -88,6 +90,21 @@ async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training
 
 async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfig): Promise<Training> {
   const { model, config, validation } = place;
+  const notebook = notebookOf(train.command);
+  if (notebook && !(await stat(join(place.code, notebook)).catch(() => null))?.isFile()) {
+    throw new UserError(
+      'config-invalid',
+      `train.command names the notebook ${notebook}, which is not among the files of code:`,
+      `add it to models.${model}.code in cdl.yaml`,
+    );
+  }
+  if (notebook && train.launcher) {
+    throw new UserError(
+      'config-invalid',
+      `train.launcher ${train.launcher} starts a program, not the notebook ${notebook}`,
+      'move the training into a script, or leave launcher out',
+    );
+  }
   const folder = join(place.code, '.numbers');
   await mkdir(folder);
   const dataset = await openDataset(place.data);
@@ -101,7 +118,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
   const { launch, told } = launcherOf(ctx, place, train);
   return {
     async *run({ folder, hyperparameters, epochs, resume, signal = ctx.signal }) {
-      const scratch = join(folder, '.scratch');
+      const scratch = join(folder, scratchFolder);
       await mkdir(scratch);
       const job: CommandJob = {
         v: 1,
@@ -114,10 +131,16 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
         resume,
         resources: config.resources.train,
       };
+      const executed = join(scratch, executedNotebook);
       const messages = trainByCommand(
         {
-          command: train.command,
           launch,
+          ...(notebook
+            ? {
+                command: notebookCommand(train.command, job.hyperparameters, executed),
+                explain: () => failedCell(executed, notebook),
+              }
+            : { command: train.command }),
           folder: place.code,
           scratch,
           environment: ctx.childEnvironment,

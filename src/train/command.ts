@@ -21,6 +21,8 @@ export interface CommandTraining {
   environment: Record<string, string>;
   job: CommandJob;
   restarts: number;
+  /** What the program left behind about why it failed; null where it did not. */
+  explain?(): Promise<string | null>;
   limits: {
     /** Seconds between SIGTERM and SIGKILL. */
     grace: number;
@@ -143,7 +145,9 @@ async function* start(
         : new UserError(
             'config-invalid',
             `the training command ${command[0]} could not be started: ${startProblem(cause)}`,
-            'is it installed here, and in PATH? Name another one under train.command in cdl.yaml',
+            command[0] === 'papermill'
+              ? 'notebooks are executed by papermill: pip install papermill ipykernel, where the training runs'
+              : 'is it installed here, and in PATH? Name another one under train.command in cdl.yaml',
             { cause },
           );
     },
@@ -176,7 +180,9 @@ async function* start(
     if (tail.refused.count > 0) yield { kind: 'log', message: refusedLine(tail) };
     const how = state.how!;
     const hung = attempt.done !== null && asked !== null && how.signal === 'SIGKILL';
-    if (how.code !== 0 && !hung) fail(endProblem(how, group.tail()));
+    if (how.code !== 0 && !hung) {
+      fail(endProblem(how, group.tail(), (await training.explain?.()) ?? null));
+    }
     if (!attempt.done) fail(new UserError('training-failed', noModel, noModelHint));
   } finally {
     await group.clear();
@@ -283,18 +289,19 @@ async function diskProblem({ scratch, job, limits }: CommandTraining): Promise<U
   return new UserError('training-failed', 'the disk is full', hint);
 }
 
-function endProblem(how: { code: number | null; signal: string | null }, tail: string): UserError {
+function endProblem(
+  how: { code: number | null; signal: string | null },
+  tail: string,
+  explained: string | null,
+): UserError {
   const first = torchrunFailure(tail);
   const { code, signal } = first ?? how;
   const who = first ? `process ${first.rank} of the training command` : 'the training command';
   const end = signal ? `was ended by ${signal}` : `ended with exit code ${code}`;
   const lines = first?.lines ?? tail.split('\n');
   const said = lines.slice(-15).join('\n').trim().slice(-4000);
-  return new UserError(
-    'training-failed',
-    `${who} ${end}${said ? `:\n${said}` : ''}`,
-    memoryHint(signal, lines.join('\n')),
-  );
+  const told = explained ?? `${who} ${end}${said ? `:\n${said}` : ''}`;
+  return new UserError('training-failed', told, memoryHint(signal, lines.join('\n')));
 }
 
 /** What to do when memory ran out: of a GPU (PyTorch, TensorFlow, JAX say so in these words), or of the machine. */
