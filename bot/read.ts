@@ -226,7 +226,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
     mayReturn: (place) => returnOf(headLock.lock, baseLock.lock, place, decisionsAt(place)) !== null,
     changedFiles: () => forge.changedFiles(id),
   });
-  const roles = createRoles(sources);
+  const roles = createRoles(sources, { change: id, pipelines: pipelines.pipelines });
   const asked = await askedPipelines(sources, id);
   const spending = await readSpending(sources, {
     change: id,

@@ -3,6 +3,7 @@ import {
   accessLevels,
   type Change,
   type Person,
+  type Pipeline,
   type Project,
   projectFile,
   type Role,
@@ -55,9 +56,13 @@ const holdersSchema = z.array(z.tuple([z.string(), z.string()]));
 
 /**
  * Resolves people by id: a name can change hands, a number cannot. A name in the rules means the account that had it when it
- * was first asked about, whatever that one is called now, until the rules leave the name out.
+ * was first asked about, whatever that one is called now, until the rules leave the name out. `read`: the pipelines of a change
+ * where they were read already.
  */
-export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>): Roles {
+export function createRoles(
+  sources: Pick<Sources, 'forge' | 'mirror' | 'state'>,
+  read?: { change: number; pipelines: readonly Pick<Pipeline, 'id'>[] },
+): Roles {
   const { forge, mirror, state } = sources;
   const known = new Map<string, Promise<unknown>>();
   function once<T>(key: string, ask: () => Promise<T>): Promise<T> {
@@ -174,7 +179,8 @@ export function createRoles(sources: Pick<Sources, 'forge' | 'mirror' | 'state'>
       }
       if (!may.trigger) {
         const starters = await once(`starters ${change.id}`, async () => {
-          const pipelines = await forge.changePipelines(change.id);
+          const pipelines =
+            read?.change === change.id ? read.pipelines : await forge.changePipelines(change.id);
           const ids: (string | null)[] = [];
           // All of them: a training must not be forgotten because much was pushed since.
           for (let from = 0; from < pipelines.length; from += pipelinesAtOnce) {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { digestJson } from '../src/index.ts';
 import type { Converged } from './converge.ts';
 import type { BotState } from './types.ts';
 
@@ -14,18 +15,22 @@ const standingSchema = z.object({
   ),
 });
 
-/** How a change stood when a bot looked at it last: what its statuses and reports say. `at` in ISO 8601. */
+/** How a change stood when a bot looked at it last: what its statuses and reports say. `at` in ISO 8601, to the minute. */
 export type ChangeStanding = z.infer<typeof standingSchema>;
 
 const prefix = 'standing/';
 
 const waits = 'waits/';
+
+/** Milliseconds for which the time of a look is good enough, when nothing else is another one. */
+const fresh = 60_000;
+
 /** Where a change goes on when a job ends. */
 const jobBound: ReadonlySet<Converged['standing']> = new Set(['waiting', 'evaluating']);
 
 /** Notes how a change stands, for whoever asks for the status of the bot. */
 export async function noteStanding(
-  state: Pick<BotState, 'setCursor'>,
+  state: Pick<BotState, 'cursor' | 'setCursor'>,
   change: number,
   models: readonly Converged[],
   now: Date,
@@ -39,9 +44,14 @@ export async function noteStanding(
       says: status.description,
     })),
   };
-  await state.setCursor(`${prefix}${change}`, JSON.stringify(standing));
+  const name = `${prefix}${change}`;
+  const before = readStandings([{ name, value: (await state.cursor(name)) ?? '' }]).get(change);
+  const isSame = before && digestJson(before.models) === digestJson(standing.models);
+  if (!isSame || now.getTime() - Date.parse(before.at) >= fresh) {
+    await state.setCursor(name, JSON.stringify(standing));
+  }
   const isWaiting = models.some((one) => jobBound.has(one.standing));
-  await state.setCursor(`${waits}${change}`, isWaiting ? standing.at : '');
+  await state.setCursor(`${waits}${change}`, isWaiting ? 'for a job' : '');
 }
 
 /** Numbers of the changes that waited for a job when a bot looked at them last. */

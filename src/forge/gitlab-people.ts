@@ -1,4 +1,5 @@
 import type { Gitlab } from '@gitbeaker/rest';
+import { keepNewest } from '../core/keep.ts';
 import { orNull } from './absent.ts';
 import * as schema from './gitlab-schema.ts';
 import { read, toPerson } from './gitlab-schema.ts';
@@ -6,11 +7,16 @@ import type { Forge } from './types.ts';
 
 type Client = InstanceType<typeof Gitlab>;
 
+/** Pipelines whose starters are kept in memory. */
+const mostStarters = 5000;
+
 /** The part of the port about who people are and what they did (GitLab REST: group members, approvals, pipelines). */
 export function createPeople(
   api: Client,
   project: string,
 ): Pick<Forge, 'groupMembers' | 'approvers' | 'pipelineStarter'> {
+  // A pipeline keeps the user who started it, whoever runs a job of it again (doc: api/pipelines).
+  const starters = new Map<string, string>();
   return {
     async groupMembers(path) {
       const found: unknown = await orNull(() =>
@@ -34,9 +40,11 @@ export function createPeople(
       }));
     },
     async pipelineStarter(pipeline) {
+      const known = starters.get(pipeline);
+      if (known !== undefined) return known;
       const found: unknown = await orNull(() => api.Pipelines.show(project, Number(pipeline)));
       const user = found === null ? null : read(schema.starterSchema, found, `pipeline ${pipeline}`).user;
-      return user ? String(user.id) : null;
+      return user ? keepNewest(starters, mostStarters, pipeline, String(user.id)) : null;
     },
   };
 }
