@@ -49,19 +49,19 @@ export function decodeInPlace(bytes: Buffer, where: string): InPlace {
   const end = bytes.indexOf(10);
   const bad = () => new UserError('artifact-corrupt', `${where} does not say where its bytes are`);
   const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-  let head: { v?: unknown; size?: unknown; pieces?: unknown };
+  let head: { v?: unknown; size?: unknown; pieces?: unknown } | null;
   try {
     head = JSON.parse(bytes.toString('utf8', 0, Math.max(0, end)));
   } catch {
     throw bad();
   }
-  const { v, size, pieces } = head;
+  const { v, size, pieces } = head ?? {};
   if (v !== 1 || !isCount(size) || !Array.isArray(pieces)) throw bad();
   const rest = bytes.subarray(end + 1);
   let left = rest.length;
   let before = 0;
-  for (const piece of pieces as Piece[]) {
-    const { offset, size, sha256, at, etag } = piece;
+  for (const piece of pieces as (Partial<Piece> | null)[]) {
+    const { offset, size, sha256 = '', at, etag } = piece ?? {};
     const isPiece =
       isCount(offset) && isCount(size) && /^[0-9a-f]{64}$/.test(sha256) && typeof at === 'string';
     if (!isPiece || typeof etag !== 'string' || offset < before) throw bad();
