@@ -222,6 +222,7 @@ export function evaluationQuestion(question: {
   gates: readonly Gate[];
   /** Absent where none are declared. */
   slices?: Slices;
+  task?: 'regression';
   /** Digest of the default branch's definition of the data set (sources, split, rules). */
   data: Digest;
 }): Digest {
@@ -230,12 +231,16 @@ export function evaluationQuestion(question: {
 
 /** What of the configuration of a model and of its data set an evaluation goes by, as the question has it. */
 export function evaluationRules(
-  model: { gates: readonly Gate[]; evaluate?: { slices: Slices } | undefined },
+  model: {
+    gates: readonly Gate[];
+    evaluate?: { slices: Slices; task?: 'regression' | undefined } | undefined;
+  },
   dataset: unknown,
-): { gates: readonly Gate[]; slices?: Slices; data: Digest } {
+): { gates: readonly Gate[]; slices?: Slices; task?: 'regression'; data: Digest } {
   return {
     gates: model.gates,
     ...(model.evaluate && { slices: model.evaluate.slices }),
+    ...(model.evaluate?.task && { task: model.evaluate.task }),
     data: digestJson(dataset),
   };
 }

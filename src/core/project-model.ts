@@ -62,8 +62,17 @@ export const modelSchema = z.strictObject({
     .describe('what the runner and the server must offer'),
   gates: z.array(gateSchema).default([]),
   evaluate: z
-    .strictObject({ slices: slicesSchema })
+    .strictObject({
+      slices: slicesSchema
+        .prefault({})
+        .describe('parts of the withheld set that are judged by themselves, too'),
+      // Without a default: it would be in the digest of every configuration.
+      task: z
+        .literal('regression')
+        .optional()
+        .describe('classes are numbers: the errors of their expected value are measured, too'),
+    })
     .optional()
-    .describe('parts of the withheld set that are judged by themselves, too'),
+    .describe('what else is measured on the withheld set'),
   environments: z.record(nameSchema, environmentSchema).default({ production: environmentSchema.parse({}) }),
 });

@@ -32,9 +32,22 @@ export const evaluatedMetrics = [
   'ndcg',
   'roc_auc',
   'pr_auc',
+  'mae',
+  'rmse',
+  'r2',
+  'median_ae',
+  'mape',
   'size_bytes',
   'latency_ms',
 ] as const;
+
+/** Those of them that are errors of numbers: measured with `evaluate.task: regression` alone, also of slices. */
+const ofNumbers = /^(mae|rmse|r2|median_ae|mape)(\[|$)/;
+
+/** Whether the names of classes are numbers, each another one. */
+const areNumbers = (classes: readonly string[]) =>
+  classes.every((name) => name.trim() !== '' && Number.isFinite(Number(name))) &&
+  new Set(classes.map(Number)).size === classes.length;
 
 /** The hyperparameters the built-in trainer itself reads, and what they must be. */
 const trainerParameters: Record<string, (value: unknown) => string | null> = {
@@ -116,7 +129,10 @@ const gatesSchema = z.object({
             )
             .catch([]),
           evaluate: z
-            .object({ slices: slicesSchema.nullable().catch(null) })
+            .object({
+              slices: slicesSchema.nullable().catch(null),
+              task: z.literal('regression').optional().catch(undefined),
+            })
             .optional()
             .catch({ slices: null }),
         })
@@ -133,7 +149,12 @@ export function gateProblems(written: unknown): RuleProblem[] {
     (model?.gates ?? []).flatMap((gate, index) => {
       const { data, evaluate } = model!;
       const classes = Object.hasOwn(datasets, data) ? (datasets[data]?.classes ?? null) : null;
-      const problem = gate && metricProblem(gate.metric, classes, evaluate?.slices);
+      const problem =
+        gate &&
+        (metricProblem(gate.metric, classes, evaluate?.slices) ??
+          (ofNumbers.test(gate.metric) && !evaluate?.task
+            ? `${gate.metric} is measured with evaluate: { task: regression } only`
+            : null));
       const path = ['models', name, 'gates', index, 'metric'];
       return problem ? [{ path, text: `${path.join('.')} ${problem}` }] : [];
     }),
@@ -150,7 +171,7 @@ export function modelProblems(
     train?: TrainConfig | undefined;
     encode?: EncodeConfig | undefined;
     transform?: unknown;
-    evaluate?: { slices: Slices } | undefined;
+    evaluate?: { slices: Slices; task?: 'regression' | undefined } | undefined;
     resources: { train: { gpu: number } };
   },
   data: { classes: readonly string[]; item: string },
@@ -159,6 +180,12 @@ export function modelProblems(
   const problems: RuleProblem[] = [];
   const say = (at: PropertyKey[], text: string) =>
     problems.push({ path: [...path, ...at], text: `${[...path, ...at].map(String).join('.')} ${text}` });
+  if (model.evaluate?.task && !areNumbers(data.classes)) {
+    say(
+      ['evaluate', 'task'],
+      `regression needs classes that are numbers, each another one; the data has ${data.classes.join(', ')}`,
+    );
+  }
   for (const [name, members] of Object.entries(slices?.classes ?? {})) {
     const unknown = members.find((one) => !data.classes.includes(one));
     if (unknown === undefined) continue;

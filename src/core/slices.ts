@@ -25,6 +25,8 @@ export const sliceMetrics = [
   'log_loss',
   'brier',
   'ece',
+  'mae',
+  'rmse',
 ] as const;
 
 /** The parts of a metric of a slice, `accuracy[lighting=night]`; null for any other name. */

@@ -8,6 +8,8 @@ export interface BootstrapOptions {
   seed?: number;
   /** Whether areas and ranks (roc_auc, pr_auc, map, ndcg) are measured too, which takes most of the time; default true. */
   areas?: boolean;
+  /** The numbers that the classes stand for: then errors of the expected value are measured too; default none. */
+  values?: readonly number[] | undefined;
 }
 
 /** Called for every draw of an item and at the end of every resample. */

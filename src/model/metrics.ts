@@ -3,6 +3,7 @@ import { type BootstrapOptions, interval, resample } from './bootstrap.ts';
 import { type Judged, judgeItems } from './judged.ts';
 import { type Paired, pairedTest } from './mcnemar.ts';
 import { areasOf, orderItems, rankedMetrics } from './ranked.ts';
+import { numericOf, regressionMetrics } from './regression.ts';
 import { add, calibrationOf, classMetrics, clear, emptySums, fBeta, metricsOf, type Sums } from './sums.ts';
 
 export { mcnemar } from './mcnemar.ts';
@@ -24,7 +25,7 @@ const mostRanked = 5e7;
  * undefined; `log_loss` in nats; `brier` the sum over classes of squared errors (Brier 1950, 0 to 2); `ece` the expected
  * calibration error of 15 equal bins (Guo et al. 2017); `topK_accuracy` whether the truth is among the K highest; `roc_auc`
  * and `pr_auc` the mean areas of one class against the rest; `map` label ranking average precision, `ndcg` with one relevant
- * class an item. Rows are scaled to sum to 1. Throws UserError data-invalid when sizes do not fit or there is nothing.
+ * class an item. With `values` also the regression errors of `regression.ts`. Rows are scaled to sum to 1. Throws UserError data-invalid when sizes do not fit or there is nothing.
  */
 export function score(
   probabilities: Float32Array,
@@ -104,11 +105,16 @@ function resampled(
   const orders = models.map((model) => ordersOf(model, options));
   const sums = models.map(() => emptySums(classes));
   const weights = new Uint16Array(count).fill(1);
-  const ranked = () => models.map((model, index) => rankedMetrics(model, orders[index]!, weights));
+  const numeric = models.map((model) => options.values && numericOf(model, options.values));
+  const ranked = (withAreas: boolean) =>
+    models.map((model, index) => ({
+      ...(withAreas && rankedMetrics(model, orders[index]!, weights)),
+      ...(numeric[index] && regressionMetrics(numeric[index], weights)),
+    }));
   for (let item = 0; item < count; item++) {
     for (const [index, model] of models.entries()) add(sums[index]!, model, item);
   }
-  const values = Object.entries(statistic(sums, ranked())).filter(([, value]) => Number.isFinite(value));
+  const values = Object.entries(statistic(sums, ranked(true))).filter(([, value]) => Number.isFinite(value));
   const samples = new Map(values.map(([name]) => [name, [] as number[]]));
   let left = Math.max(fewestRanked, Math.floor(rankedBudget / (count * classes * models.length)));
   for (const one of sums) clear(one);
@@ -120,7 +126,7 @@ function resampled(
     },
     end() {
       // A resample without one of the classes has no area for it: such a value is left out, not taken for another.
-      const drawn = statistic(sums, left-- > 0 ? ranked() : models.map(() => ({})));
+      const drawn = statistic(sums, ranked(left-- > 0));
       for (const [name, value] of Object.entries(drawn)) {
         if (Number.isFinite(value)) samples.get(name)?.push(value);
       }

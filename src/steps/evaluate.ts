@@ -22,6 +22,7 @@ import { hasSourcesOfSides } from '../data/across.ts';
 import { datasetMetaSchema } from '../data/dataset.ts';
 import { judgeLabels } from '../data/evidence.ts';
 import { validateDataset } from '../data/validate.ts';
+import type { BootstrapOptions } from '../model/bootstrap.ts';
 import { correctFile, correctness } from '../model/correct.ts';
 import { stateFile } from '../model/encoder.ts';
 import { compare, score } from '../model/metrics.ts';
@@ -136,6 +137,7 @@ async function measure(
   packaged: Digest,
   test: TestSet,
   slices: ReadonlyMap<string, readonly number[]>,
+  options: BootstrapOptions,
   folder: string,
 ): Promise<Measured & { isolation: Evaluation['isolation'] }> {
   await mkdir(folder, { recursive: true });
@@ -149,8 +151,8 @@ async function measure(
     out: file,
     signal: ctx.signal,
   });
-  const scores = score(predicted.probabilities, test.y, test.classes);
-  const sliced = scoreSlices(predicted.probabilities, test.y, test.classes, slices);
+  const scores = score(predicted.probabilities, test.y, test.classes, options);
+  const sliced = scoreSlices(predicted.probabilities, test.y, test.classes, slices, options);
   const bytes = manifest.files.reduce((sum, file) => sum + file.size, 0);
   return {
     probabilities: predicted.probabilities,
@@ -208,15 +210,24 @@ async function run(ctx: Ctx, given: z.output<typeof params>, folder: string): Pr
   checkTestSet(config.data, data, test);
   ctx.log(`evaluating ${shortDigest(digest)} on ${test.count} withheld items`);
   const slices = config.evaluate ? slicesOf(config.evaluate.slices, test) : new Map<string, number[]>();
-  const own = await measure(ctx, trusted, candidate.package, test, slices, join(folder, 'candidate'));
+  const options = config.evaluate?.task === 'regression' ? { values: test.classes.map(Number) } : {};
+  const own = await measure(
+    ctx,
+    trusted,
+    candidate.package,
+    test,
+    slices,
+    options,
+    join(folder, 'candidate'),
+  );
   const before = state.current
-    ? await measure(ctx, trusted, state.current.package, test, slices, join(folder, 'baseline'))
+    ? await measure(ctx, trusted, state.current.package, test, slices, options, join(folder, 'baseline'))
     : null;
   const compared = before
-    ? compare(own.probabilities, before.probabilities, test.y, test.classes)
+    ? compare(own.probabilities, before.probabilities, test.y, test.classes, options)
     : { differences: {}, mcnemar: null };
   const sliced = before
-    ? compareSlices(own.probabilities, before.probabilities, test.y, test.classes, slices)
+    ? compareSlices(own.probabilities, before.probabilities, test.y, test.classes, slices, options)
     : {};
   const differences = { ...compared.differences, ...sliced };
   const judged = judge(config.gates, own.scores, before?.scores ?? null, differences);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../src/core/error.ts';
+import { evaluationRules } from '../../src/core/evaluation.ts';
 import { configDigest, modelConfig, parseProject } from '../../src/core/project.ts';
 import { slicesOf } from '../../src/core/slices.ts';
 import { compareSlices, scoreSlices } from '../../src/model/sliced.ts';
@@ -53,6 +54,24 @@ describe('slices of a withheld set', () => {
     );
     expect(modelConfig(sliced, model).evaluate).toBeDefined();
     expect(configDigest(modelConfig(sliced, model))).toBe(configDigest(modelConfig(plain, model)));
+  });
+
+  it('are not all: with numbers for classes the errors of numbers are asked for, and are another question', () => {
+    const numbers = fashion
+      .replace(/classes: \[.*\]/, 'classes: ["1", "2", "3.5"]')
+      .replace(/^( +)gates:[\s\S]*?(?=^ {4}\w)/m, '$1gates: [{ metric: mae, max: 0.5 }]\n');
+    const regression = numbers.replace(/^( +)gates:/m, '$1evaluate: { task: regression }\n$1gates:');
+    const model = Object.keys(parseProject(regression).models)[0]!;
+    const asked = (text: string) => {
+      const { models, datasets } = parseProject(text);
+      return evaluationRules(models[model]!, datasets[models[model]!.data]);
+    };
+    expect(asked(regression)).toMatchObject({ task: 'regression', slices: { fields: [], classes: {} } });
+    expect(() => parseProject(numbers)).toThrow(/mae is measured with evaluate: \{ task: regression \} only/);
+    expect(() => parseProject(regression.replace('"3.5"', '"2.0"'))).toThrow(
+      /classes that are numbers, each another one/,
+    );
+    expect(() => parseProject(regression.replace('"3.5"', 'many'))).toThrow(/the data has 1, 2, many/);
   });
 
   it.each([

@@ -61,6 +61,29 @@ describe('scores', () => {
     expect(scores.calibration!.reduce((sum, bin) => sum + bin.count, 0)).toBe(6);
   });
 
+  test('of classes that are numbers tell the errors of the expected value, with intervals, and how two models differ', () => {
+    // Expected 1.4, 2, 2.1, 2.85, 1.5, 2.25; truth 1, 2, 3, 3, 2, 1; errors .4, 0, .9, .15, .5, 1.25.
+    const values = [1, 2, 3];
+    const own = score(table, truth, ['1', '2', '3'], { bootstrap: 200, values });
+    const of = (name: string) => own.metrics[name]!;
+    const squares = 0.16 + 0.81 + 0.0225 + 0.25 + 1.5625;
+    expect(of('mae').value).toBeCloseTo(3.2 / 6, 6);
+    expect(of('rmse').value).toBeCloseTo(Math.sqrt(squares / 6), 6);
+    expect(of('r2').value).toBeCloseTo(1 - squares / 4, 6);
+    expect(of('median_ae').value).toBeCloseTo(0.45, 6);
+    expect(of('mape').value).toBeCloseTo((0.4 + 0.3 + 0.05 + 0.25 + 1.25) / 6, 6);
+    for (const name of ['mae', 'rmse', 'r2', 'median_ae', 'mape']) {
+      expect(of(name).low).toBeLessThan(of(name).value);
+      expect(of(name).high).toBeGreaterThan(of(name).value);
+    }
+    const perfect = Float32Array.from(truth.flatMap((label) => names.map((_, k) => (k === label ? 1 : 0))));
+    const { differences } = compare(perfect, table, truth, ['1', '2', '3'], { bootstrap: 200, values });
+    expect(differences.mae!.value).toBeCloseTo(-3.2 / 6, 6);
+    expect(differences.mae!.high).toBeLessThan(0);
+    expect(differences.r2!.value).toBeCloseTo(squares / 4, 6);
+    expect(score(table, truth, names, { bootstrap: 0 }).metrics.mae).toBeUndefined();
+  });
+
   test('are valid for the evaluation record, within their intervals, the same each time', () => {
     expect(scoresSchema.parse(scores)).toEqual(scores);
     for (const measure of Object.values(scores.metrics)) {
@@ -278,6 +301,48 @@ print(json.dumps({"metrics": {"accuracy": m.accuracy_score(y, q), "balanced_accu
         for (const [name, value] of Object.entries(row)) {
           const own = ours.perClass[index]![name as 'recall'];
           expect(Math.abs(own - value), `${name} of class ${index}`).toBeLessThan(1e-9);
+        }
+      }
+    });
+
+    test('says the same of the errors of numbers, where truths are 0 and errors are equal as well', () => {
+      const { rows, labels } = randomRows(301, 4, 0.5, 3);
+      const values = [-2, 0, 0.5, 10];
+      const script = `
+import json, sys
+import numpy as np
+from sklearn import metrics as m
+d = json.load(sys.stdin)
+def tell(y, p):
+  return {"mae": m.mean_absolute_error(y, p), "rmse": m.root_mean_squared_error(y, p), "r2": m.r2_score(y, p),
+    "median_ae": m.median_absolute_error(y, p), "mape": m.mean_absolute_percentage_error(y, p)}
+out = []
+for rows, labels in d["sets"]:
+  p = np.array(rows, dtype=np.float64).reshape(-1, 4); p = p / p.sum(1, keepdims=True)
+  v = np.array(d["values"]); out.append(tell(v[np.array(labels)], p @ v))
+print(json.dumps(out))`;
+      const sets = [
+        [[...rows], [...labels]],
+        [[...rows.subarray(0, 4 * 300)], [...labels.subarray(0, 300)]],
+        // Always the same truth.
+        [
+          [0.25, 0.25, 0.25, 0.25, 0.125, 0.125, 0.25, 0.5],
+          [3, 3],
+        ],
+      ] as const;
+      const input = JSON.stringify({ sets, values });
+      const theirs = JSON.parse(execFileSync(python, ['-c', script], { input }).toString()) as Record<
+        string,
+        number
+      >[];
+      for (const [at, [some, truths]] of sets.entries()) {
+        const ours = score(Float32Array.from(some), truths, ['-2', '0', '0.5', '10'], {
+          bootstrap: 0,
+          values,
+        });
+        for (const [name, value] of Object.entries(theirs[at]!)) {
+          const error = Math.abs(ours.metrics[name]!.value - value) / Math.max(1, Math.abs(value));
+          expect(error, `${name} of set ${at}`).toBeLessThan(1e-9);
         }
       }
     });
