@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { gateSchema } from './evaluation.ts';
+import { fromSchema } from './project-from.ts';
 import { globSchema, nameSchema } from './project-names.ts';
 import { trainSchema } from './project-train.ts';
 import { encodeSchema, transformSchema } from './project-transform.ts';
@@ -47,6 +48,7 @@ export const modelSchema = z.strictObject({
       scalar,
     )
     .default({}),
+  from: fromSchema,
   train: trainSchema,
   transform: transformSchema,
   encode: encodeSchema.optional(),

@@ -1,9 +1,8 @@
 import { z } from 'zod';
 import { digestJson } from '../core/digest.ts';
-import type { SourceConfig } from '../core/project.ts';
 import { sha256Schema } from '../core/project-names.ts';
 import type { Zone } from '../store/types.ts';
-import { sourceNames } from './sources.ts';
+import { type SourcePlace, sourceNames } from './sources.ts';
 
 const recordSchema = z.strictObject({
   v: z.literal(1),
@@ -18,7 +17,7 @@ export interface SeenScope {
 }
 
 /** Where a zone keeps what was first seen of a source that nobody pinned. */
-const keyOf = (scope: SeenScope, source: SourceConfig): string =>
+const keyOf = (scope: SeenScope, source: SourcePlace): string =>
   `sources/${scope.project}/${scope.dataset}/${digestJson(sourceNames(source)).slice(7)}`;
 
 /**
@@ -28,7 +27,7 @@ const keyOf = (scope: SeenScope, source: SourceConfig): string =>
 export async function readFirstSeen(
   zone: Zone,
   scope: SeenScope,
-  source: SourceConfig,
+  source: SourcePlace,
 ): Promise<string[] | null> {
   const record = await zone.readRecord(keyOf(scope, source));
   const parsed = recordSchema.safeParse(record?.value);
@@ -44,7 +43,7 @@ export async function readFirstSeen(
 export async function recordFirstSeen(
   zone: Zone,
   scope: SeenScope,
-  source: SourceConfig,
+  source: SourcePlace,
   sha256: readonly string[],
 ): Promise<string[]> {
   const value = { v: 1, names: sourceNames(source), sha256: [...sha256] };

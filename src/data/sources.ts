@@ -177,8 +177,11 @@ export function sourcesOfSide(sources: readonly SourceConfig[], side: 'train' | 
   return sources.filter((source) => (source.side ?? side) === side);
 }
 
+/** The part of a source that says where it is. */
+export type SourcePlace = Pick<SourceConfig, 'npm' | 'https' | 'file' | 's3' | 'git'>;
+
 /** What a source's parts are called, each with a sha256 of its own: the npm specifier, URLs, paths, `repository@ref:path`. */
-export function sourceNames(source: SourceConfig): string[] {
+export function sourceNames(source: SourcePlace): string[] {
   if (source.npm !== undefined) return [source.npm];
   if (source.git) {
     const { url, ref, path } = source.git;

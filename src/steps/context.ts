@@ -6,6 +6,7 @@ import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { type Project, parseProject, projectFile } from '../core/project.ts';
 import { createRedactor, environmentSecrets } from '../core/redact.ts';
+import { publicHub } from '../data/source/hub.ts';
 import { run } from '../exec/run.ts';
 import { readCi, readNode } from '../forge/ci.ts';
 import { readProxies } from '../forge/network.ts';
@@ -154,6 +155,7 @@ export async function createContext(cwd: string, env: Environment, console: Cons
     cacheFolder: cacheFolder(env),
     targetFolder: resolve(targetFolder(env)),
     npmRegistry: () => npmRegistry(env),
+    modelHub: () => env.CDL_HF_ENDPOINT || env.HF_ENDPOINT || publicHub,
     sourceAccess: (side) => sourceAccess(env, side),
     labelServer: () =>
       env.CDL_LABEL_STUDIO_URL && env.CDL_LABEL_STUDIO_TOKEN

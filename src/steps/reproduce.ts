@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import { type Candidate, codeDigest } from '../core/candidate.ts';
-import { type Digest, shortDigest } from '../core/digest.ts';
+import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { entryCandidate, lockEntry, lockFile, parseLock, tunedSchema } from '../core/lock.ts';
 import { configDigest, modelConfig } from '../core/project.ts';
@@ -50,6 +50,7 @@ const runSchema = z.object({
   commit: z.string().nullable(),
   hyperparameters: tunedSchema,
   tuning: z.string().optional(),
+  pretrained: z.string().optional(),
   environment: z.record(z.string(), z.string()),
 });
 
@@ -189,6 +190,10 @@ async function rebuild(ctx: Ctx, model: string, original: Original, place: Place
   const config = modelConfig(project, model);
   if (candidate.transform) {
     await handover.write('transform', model, { transform: candidate.transform, dataset: candidate.dataset });
+  }
+  if (isDigest(meta.pretrained)) {
+    await zone.copyArtifact(from, meta.pretrained);
+    await handover.write('pretrained', model, { checkpoint: meta.pretrained });
   }
   if (meta.tuning && config.tune) {
     const names = Object.keys(config.tune.space);

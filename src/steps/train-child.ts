@@ -38,6 +38,7 @@ async function main(path: string): Promise<void> {
         preprocess,
         hyperparameters: job.hyperparameters,
         seed: job.seed,
+        pretrained: job.pretrained,
         resume: job.resume,
         output: job.output,
       },

@@ -9,6 +9,7 @@ export interface ChildJob {
   hyperparameters: Hyperparameters;
   seed: number;
   validation: { share: number; key: string };
+  pretrained: string | null;
   resume: string | null;
   output: string;
 }

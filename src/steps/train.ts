@@ -6,6 +6,7 @@ import { codeDigest } from '../core/candidate.ts';
 import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
+import { fromName } from '../core/project-from.ts';
 import type { Report } from '../core/report.ts';
 import { cleanCommit, selectCode } from '../exec/code.ts';
 import { noteRun } from '../model/runs.ts';
@@ -13,6 +14,7 @@ import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun } from './failed-run.ts';
 import { keepNotebook } from './kept-notebook.ts';
+import { pretrainedOf, savePretrained } from './pretrained.ts';
 import { cacheKey } from './run-step.ts';
 import { keepSource } from './source.ts';
 import { storeCheckpoint, storeFolder } from './store-folder.ts';
@@ -40,6 +42,7 @@ async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<In
   const dataset = await datasetOf(ctx, config, given.dataset);
   const transform = await transformOf(ctx, model, config, dataset);
   const tuned = await tunedOf(ctx, model, config, dataset);
+  const pretrained = await pretrainedOf(ctx, model, config);
   return {
     subject: model,
     zone: 'work',
@@ -49,6 +52,7 @@ async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<In
       dataset,
       ...(transform && { transform }),
       ...(tuned && { tuned }),
+      ...(pretrained && { pretrained }),
     },
     files: await selectCode(ctx.root, ctx.ref, config.code),
     artifacts: ['run', 'checkpoint'],
@@ -76,6 +80,7 @@ async function runTraining(
   const dataset = inputs.key.dataset as Digest;
   const transform = (inputs.key.transform ?? null) as Digest | null;
   const made = transform ? [dataset, transform] : [dataset];
+  const pretrained = (inputs.key.pretrained ?? null) as Digest | null;
   const zone = await ctx.zone('work');
   const key = cacheKey(train, inputs).slice(7);
   const data = join(folder, '.data');
@@ -98,6 +103,7 @@ async function runTraining(
     code: folder,
     data,
     validation: { share: split.validation, key: split.key },
+    pretrained: pretrained && (await savePretrained(zone, pretrained, folder)),
   });
   for await (const message of training.run({ folder, hyperparameters: chosen, resume })) {
     if (message.kind === 'start') {
@@ -138,7 +144,7 @@ async function runTraining(
   const checkpoint = await storeFolder(zone, done.model, {
     kind: 'checkpoint',
     name: model,
-    parents: made,
+    parents: pretrained ? [...made, pretrained] : made,
     meta: {
       model,
       code: codeId,
@@ -159,6 +165,7 @@ async function runTraining(
       config: configDigest(config),
       hyperparameters: chosen,
       ...(tuned && { tuning: tuned.tuning }),
+      ...(pretrained && { pretrained }),
       seed: config.seed,
       environment: { backend: start.backend, ...start.versions, ...environment },
       items: { train: start.train, validation: start.validation },
@@ -194,6 +201,7 @@ async function runTraining(
       done,
       Math.round(rate),
       checkpoint,
+      pretrained,
     ),
   };
 }
@@ -226,6 +234,7 @@ function trainReport(
   done: DoneEvent,
   rate: number,
   checkpoint: Digest,
+  pretrained: Digest | null,
 ): Report {
   const series = (metric: string, name: string) => ({
     name,
@@ -235,11 +244,13 @@ function trainReport(
     }),
   });
   const best = Object.entries(done.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+  const isUnpinned =
+    config.from !== undefined && config.from.sha256 === undefined && config.from.version === undefined;
   return {
     key: `train:${model}`,
     title: `${model}: training`,
-    verdict: 'pass',
-    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}${best.length > 0 ? `: ${best.join(', ')}` : ''}.`,
+    verdict: isUnpinned ? 'warn' : 'pass',
+    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}${best.length > 0 ? `: ${best.join(', ')}` : ''}.${isUnpinned ? ` cdl.yaml does not pin what it starts from: what was seen first is recorded. Write its sha256 under models.${model}.from.` : ''}`,
     blocks: [
       {
         kind: 'facts',
@@ -253,6 +264,12 @@ function trainReport(
           ],
           ['seed', String(config.seed)],
           ['backend', `${start.backend}${rate > 0 ? `, ${rate} items/s` : ''}`],
+          ...(config.from && pretrained
+            ? ([['starts from', `${fromName(config.from)}, ${shortDigest(pretrained)}`]] as [
+                string,
+                string,
+              ][])
+            : []),
           ['checkpoint', shortDigest(checkpoint)],
         ],
       },

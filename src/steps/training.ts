@@ -47,6 +47,8 @@ export interface TrainingPlace {
   code: string;
   data: string;
   validation: { share: number; key: string };
+  /** Folder of the files that training starts from. */
+  pretrained: string | null;
 }
 
 /** Bytes of events that a training may write. */
@@ -59,7 +61,7 @@ export async function openTraining(ctx: Ctx, place: TrainingPlace): Promise<Trai
 }
 
 async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training> {
-  const { config, data, validation } = place;
+  const { config, data, validation, pretrained } = place;
   const code = join(place.code, '.bundle.mjs');
   await writeFile(code, await bundleModel(place.code, config.entry));
   const program = join(packageRoot(), 'dist', 'steps', 'train-child.js');
@@ -79,6 +81,7 @@ async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training
         },
         seed: config.seed,
         validation,
+        pretrained,
         resume,
         output: join(folder, '.output'),
       };
@@ -89,7 +92,7 @@ async function builtInTraining(ctx: Ctx, place: TrainingPlace): Promise<Training
 }
 
 async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfig): Promise<Training> {
-  const { model, config, validation } = place;
+  const { model, config, validation, pretrained } = place;
   const notebook = notebookOf(train.command);
   if (notebook && !(await stat(join(place.code, notebook)).catch(() => null))?.isFile()) {
     throw new UserError(
@@ -127,6 +130,7 @@ async function commandTraining(ctx: Ctx, place: TrainingPlace, train: TrainConfi
         seed: config.seed,
         classes: dataset.classes,
         data,
+        pretrained,
         output: join(folder, '.output'),
         resume,
         resources: config.resources.train,

@@ -19,6 +19,7 @@ import {
   update,
   type Work,
 } from '../train/tuning.ts';
+import { pretrainedOf, savePretrained } from './pretrained.ts';
 import { cacheKey } from './run-step.ts';
 import { datasetOf, modelOf, modelParameter, transformOf } from './subject.ts';
 import { openTraining } from './training.ts';
@@ -47,10 +48,17 @@ async function tuneInputs(ctx: Ctx, given: z.output<typeof params>): Promise<Inp
   const { model, config } = tuneOf(ctx, given.model);
   const dataset = await datasetOf(ctx, config, given.dataset);
   const transform = await transformOf(ctx, model, config, dataset);
+  const pretrained = await pretrainedOf(ctx, model, config);
   return {
     subject: model,
     zone: 'work',
-    key: { model, config: configDigest(config), dataset, ...(transform && { transform }) },
+    key: {
+      model,
+      config: configDigest(config),
+      dataset,
+      ...(transform && { transform }),
+      ...(pretrained && { pretrained }),
+    },
     files: await selectCode(ctx.root, ctx.ref, config.code),
     artifacts: ['tuning'],
     cache: true,
@@ -145,6 +153,9 @@ async function runSearch(
       code: folder,
       data,
       validation: { share: split.validation, key: split.key },
+      pretrained: isDigest(inputs.key.pretrained)
+        ? await savePretrained(zone, inputs.key.pretrained, folder)
+        : null,
     }),
     hyperparameters: config.hyperparameters,
     folder,

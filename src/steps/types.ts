@@ -30,6 +30,8 @@ export interface Ctx {
   targetFolder: string;
   /** Base URL of the npm registry this machine is configured for. */
   npmRegistry(): Promise<string | null>;
+  /** Base URL of the hub that `hf:` models come from. */
+  modelHub(): string;
   /** Proxies, certificates and credentials for the sources of data sets; those of `side: test` may have their own. */
   sourceAccess(side: 'train' | 'test'): Promise<SourceAccess>;
   /** The label server this job may use; null when it is not told of one. */

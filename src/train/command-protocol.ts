@@ -32,6 +32,11 @@ export const commandJobSchema = z.strictObject({
       validation: numbers,
     })
     .describe('items that are no tensors come as the numbers that encode of the model code made of them'),
+  pretrained: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('folder of the files that `from:` of the model names, to begin with; null: none'),
   output: z.string().describe('folder for checkpoints and the model; it exists, and is kept over restarts'),
   resume: z.string().nullable().describe('folder of the checkpoint to go on from; null to begin'),
   resources: z.strictObject({ gpu: z.int(), cpu: z.number(), memory: z.string() }),

@@ -70,6 +70,19 @@ function tensorBytes(tensor: Tensor): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
+/** What the weights of a model are called in its files, in the order of `model.weights`. */
+export function weightNames(model: LayersModel): string[] {
+  return namesIn(model, canonicalNames(model.toJSON(null, false) as unknown as Json));
+}
+
+const namesIn = (model: LayersModel, names: Map<string, string>): string[] =>
+  model.weights.map((weight) =>
+    weight.originalName
+      .split('/')
+      .map((part) => names.get(part) ?? part)
+      .join('/'),
+  );
+
 /**
  * A model as bytes: the same topology and weights always give the same bytes (no times, versions or process counters).
  *
@@ -79,11 +92,8 @@ export function encodeModel(model: LayersModel): ModelFiles {
   const topology = model.toJSON(null, false) as unknown as Json;
   const names = canonicalNames(topology);
   const tensors = model.weights.map((weight) => weight.read());
-  const specs: WeightSpec[] = model.weights.map((weight, index) => ({
-    name: weight.originalName
-      .split('/')
-      .map((part) => names.get(part) ?? part)
-      .join('/'),
+  const specs: WeightSpec[] = namesIn(model, names).map((name, index) => ({
+    name,
     shape: tensors[index]!.shape,
     dtype: tensors[index]!.dtype as Dtype,
   }));

@@ -17,6 +17,7 @@ import { countCorrect, crossEntropy, type OutputKind, oneHot, outputKind } from 
 import { encodeModel, writeFolder } from './model-files.ts';
 import { createOptimizer, type ResumableOptimizer } from './optimizer.ts';
 import { evaluateModel } from './predict.ts';
+import { beginFrom } from './pretrained.ts';
 import { permutation, seededRandom, withRandom } from './random.ts';
 import type {
   Hyperparameters,
@@ -42,7 +43,7 @@ const stepsPerEvent = 16;
  *
  * Below `job.output`: `checkpoints/step-<n>` after every epoch and when stopped by the signal, `model/` at the end.
  * Throws a UserError: training-failed when the loss is not finite, config-invalid, data-invalid or code-invalid when the
- * job cannot be run, and those of `loadCheckpoint`.
+ * job cannot be run, and those of `beginFrom` and `loadCheckpoint`.
  */
 export function createTfjsTrainer(opened: OpenedTf): Trainer {
   return {
@@ -68,6 +69,10 @@ async function* train(tf: Tf, job: TrainJob, signal: AbortSignal): AsyncGenerato
   checkData(job.data.validation, 'validation data');
   const session = open(tf, job);
   try {
+    if (job.pretrained) {
+      const { digest } = await beginFrom(tf, session.model, job.pretrained);
+      session.identity = digestJson({ job: session.identity, pretrained: digest });
+    }
     const state = job.resume ? await resume(session, job.resume) : begin();
     yield* run(session, state, signal);
   } finally {

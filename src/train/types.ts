@@ -80,6 +80,8 @@ export interface TrainJob extends ModelCode {
   hyperparameters: Hyperparameters;
   /** Decides initial weights, order of the items and dropout. */
   seed: number;
+  /** Folder of a layers model whose weights those of the same name begin with; null or absent: none. */
+  pretrained?: string | null;
   /** Folder of a checkpoint of the same job to go on from; null to begin. */
   resume: string | null;
   /** Folder for `checkpoints/` and, at the end, `model/`; made when absent. */

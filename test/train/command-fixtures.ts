@@ -26,6 +26,7 @@ export async function commandTraining(
     seed: 1,
     classes: ['a', 'b'],
     data: { shape: [1], type: 'uint8', train: numbers, validation: numbers },
+    pretrained: null,
     output: join(folder, 'output'),
     resume: null,
     resources: { gpu: 0, cpu: 1, memory: '1Gi' },
