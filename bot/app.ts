@@ -1,4 +1,5 @@
 import { type FastifyInstance, fastify } from 'fastify';
+import { isOfBucket, registrationIn } from './bucket.ts';
 import { type Receiver, receiveEvent } from './event.ts';
 import { readEvent } from './gitlab.ts';
 import { type BotMetrics, metricsText } from './metrics.ts';
@@ -35,6 +36,37 @@ function addPages(app: FastifyInstance, metrics: BotMetrics): void {
   );
 }
 
+/** `POST /webhooks/bucket`: something was registered, so every project looks at the changes that wait for it. */
+function mountBucket(
+  app: FastifyInstance,
+  {
+    receivers,
+    metrics,
+    token,
+  }: { receivers: ReadonlyMap<string, Receiver>; metrics: BotMetrics; token: string },
+): void {
+  app.post('/webhooks/bucket', async (request, reply) => {
+    if (!isOfBucket(request.headers.authorization, token)) {
+      metrics.deliveries.inc({ outcome: 'refused' });
+      return reply.code(401).send({ error: 'wrong token' });
+    }
+    let id: string | null = null;
+    try {
+      id = registrationIn(JSON.parse(String(request.body)));
+    } catch {
+      metrics.deliveries.inc({ outcome: 'refused' });
+      return reply.code(400).send({ error: 'not JSON' });
+    }
+    let outcome: 'ignored' | 'repeated' | 'queued' = id === null ? 'ignored' : 'repeated';
+    for (const [project, receiver] of id === null ? [] : receivers) {
+      if (await receiver.take(`${id} ${project}`, [{ kind: 'registry' }])) outcome = 'queued';
+    }
+    metrics.deliveries.inc({ outcome });
+    if (outcome === 'ignored') return reply.code(204).send();
+    return reply.code(outcome === 'queued' ? 202 : 200).send({ queued: outcome === 'queued' });
+  });
+}
+
 /**
  * The bot's HTTP side. `POST /webhooks/gitlab` verifies, remembers the delivery, queues and answers at once: GitLab waits 10
  * seconds and does not deliver again. `receivers` by path of the project.
@@ -43,6 +75,8 @@ export function createApp(options: {
   receivers: ReadonlyMap<string, Receiver>;
   /** Null where no GitLab is. */
   secrets: WebhookSecrets | null;
+  /** What notifications of the store's bucket carry; without it none are taken. */
+  bucketToken?: string | null;
   metrics: BotMetrics;
   now(): number;
   onError(error: unknown, about?: Origin): void;
@@ -77,6 +111,7 @@ export function createApp(options: {
       return reply.code(answer.status).headers(answer.headers).send(Buffer.from(answer.body));
     });
   } else addPages(app, metrics);
+  if (options.bucketToken) mountBucket(app, { ...options, token: options.bucketToken });
   if (secrets === null) return app;
   app.post('/webhooks/gitlab', async (request, reply) => {
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);

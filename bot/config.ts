@@ -68,6 +68,8 @@ export interface BotConfig {
   driftHours: number;
   /** What opens the status page; null: there is none. */
   statusToken?: string | null;
+  /** What notifications of the store's bucket carry; null: none are taken. */
+  bucketToken?: string | null;
   /** Where traces go; null: there are none. */
   traces?: TraceSettings | null;
   /** PATH on which git is. */
@@ -191,12 +193,12 @@ function readLevel(env: Environment): LogLevel {
 /** A token shorter than this can be tried out. */
 const shortestToken = 16;
 
-function readStatusToken(env: Environment): string | null {
-  const token = readVariable(env, 'CDL_STATUS_TOKEN');
+function readToken(env: Environment, name: 'CDL_STATUS_TOKEN' | 'CDL_BUCKET_TOKEN'): string | null {
+  const token = readVariable(env, name);
   if (token === null || token.length >= shortestToken) return token;
   throw new UserError(
     'config-invalid',
-    `CDL_STATUS_TOKEN has ${token.length} characters; it takes at least ${shortestToken}`,
+    `${name} has ${token.length} characters; it takes at least ${shortestToken}`,
     'openssl rand -hex 32 makes one',
   );
 }
@@ -251,7 +253,8 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     publicUrl: readVariable(env, 'CDL_BOT_URL'),
     reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
     driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
-    statusToken: readStatusToken(env),
+    statusToken: readToken(env, 'CDL_STATUS_TOKEN'),
+    bucketToken: readToken(env, 'CDL_BUCKET_TOKEN'),
     traces: readTraces(env),
     path: need(env, 'PATH'),
     log: readLevel(env),

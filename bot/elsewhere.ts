@@ -4,6 +4,8 @@ import type { ReadChange } from './read.ts';
 import { keepFound } from './registered.ts';
 import type { BotContext, Facts, Sources } from './types.ts';
 
+const sought = 'sought/';
+
 /** How many versions of one code and configuration are tried at a time, newest first: any job may write to the registry. */
 const mostTried = 5;
 
@@ -66,7 +68,7 @@ export async function proposeFound(context: BotContext, read: ReadChange): Promi
   let proposed = false;
   for (const facts of read.models.filter(isWaiting)) {
     const { change, model } = facts;
-    const name = `sought/${change.id}/${model}`;
+    const name = `${sought}${change.id}/${model}`;
     const [head, seen] = ((await context.state.cursor(name)) ?? '').split(' ');
     const after = head === change.head ? Number(seen) : 0;
     const { claim, last } = await findFitting(context, facts, after);
@@ -79,4 +81,15 @@ export async function proposeFound(context: BotContext, read: ReadChange): Promi
     }
   }
   return proposed;
+}
+
+/** Queues the open changes that waited for a version when the bot looked at them last. Throws UpstreamError. */
+export async function queueSeekers(context: Pick<BotContext, 'forge' | 'state' | 'effects'>): Promise<void> {
+  const { forge, state, effects } = context;
+  const names = await state.cursors(sought);
+  if (names.length === 0) return;
+  const seekers = new Set(names.map((name) => Number(name.slice(sought.length).split('/', 1)[0])));
+  for (const { id } of await forge.listChanges({ state: 'open' })) {
+    if (seekers.has(id)) await effects.enqueue({ kind: 'change', change: id });
+  }
 }

@@ -196,6 +196,7 @@ async function startOn(
       proxy: config.proxy ?? null,
       host: config.host,
       port: config.port,
+      bucketToken: config.bucketToken ?? null,
       database: database.url,
       traces: config.traces ?? null,
       version,

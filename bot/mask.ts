@@ -38,6 +38,7 @@ export function botRedactor(config: BotConfig): (text: string) => string {
     ...forgeSecrets(config.forge),
     config.signingKey,
     config.statusToken,
+    config.bucketToken,
     // `Bearer …`: the token by itself as well.
     ...Object.values(config.traces?.headers ?? {}).flatMap((one) => [one, ...one.split(' ')]),
     ...credentials,

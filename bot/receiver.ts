@@ -82,6 +82,7 @@ const app = createApp({
     forge.kind === 'gitlab'
       ? { signing: forge.signingToken.split(' ').filter(Boolean), token: forge.webhookSecret }
       : null,
+  bucketToken: data.bucketToken ?? null,
   metrics,
   tracing,
   now: () => Date.now(),

@@ -12,6 +12,8 @@ import type { TraceSettings } from './trace.ts';
 /** What the thread that takes deliveries in needs. */
 export interface ReceptionData
   extends Pick<BotConfig, 'forge' | 'projects' | 'ca' | 'proxy' | 'host' | 'port'> {
+  /** What notifications of the store's bucket carry; null: none are taken. */
+  bucketToken?: string | null;
   /** URL of the database, as every client connects to it. */
   database: string;
   /** Where traces go, and which version sends them; null for none. */

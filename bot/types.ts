@@ -38,6 +38,8 @@ export type Task =
   | { kind: 'push'; branch: string }
   /** A branch that a merge queue made of what it is about to merge. */
   | { kind: 'queue'; branch: string }
+  /** Something was registered: changes that wait for a version are looked at. */
+  | { kind: 'registry' }
   /** The comparison of registry, lock and what is live. */
   | { kind: 'drift' };
 

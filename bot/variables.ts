@@ -203,6 +203,13 @@ export const variables = [
   },
   {
     ...plain,
+    name: 'CDL_BUCKET_TOKEN',
+    meaning:
+      'what MinIO sends with notifications of the work bucket to `/webhooks/bucket`, so that a version registered from outside is looked at right away; at least 16 characters; unset they are not taken',
+    secret: true,
+  },
+  {
+    ...plain,
     name: 'OTEL_EXPORTER_OTLP_ENDPOINT',
     meaning:
       'where an OpenTelemetry collector takes OTLP over HTTP; traces are sent to `/v1/traces` below it, unset sends none',

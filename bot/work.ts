@@ -3,6 +3,7 @@ import { type Database, describeError, type Project, UpstreamError } from '../sr
 import { convergeChange } from './converge.ts';
 import { proposeNews } from './data-news.ts';
 import { keepDrift } from './drift.ts';
+import { queueSeekers } from './elsewhere.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
 import { convergeQueue } from './merge-queue.ts';
@@ -55,6 +56,8 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
       return { queue: `${project} push:${task.branch}`, key: `${project} push:${task.branch}` };
     case 'queue':
       return { queue: `${project} queue:${task.branch}`, key: `${project} queue:${task.branch}` };
+    case 'registry':
+      return { queue: `${project} registry`, key: `${project} registry` };
     case 'drift':
       return { queue: `${project} drift`, key: `${project} drift` };
   }
@@ -68,7 +71,7 @@ export function taskOfKey(project: string, key: string): Task | null {
   if (key.startsWith(releasePrefix)) return { kind: 'branch' };
   if (!key.startsWith(`${project} `)) return null;
   const rest = key.slice(project.length + 1);
-  if (rest === 'branch' || rest === 'drift') return { kind: rest };
+  if (rest === 'branch' || rest === 'drift' || rest === 'registry') return { kind: rest };
   if (rest.startsWith('push:')) return { kind: 'push', branch: rest.slice('push:'.length) };
   if (rest.startsWith('queue:')) return { kind: 'queue', branch: rest.slice('queue:'.length) };
   const found = /^change:(\d+)(?: comment:(.+))?$/.exec(rest);
@@ -113,6 +116,8 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
       return convergePush(context, task.branch);
     case 'queue':
       return convergeQueue(context, task.branch);
+    case 'registry':
+      return queueSeekers(context);
     case 'drift':
       return keepDrift(context);
     case 'branch': {

@@ -128,7 +128,7 @@ it('a key says which task it is of', () => {
     fc.record({ kind: fc.constant('change' as const), change: id }),
     fc.record({ kind: fc.constant('comment' as const), change: id, comment: id.map(String) }),
     fc.record({ kind: fc.constant('push' as const), branch: fc.string({ minLength: 1 }) }),
-    fc.constantFrom<Task>({ kind: 'branch' }, { kind: 'drift' }),
+    fc.constantFrom<Task>({ kind: 'branch' }, { kind: 'registry' }, { kind: 'drift' }),
   );
   fc.assert(
     fc.property(task, (one) => {

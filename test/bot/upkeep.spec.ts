@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convergeChange } from '../../bot/converge.ts';
 import { keepDrift, scheduleDrift } from '../../bot/drift.ts';
+import { queueSeekers } from '../../bot/elsewhere.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { reconcile } from '../../bot/reconcile.ts';
 import { noteStanding } from '../../bot/standing.ts';
@@ -194,6 +195,10 @@ describe('a version that was registered elsewhere', () => {
     await registerElsewhere(await world.push('ada', 'exp/b', { 'model.ts': 'other\n' }));
     expect(await settle(change)).toBe('broken');
     await registerElsewhere(head);
+    // What a notification of the bucket calls for: the changes that wait for a version, and no others.
+    const already = world.tasks.length;
+    await queueSeekers(world.context);
+    expect(world.tasks.slice(already)).toEqual([{ kind: 'change', change }]);
     expect(await settle(change)).toBe('judged');
     expect(await lockedVersion(change)).toBe(2);
     expect(world.comments(change)[0]).toContain('Version 2 is from the registry');

@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Client } from 'minio';
+import { buildARN, Client, NotificationConfig, ObjectCreatedAll, QueueConfig } from 'minio';
 import { AssumeRoleProvider } from 'minio/dist/esm/AssumeRoleProvider.mjs';
 import type { StoreCredentials } from '../../src/store/index.ts';
 
@@ -19,6 +19,8 @@ export interface MinioServer {
   root: StoreCredentials;
   /** Temporary credentials that may read and write below `prefix` alone (STS AssumeRole with a session policy). */
   restrictedTo(prefix: string): Promise<StoreCredentials>;
+  /** Has a target, by its ARN, told of objects written below `prefix`. */
+  notify(arn: string, prefix: string): Promise<void>;
   /** Ends it as a power cut would. */
   kill(): Promise<void>;
   dispose(): Promise<void>;
@@ -31,8 +33,11 @@ export function findMinio(): string | null {
   return existsSync(path) ? path : null;
 }
 
-/** Starts a server and waits until it answers. */
-export async function startMinio(binary: string): Promise<MinioServer> {
+/** Starts a server (`settings`: further variables of its environment) and waits until it answers. */
+export async function startMinio(
+  binary: string,
+  settings: Record<string, string> = {},
+): Promise<MinioServer> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-minio-'));
   const root = { accessKey: 'cdl-root', secretKey: randomBytes(16).toString('hex') };
   const port = await freePort();
@@ -46,6 +51,7 @@ export async function startMinio(binary: string): Promise<MinioServer> {
       MINIO_ROOT_PASSWORD: root.secretKey,
       MINIO_BROWSER: 'off',
       MINIO_UPDATE: 'off',
+      ...settings,
     },
   });
   const exited = once(server, 'exit');
@@ -73,6 +79,15 @@ export async function startMinio(binary: string): Promise<MinioServer> {
     endpoint,
     bucket,
     root,
+    async notify(arn, prefix) {
+      const [, partition, service, region, id, resource] = arn.split(':');
+      const target = new QueueConfig(buildARN(partition!, service!, region!, id!, resource!));
+      target.addEvent(ObjectCreatedAll);
+      target.addFilterPrefix(prefix);
+      const config = new NotificationConfig();
+      config.add(target);
+      await client.setBucketNotification(bucket, config);
+    },
     kill,
     async restrictedTo(prefix) {
       const policy = {
