@@ -8,6 +8,7 @@ import type { Row } from './row.ts';
 const suites: Record<string, () => Promise<Row[]>> = {
   cli: async () => (await import('./cli.ts')).benchCli(),
   train: async () => (await import('./train.ts')).benchTrain(),
+  model: async () => (await import('./model.ts')).benchModel(),
   bot: async () => (await import('./bot.ts')).benchBot(),
   serve: async () => (await import('./serve.ts')).benchServe(),
   data: async () => (await import('./data.ts')).benchData(),

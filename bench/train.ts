@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openTf } from '../src/train/backend.ts';
+import { UserError } from '../src/core/error.ts';
+import { type BackendName, backendNames, openTf } from '../src/train/backend.ts';
 import { seededRandom } from '../src/train/random.ts';
 import { createTfjsTrainer } from '../src/train/tfjs.ts';
 import type { LayersModel, ModelCode, Tf, TrainData } from '../src/train/types.ts';
@@ -58,11 +59,11 @@ function synthetic(count: number): TrainData {
 }
 
 /** Samples a second of the built-in trainer, best epoch, without validation and checkpoint. */
-async function ours(code: ModelCode, data: TrainData): Promise<number> {
-  const trainer = createTfjsTrainer(await openTf({ prefer: 'wasm' }));
+async function ours(code: ModelCode, data: TrainData, backend: BackendName = 'wasm'): Promise<number> {
+  const trainer = createTfjsTrainer(await openTf({ prefer: backend }));
   const output = await mkdtemp(join(tmpdir(), 'cdl-bench-train-'));
   try {
-    const few = { ...data, x: data.x.subarray(0, 784 * 10), y: data.y.subarray(0, 10), count: 10 };
+    const few = first(data, 10);
     const job = {
       ...code,
       data: { train: data, validation: few },
@@ -125,20 +126,47 @@ async function stock(backend: 'wasm' | 'cpu', code: ModelCode, data: TrainData):
   }
 }
 
+const cases = [
+  { name: 'MLP 784-128-10', code: perceptron, count: 12_800, plain: 1280 },
+  { name: 'LeNet-5', code: lenet, count: 3200, plain: 64 },
+];
+const first = (data: TrainData, count: number): TrainData => ({
+  ...data,
+  x: data.x.subarray(0, 784 * count),
+  y: data.y.subarray(0, count),
+  count,
+});
+
+/** Samples a second of the built-in trainer on every backend that is here (plain JavaScript on few items). */
+export async function backendRates(): Promise<{ network: string; backend: string; rate: number }[]> {
+  const rates: { network: string; backend: string; rate: number }[] = [];
+  for (const { name, code, count, plain } of cases) {
+    const data = synthetic(count);
+    for (const backend of backendNames) {
+      const few = backend === 'cpu' ? first(data, plain) : data;
+      const rate = await ours(code, few, backend).catch((error: unknown) => {
+        if (error instanceof UserError && error.code === 'not-available') return null;
+        throw error;
+      });
+      const shown =
+        backend === 'wasm' ? 'wasm with our kernels' : backend === 'cpu' ? 'plain JavaScript' : backend;
+      if (rate !== null) rates.push({ network: name, backend: shown, rate });
+    }
+  }
+  await openTf({ prefer: 'wasm' });
+  return rates;
+}
+
 /**
  * Training throughput: the built-in trainer with our wasm kernels beside `model.fit` on the wasm backend as shipped and
  * on plain JavaScript, for a perceptron 784-128-10 and LeNet-5, batch 64, Adam, synthetic bytes; best of three epochs.
  */
 export async function benchTrain(): Promise<Row[]> {
   const rows: Row[] = [];
-  const cases = [
-    { name: 'MLP 784-128-10', code: perceptron, count: 12_800, plain: 1280 },
-    { name: 'LeNet-5', code: lenet, count: 3200, plain: 64 },
-  ];
   for (const { name, code, count, plain } of cases) {
     const data = synthetic(count);
     const value = await ours(code, data);
-    const few = { ...data, x: data.x.subarray(0, 784 * plain), y: data.y.subarray(0, plain), count: plain };
+    const few = first(data, plain);
     const others = {
       'wasm as shipped': await stock('wasm', code, data),
       'plain JavaScript': await stock('cpu', code, few),

@@ -22,6 +22,7 @@ const entries = {
   'sandbox/runner-main': 'src/sandbox/runner-main.ts',
   'scripts/generate': 'scripts/generate.ts',
   'bench/main': 'bench/main.ts',
+  'bench/model-search': 'bench/model-search.ts',
   'bench/bot-forge': 'bench/bot-forge.ts',
 };
 /**
