@@ -46,7 +46,7 @@ const usual = ['validationAccuracy', 'accuracy', 'validationLoss', 'loss'];
 /** `cdl runs best`: the runs with the best value of a metric; of loss and error the lowest, of others the highest. */
 export async function best(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
   const most = mostListed(input);
-  const done = (await desk.chosen(what)).filter(({ facts }) => facts.status === 'done');
+  const done = (await desk.listed(what)).filter(({ facts }) => facts.status === 'done');
   const known = [...new Set(done.flatMap(({ facts }) => Object.keys(facts.metrics)))].sort();
   const given = typeof input.options.metric === 'string' ? input.options.metric : undefined;
   const metric = given ?? usual.find((name) => known.includes(name)) ?? known[0];

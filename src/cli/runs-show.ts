@@ -1,5 +1,6 @@
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import type { RunLine } from '../model/run-index.ts';
 import type { Run } from '../model/runs.ts';
 import { formatNumber } from '../report/text.ts';
 import { mostListed } from './actions.ts';
@@ -10,7 +11,7 @@ import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
 
 /** Runs as a table, a line each. */
-export function runsTable(runs: readonly Run[]): string {
+export function runsTable(runs: readonly RunLine[]): string {
   return columnsText(
     ['run', 'model', 'started', 'status', 'seconds', 'commit', 'pipeline', 'metrics'],
     runs.map(({ digest, facts }) => [
@@ -31,12 +32,11 @@ export function runsTable(runs: readonly Run[]): string {
 /** `cdl runs ls`: the newest trainings of the project. */
 export async function ls(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
   const most = mostListed(input);
-  const all = await desk.chosen(what);
+  const all = await desk.listed(what);
   const shown = all.slice(0, most);
   const rest = all.length - shown.length;
   const text = runsTable(shown) + (rest > 0 ? `\nand ${rest} more: --number ${all.length}` : '');
-  // By step, they are for show and export.
-  const rows = shown.map(({ facts: { epochs: _epochs, ...facts }, ...run }) => ({ ...run, ...facts }));
+  const rows = shown.map(({ facts, ...run }) => ({ ...run, ...facts, epochs: undefined }));
   input.console.print(text, { project: desk.ctx.project.project, count: all.length, runs: rows });
   return 0;
 }

@@ -1,5 +1,6 @@
 import { UserError } from '../core/error.ts';
 import { readVersion } from '../model/registry.ts';
+import { listRunLines, type RunLine } from '../model/run-index.ts';
 import { findRun, listRuns, type Run, readRun } from '../model/runs.ts';
 import { createContext } from '../steps/context.ts';
 import { modelOf } from '../steps/subject.ts';
@@ -14,6 +15,8 @@ export interface RunsDesk {
   work: Zone;
   /** The runs asked for on the command line; without any, all of the project (or of `--model`), newest first. */
   chosen(what: readonly string[]): Promise<Run[]>;
+  /** The same without metrics by epoch, which is quick also when there are many. */
+  listed(what: readonly string[]): Promise<RunLine[]>;
 }
 
 const actions: Actions<RunsDesk> = {
@@ -45,9 +48,11 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
     );
   }
 
-  return {
+  const desk: RunsDesk = {
     ctx,
     work,
+    listed: async (what) =>
+      what.length === 0 ? listRunLines(work, project, ctx.cacheFolder, given) : desk.chosen(what),
     async chosen(what) {
       if (what.length === 0) return listRuns(work, project, given);
       const runs: Run[] = [];
@@ -59,6 +64,7 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
       return runs;
     },
   };
+  return desk;
 }
 
 /** `cdl runs ls | show | compare | best | diff | export | mirror | follow`: every training of the project, read from the store alone. */

@@ -106,21 +106,36 @@ export async function findRun(zone: Zone, project: string, beginning: string): P
   );
 }
 
-/** Every run of a project (of one model, if given), newest first. */
-export async function listRuns(zone: Zone, project: string, model?: string): Promise<Run[]> {
+/** The newest first. */
+export function byAge(
+  a: { digest: Digest; facts: Pick<RunFacts, 'started_at'> },
+  b: { digest: Digest; facts: Pick<RunFacts, 'started_at'> },
+): number {
+  return Date.parse(b.facts.started_at) - Date.parse(a.facts.started_at) || (a.digest < b.digest ? -1 : 1);
+}
+
+/** The digests that a project's records name. */
+export async function runDigests(zone: Zone, project: string): Promise<Digest[]> {
   const digests: Digest[] = [];
   for await (const { key } of zone.listRecords(runPrefix(project))) {
     const digest = `sha256:${key.slice(runPrefix(project).length).replace(/\.json$/, '')}`;
     if (isDigest(digest)) digests.push(digest);
   }
+  return digests;
+}
+
+/** The runs with these digests, a few read at once; those that are none are left out. */
+export async function readRuns(zone: Zone, digests: readonly Digest[]): Promise<Run[]> {
   const runs: Run[] = [];
   for (let at = 0; at < digests.length; at += atOnce) {
     const some = await Promise.all(digests.slice(at, at + atOnce).map((digest) => readRun(zone, digest)));
     runs.push(...some.filter((one) => one !== null));
   }
-  const wanted = model === undefined ? runs : runs.filter(({ facts }) => facts.model === model);
-  return wanted.sort(
-    (a, b) =>
-      Date.parse(b.facts.started_at) - Date.parse(a.facts.started_at) || (a.digest < b.digest ? -1 : 1),
-  );
+  return runs;
+}
+
+/** Every run of a project (of one model, if given), newest first. */
+export async function listRuns(zone: Zone, project: string, model?: string): Promise<Run[]> {
+  const runs = await readRuns(zone, await runDigests(zone, project));
+  return (model === undefined ? runs : runs.filter(({ facts }) => facts.model === model)).sort(byAge);
 }

@@ -1,0 +1,63 @@
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect, it } from 'vitest';
+import { digestBytes } from '../../src/core/digest.ts';
+import { listRunLines } from '../../src/model/run-index.ts';
+import { listRuns, noteRun } from '../../src/model/runs.ts';
+import { createZone, openStore } from '../../src/store/index.ts';
+
+it('what was read of a run once is not read again, and which runs there are is what the store says', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-runs-'));
+  try {
+    const store = await openStore(pathToFileURL(join(folder, 'store')).href, null);
+    const zone = createZone('work', store, {});
+    const read: string[] = [];
+    const watched = {
+      ...zone,
+      getArtifact: (digest: Parameters<typeof zone.getArtifact>[0]) => {
+        read.push(digest);
+        return zone.getArtifact(digest);
+      },
+    };
+    const make = async (model: string, day: number) => {
+      const run = await zone.putArtifact({
+        kind: 'run',
+        name: model,
+        files: [],
+        parents: [],
+        meta: {
+          model,
+          code: digestBytes('code'),
+          config: digestBytes('config'),
+          started_at: `2026-01-0${day}T10:00:00.000Z`,
+          seconds: 1,
+          epochs: [{ epoch: 1, step: 1, metrics: { loss: 0.5 } }],
+        },
+      });
+      await noteRun(zone, 'a b', run);
+      return run;
+    };
+    const list = async (model?: string) =>
+      (await listRunLines(watched, 'a b', folder, model)).map(({ digest }) => digest);
+    const [one, two] = [await make('x', 1), await make('y', 2)];
+    expect(await list()).toEqual([two, one]);
+    expect(await list('x')).toEqual([one]);
+    expect(read.length).toBe(2);
+
+    // A process that was killed while it wrote; then another run; and one whose record is gone.
+    const file = join(folder, 'runs-1', 'a%20b.jsonl');
+    expect(await readFile(file, 'utf8')).not.toContain('epochs');
+    await appendFile(file, '{"digest":"sha256:12');
+    const three = await make('x', 3);
+    expect(await list()).toEqual([three, two, one]);
+    expect(await list()).toEqual([three, two, one]);
+    expect(read.length).toBe(3);
+    await store.delete(`work/records/runs/a b/${two.slice(7)}.json.json`);
+    expect(await list()).toEqual([three, one]);
+    expect((await listRuns(zone, 'a b')).map(({ digest }) => digest)).toEqual([three, one]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
