@@ -148,12 +148,15 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'models',
-    summary: 'Versions of models: list, show, compare, trace, pull, verify',
+    summary: 'Versions of models: list, show, compare, trace, pull, prune, verify',
     arguments: ['<action>', '[version...]'],
     options: [
       { flags: '--model <name>', description: 'model of cdl.yaml; default: the only one' },
       { flags: '-n, --number <count>', description: 'ls: at most so many of each model', default: '20' },
       { flags: '-o, --out <folder>', description: 'pull: write to this new folder' },
+      { flags: '--keep <count>', description: 'prune: so many of the newest stay; default: as in cdl.yaml' },
+      { flags: '--days <days>', description: 'prune: what is younger stays; default: as in cdl.yaml' },
+      { flags: '--delete', description: 'prune: remove, not only say what would go' },
     ],
     examples: [
       'cdl models ls',
@@ -161,6 +164,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl models diff production candidate',
       'cdl models lineage 7',
       'cdl models pull previous --out before',
+      'cdl models prune --keep 10 --days 30         # says what would go, and why the others stay',
       'cdl models verify                            # exit 6 when a byte is not what it was',
     ],
     load: async () => (await import('./models.ts')).models,

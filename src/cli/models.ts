@@ -8,10 +8,11 @@ const actions: Actions<ModelsDesk> = {
   diff: async () => (await import('./models-diff.ts')).diff,
   lineage: async () => (await import('./models-lineage.ts')).lineage,
   pull: async () => (await import('./models-pull.ts')).pull,
+  prune: async () => (await import('./models-prune.ts')).prune,
   verify: async () => (await import('./models-verify.ts')).verify,
 };
 
-/** `cdl models ls | show | diff | lineage | pull | verify`: the versions that `register` made, and what is known of each. */
+/** `cdl models ls | show | diff | lineage | pull | prune | verify`: the versions that `register` made, and what is known of each. */
 export function models(input: CommandInput): Promise<number> {
   return act('models', actions, input, () => openModels(input));
 }

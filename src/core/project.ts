@@ -6,6 +6,7 @@ import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
+import { retentionSchema } from './project-retention.ts';
 import { gateProblems, modelProblems } from './project-rules.ts';
 import { triggersSchema } from './project-triggers.ts';
 import { parseStrictYaml, type RuleProblem } from './strict-yaml.ts';
@@ -42,6 +43,7 @@ export const projectSchema = z.strictObject({
     ),
   approvals: approvalsSchema.prefault({}),
   budgets: budgetsSchema.optional().describe('what CI jobs may cost; read from the default branch only'),
+  retention: retentionSchema.optional().describe('which versions cdl models prune leaves alone'),
   triggers: triggersSchema
     .optional()
     .describe('what a push to a branch starts by itself; read from the default branch only'),

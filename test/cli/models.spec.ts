@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { models } from '../../src/cli/models.ts';
 import { candidateDigest } from '../../src/core/candidate.ts';
 import type { Digest } from '../../src/core/digest.ts';
+import { listRuns } from '../../src/model/runs.ts';
 import { blobKey } from '../../src/store/key.ts';
 import type { FileObjectStore } from '../../src/store/types.ts';
 import { call, withoutDigests } from './in-process.ts';
@@ -138,5 +139,30 @@ describe('cdl models', () => {
     expect((await cdl(['verify', ['1', '3']])).code).toBe(0);
     expect((await cdl(['pull', ['2']], { out: 'never' })).code).toBe(6);
     expect(await readdir(cwd)).not.toContain('never');
+  });
+
+  it('prunes what nothing holds on to: nothing at first, and with --delete for good, runs included', async () => {
+    interface Pruned {
+      versions: { version: number; reasons: string[] }[];
+    }
+    await place.version({ seed: 4, accuracy: 0.92, startedAt: '2026-01-04T10:00:00.000Z' });
+    const going = (pruned: Pruned) =>
+      pruned.versions.filter(({ reasons }) => reasons.length === 0).map(({ version }) => version);
+    expect(going((await cdl<Pruned>(['prune'])).value)).toEqual([]);
+    const policy = { keep: '1', days: '0' };
+    const dry = await cdl<Pruned>(['prune'], policy);
+    expect(going(dry.value)).toEqual([3]);
+    expect(dry.text).toContain('nothing was removed: cdl models prune --delete');
+    expect(dry.text).toMatch(/1 .*stays: previous, .*decided about/);
+    const numbers = async () =>
+      (await cdl<{ versions: { version: number }[] }>(['ls'])).value.versions.map((one) => one.version);
+    expect(await numbers()).toEqual([4, 3, 2, 1]);
+    const ctx = await place.scratch.context(place.env);
+    const before = await listRuns(await ctx.zone('work'), 'tiny');
+    const said = await cdl(['prune'], { ...policy, delete: true });
+    expect(said.code, said.text).toBe(0);
+    expect(await numbers()).toEqual([4, 2, 1]);
+    expect(await listRuns(await ctx.zone('work'), 'tiny')).toHaveLength(before.length - 1);
+    expect((await cdl(['prune'], { keep: '0' })).text).toContain('--keep takes a whole number from 1 on');
   });
 });

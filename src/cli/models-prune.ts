@@ -1,0 +1,107 @@
+import { versionKey } from '../core/claim.ts';
+import { shortDigest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
+import { retentionSchema } from '../core/project-retention.ts';
+import { digestsIn } from '../data/gc.ts';
+import { readGitRoots } from '../data/git-roots.ts';
+import { type Holders, planRetention, type RetentionPolicy } from '../model/retention.ts';
+import { runPrefix } from '../model/runs.ts';
+import type { Zone } from '../store/types.ts';
+import { count } from './data-text.ts';
+import type { ModelsDesk } from './models-desk.ts';
+import type { CommandInput } from './types.ts';
+
+/** Where the trusted zone keeps decisions and what is live. */
+const deciding = ['decisions/', 'live/'];
+
+async function decidedDigests(trusted: Zone | null): Promise<Set<string>> {
+  const found = new Set<string>();
+  for (const prefix of trusted ? deciding : []) {
+    for await (const { key } of trusted!.listRecords(prefix)) {
+      digestsIn((await trusted!.readRecord(key))?.value, found);
+    }
+  }
+  return found;
+}
+
+function policyOf(input: CommandInput, desk: ModelsDesk): RetentionPolicy {
+  const { keep, days } = input.options;
+  const declared = desk.ctx.project.retention ?? retentionSchema.parse({});
+  const parsed = retentionSchema.safeParse({
+    keep: keep === undefined ? declared.keep : Number(keep),
+    days: days === undefined ? declared.days : Number(days),
+  });
+  if (parsed.success) return parsed.data;
+  throw new UserError('usage', '--keep takes a whole number from 1 on, --days a number from 0 on');
+}
+
+/**
+ * `cdl models prune`: which versions nothing holds on to, by the policy of cdl.yaml. With `--delete` their records go, with
+ * the records of their trainings; `cdl gc` then removes what only they named. Throws UserError input-missing when it cannot
+ * be known what is in use.
+ */
+export async function prune(input: CommandInput, desk: ModelsDesk): Promise<number> {
+  const { ctx, sources } = desk;
+  const { work, trusted } = sources;
+  const policy = policyOf(input, desk);
+  const remove = input.options.delete === true;
+  const known = await desk.known();
+  const { model } = known;
+  const { project } = ctx.project;
+  const { digests, doubts } = await readGitRoots(ctx.root, Boolean(input.env.CDL_WORK_STORE));
+  if (!trusted) doubts.push('the trusted zone cannot be read: decisions and what is live are not known');
+  if (remove && doubts.length > 0) {
+    throw new UserError(
+      'input-missing',
+      `what is in use is not all known here:\n${doubts.map((doubt) => `  ${doubt}`).join('\n')}`,
+      'put that right, or run without --delete to see what would go',
+    );
+  }
+  const starts = Object.values(ctx.project.models).flatMap(({ from }) => {
+    const [name, number] = from?.version?.split('/v') ?? [];
+    return name === model && number !== undefined ? [Number(number)] : [];
+  });
+  const holders: Holders = {
+    git: digests,
+    trusted: await decidedDigests(trusted),
+    starts: new Set(starts),
+  };
+  const modified = new Map<string, number>();
+  for await (const entry of work.listRecords(versionKey(project, model, 1).replace(/[^/]*$/, '')))
+    modified.set(entry.key, entry.modified);
+  const verdicts = planRetention(
+    known.versions.map((one) => ({
+      version: one.version,
+      candidate: one.digest,
+      digests: [one.digest, one.candidate.package, one.candidate.checkpoint, one.run],
+      names: one.names,
+      // A record whose age is not known counts as young.
+      modified: modified.get(versionKey(project, model, one.version)) ?? Date.now(),
+    })),
+    holders,
+    policy,
+    Date.now(),
+  );
+  const going = new Set(verdicts.filter((one) => one.reasons.length === 0).map((one) => one.version));
+  const runsKept = new Set(known.versions.filter((one) => !going.has(one.version)).map((one) => one.run));
+  for (const one of known.versions) {
+    if (!remove || !going.has(one.version)) continue;
+    await work.store.delete(`${work.name}/records/${versionKey(project, model, one.version)}.json`);
+    if (!runsKept.has(one.run))
+      await work.store.delete(`${work.name}/records/${runPrefix(project)}${one.run.slice(7)}.json.json`);
+  }
+  const lines = [
+    ...doubts.map((doubt) => `! ${doubt}`),
+    ...known.versions.map((one, at) => {
+      const { reasons } = verdicts[at]!;
+      const what = reasons.length > 0 ? `stays: ${reasons.join(', ')}` : remove ? 'removed' : 'would go';
+      return `${one.version}  ${shortDigest(one.digest)}  ${what}`;
+    }),
+    `${count(going.size, 'version')} of ${model} ${remove ? 'removed' : 'would go'}, ${known.versions.length - going.size} stay (the newest ${policy.keep}, those of ${policy.days} days, and what is in use)`,
+    ...(going.size === 0
+      ? []
+      : [remove ? 'cdl gc says what that leaves unused' : 'nothing was removed: cdl models prune --delete']),
+  ];
+  input.console.print(lines.join('\n'), { model, removed: remove, policy, doubts, versions: verdicts });
+  return 0;
+}
