@@ -20,8 +20,8 @@ import {
   type Lock,
   lockEntry,
   type ModelConfig,
+  type PackageSource,
   packageProblems,
-  type Runtime,
   runtimeOf,
   UserError,
   versionKey,
@@ -92,10 +92,10 @@ async function artifactOf(work: Zone, digest: Digest): Promise<Artifact | null> 
 export async function artifactProblems(
   work: Zone,
   candidate: Candidate,
-  item: DatasetConfig['item'],
+  made: { item: DatasetConfig['item'] } & Partial<Pick<PackageSource, 'runtime' | 'encode'>>,
   fromSource: (() => Promise<Record<string, Digest>>) | null,
-  runtime: Runtime = 'tfjs',
 ): Promise<{ problems: string[]; bytes: number }> {
+  const { item, runtime = 'tfjs', encode } = made;
   const problems: string[] = [];
   const expect = async (digest: Digest, kind: Artifact['kind'], parent: Digest | null) => {
     const artifact = await artifactOf(work, digest).catch((error: unknown) => {
@@ -129,13 +129,16 @@ export async function artifactProblems(
     }
   }
   if (packaged && checkpoint && fromSource) {
-    const made = await fromSource().catch((error: unknown) => {
+    const expected = await fromSource().catch((error: unknown) => {
       if (error instanceof UserError) return error;
       throw error;
     });
-    if (made instanceof UserError) problems.push(`the code of the commit makes no package: ${made.message}`);
+    if (expected instanceof UserError)
+      problems.push(`the code of the commit makes no package: ${expected.message}`);
     else {
-      problems.push(...packageProblems(packaged.files, checkpoint.files, made, transformed?.files, runtime));
+      problems.push(
+        ...packageProblems(packaged.files, checkpoint.files, expected, transformed?.files, runtime),
+      );
     }
   }
   for (const [name, wanted] of [
@@ -146,7 +149,8 @@ export async function artifactProblems(
     if (typeof made === 'string' && made !== wanted)
       problems.push(`the checkpoint was trained with other ${name}`);
   }
-  if (transformed && transformed.meta.code !== candidate.code) {
+  // What encode says in cdl.yaml needs no code; the package holds what it says, see above.
+  if (transformed && !encode && transformed.meta.code !== candidate.code) {
     problems.push('the transform was made with other code');
   }
   return { problems, bytes: packaged?.files.reduce((sum, file) => sum + file.size, 0) ?? 0 };
@@ -267,9 +271,8 @@ export async function checkClaim(
   const artifacts = await artifactProblems(
     sources.work,
     candidate,
-    input.data.item,
+    { item: input.data.item, runtime: runtimeOf(input.config), encode: input.config.encode },
     remake,
-    runtimeOf(input.config),
   );
   problems.push(...artifacts.problems);
   if (!recorded) problems.push(...(await versionProblems(sources.work, input.project, claim)));

@@ -110,8 +110,10 @@ export function packageProblems(
     if (file) expected.set(name, file.digest);
   }
   const learned = transform.find((one) => one.path === stateFile);
-  if (learned && !expected.has(stateFile)) expected.set(stateFile, learned.digest);
   const problems: string[] = [];
+  if (learned && !expected.has(stateFile)) expected.set(stateFile, learned.digest);
+  else if (learned && expected.get(stateFile) !== learned.digest)
+    problems.push('the transform encodes otherwise than cdl.yaml of the commit says');
   for (const { path, digest } of packaged) {
     const wanted = expected.get(path);
     if (wanted === undefined)

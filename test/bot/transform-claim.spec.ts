@@ -78,7 +78,7 @@ async function make(
 
 it('a candidate whose transform, checkpoint and package belong together is believed', async () => {
   const { candidate, fromSource } = await make();
-  expect((await artifactProblems(work, candidate, 'text', fromSource)).problems).toEqual([]);
+  expect((await artifactProblems(work, candidate, { item: 'text' }, fromSource)).problems).toEqual([]);
 });
 
 it.each([
@@ -94,15 +94,20 @@ it.each([
   ['was packed from something else', { packedWith: 'nothing' }, /package was not made from the transform/],
 ])('one that %s is not', async (_what, change, problem) => {
   const { candidate, fromSource } = await make(change);
-  const { problems } = await artifactProblems(work, candidate, 'text', fromSource);
+  const { problems } = await artifactProblems(work, candidate, { item: 'text' }, fromSource);
   expect(problems.join('\n')).toMatch(problem);
 });
 
 it('raw items need a transform, and tensors must not have one', async () => {
   const { candidate, fromSource } = await make();
-  const { problems } = await artifactProblems(work, { ...candidate, transform: null }, 'text', fromSource);
+  const { problems } = await artifactProblems(
+    work,
+    { ...candidate, transform: null },
+    { item: 'text' },
+    fromSource,
+  );
   expect(problems.join('\n')).toMatch(/the claim names none[\s\S]*which neither commit nor checkpoint has/);
-  expect((await artifactProblems(work, candidate, 'tensor', fromSource)).problems.join()).toMatch(
+  expect((await artifactProblems(work, candidate, { item: 'tensor' }, fromSource)).problems.join()).toMatch(
     /items of the data are tensors/,
   );
 });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { artifactProblems } from '../../bot/claim.ts';
 import type { Candidate } from '../../src/core/candidate.ts';
 import { parseProject } from '../../src/core/project.ts';
 import { openDataset } from '../../src/data/dataset.ts';
@@ -165,8 +166,14 @@ describe.each([
     expect(await problems(text)).toEqual([]);
     const other = text.replace('[4, 6, 1]', '[6, 4, 1]').replace('[b, a]', '[a, b]');
     expect(await problems(other)).toEqual([
+      'the transform encodes otherwise than cdl.yaml of the commit says',
       'state.json of the package is not what the commit and the checkpoint make',
     ]);
+    // The bot asks no more of the transform: there is no code that it could have been made with.
+    const { encode } = parseProject(text).models.sides!;
+    const item = parseProject(text).datasets.pictures!.item;
+    const remake = () => filesFromSource(source(text));
+    expect((await artifactProblems(zone, candidate, { item, encode }, remake)).problems).toEqual([]);
   });
 });
 
