@@ -37,5 +37,6 @@ export async function storeCheckpoint(zone: Zone, folder: string, name: string):
 /** Whether an error is, or comes from, a file that is not there: the store tells one that went while it was sent as its own. */
 function isAbsence(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  return (error as NodeJS.ErrnoException).code === 'ENOENT' || isAbsence(error.cause);
+  const { code } = error as { code?: unknown };
+  return code === 'ENOENT' || code === 'file-missing' || isAbsence(error.cause);
 }
