@@ -8,6 +8,7 @@ import { drawChart } from '../src/report/chart.ts';
 import { openLocalZone } from '../src/store/index.ts';
 import { trainByCommand } from '../src/train/command.ts';
 import { openEventTail } from '../src/train/event-tail.ts';
+import { launchHere } from '../src/train/launch.ts';
 import type { Searched } from './model-search.ts';
 import type { Row } from './row.ts';
 import { backendRates } from './train.ts';
@@ -43,6 +44,7 @@ async function benchContract(folder: string): Promise<Row[]> {
     const messages = trainByCommand(
       {
         command: [process.execPath, script],
+        launch: launchHere,
         folder: packageRoot(),
         scratch,
         environment,
@@ -59,6 +61,7 @@ async function benchContract(folder: string): Promise<Row[]> {
             validation: { items: '', labels: '', count: 0 },
           },
           output: join(scratch, 'output'),
+          pretrained: null,
           resume: null,
           resources: { gpu: 0, cpu: 1, memory: '1Gi' },
         },
