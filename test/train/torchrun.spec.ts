@@ -31,10 +31,9 @@ def keep(name, state):
 
 torch.manual_seed(job["seed"])
 items, goals = torch.randn(12, 5), torch.randn(12, 1)
-model = net = torch.nn.Linear(5, 1)
+model = torch.nn.Linear(5, 1)
 if world > 1:
     dist.init_process_group("gloo")
-    net = torch.nn.parallel.DistributedDataParallel(model)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 begin, gradients = 0, []
 if job["resume"]:
@@ -44,8 +43,11 @@ if job["resume"]:
     optimizer.load_state_dict(state["optimizer"])
 for epoch in range(begin + 1, job["hyperparameters"]["epochs"] + 1):
     optimizer.zero_grad()
-    loss = torch.nn.functional.mse_loss(net(items[rank::world]), goals[rank::world])
+    loss = torch.nn.functional.mse_loss(model(items[rank::world]), goals[rank::world])
     loss.backward()
+    for weight in model.parameters() if world > 1 else []:
+        dist.all_reduce(weight.grad, dist.ReduceOp.SUM)
+        weight.grad /= world
     gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]).tolist())
     optimizer.step()
     state = {"epoch": epoch, "gradients": gradients, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
