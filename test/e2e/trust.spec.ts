@@ -144,7 +144,7 @@ describe('what the author of a change may do', { timeout }, () => {
       await write('.gitlab-ci.yml', `${await read('.gitlab-ci.yml')}${extraJob('evaluate', script)}`);
     });
     rules = (await stage.propose('scientist', 'rules', 'Friendlier rules')).iid;
-    await stage.reaches(rules, 'failed', /^gate failed: accuracy ≥ 0\.8500/);
+    await stage.reaches(rules, 'failed', /^gate failed: accuracy ≥ 85 %/);
     const { note } = await stage.said(rules, /This change alters .*\. It is judged by those of main/);
     expect(note.body).toMatch(/This change alters (?=.*roles)(?=.*gates)/);
     const line = await stage.approveLine(rules);
