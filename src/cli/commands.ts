@@ -148,7 +148,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'models',
-    summary: 'Versions of models: list, show, compare, trace, pull, prune, verify',
+    summary: 'Versions of models: list, show, compare, pull, prune, verify',
     arguments: ['<action>', '[version...]'],
     options: [
       { flags: '--model <name>', description: 'model of cdl.yaml; default: the only one' },
