@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import type { Options } from 'pacote';
 import { UserError } from '../../core/error.ts';
 import { withCertificates } from '../../forge/network.ts';
@@ -70,8 +70,12 @@ export async function downloadPackage(
     return await pacote.tarball.stream(
       specifier,
       (stream) => {
-        // A minipass stream; `Readable.wrap` knows streams of the old kind.
-        const body = Readable.from(stream as AsyncIterable<Buffer>, { objectMode: false });
+        // A minipass stream: what is there already flows, and fails, as soon as somebody listens to its data. Whoever hears
+        // of the failure must therefore have been there before.
+        const body = new PassThrough();
+        stream.on('error', (error: Error) => body.destroy(error));
+        body.once('close', () => stream.unpipe(body));
+        stream.pipe(body);
         return spool({ name: specifier, body, start: 0, total: null }, part, most, signal, (bytes, total) =>
           options.onProgress?.({ what: specifier, bytes, total }),
         );
