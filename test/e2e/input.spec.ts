@@ -106,7 +106,8 @@ describe('a source of data', { timeout }, () => {
       expect([found, pin]).not.toContain(kept);
     }
     // That this repository keeps data in the store is noted before there is any.
-    for (const key of Object.keys(await bench.snapshot())) expect(key).toMatch(/records\.d\/repositories\.d\//);
+    for (const key of Object.keys(await bench.snapshot()))
+      expect(key).toMatch(/records\.d\/repositories\.d\//);
   });
 });
 
