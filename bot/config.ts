@@ -9,6 +9,7 @@ import {
   type StoreCredentials,
   UserError,
 } from '../src/index.ts';
+import type { NotifySettings } from './notify.ts';
 import type { TraceSettings } from './trace.ts';
 import { type Environment, readVariable, type VariableName, variableNamed } from './variables.ts';
 
@@ -70,6 +71,8 @@ export interface BotConfig {
   statusToken?: string | null;
   /** What notifications of the store's bucket carry; null: none are taken. */
   bucketToken?: string | null;
+  /** How receivers of `notify:` are reached; null: not at all. */
+  notify?: NotifySettings | null;
   /** Where traces go; null: there are none. */
   traces?: TraceSettings | null;
   /** PATH on which git is. */
@@ -203,6 +206,56 @@ function readToken(env: Environment, name: 'CDL_STATUS_TOKEN' | 'CDL_BUCKET_TOKE
   );
 }
 
+/** Bytes of a secret (Standard Webhooks, symmetric signatures). */
+const [shortestSecret, longestSecret] = [24, 64];
+
+function readNotifySecrets(env: Environment): string[] {
+  const secrets = readVariable(env, 'CDL_NOTIFY_SECRET')?.split(/\s+/).filter(Boolean) ?? [];
+  for (const secret of secrets) {
+    const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1];
+    const length = bytes === undefined ? 0 : Buffer.from(bytes, 'base64').length;
+    if (length >= shortestSecret && length <= longestSecret) continue;
+    throw new UserError(
+      'config-invalid',
+      `CDL_NOTIFY_SECRET is not whsec_ and ${shortestSecret} to ${longestSecret} bytes in base64`,
+      'echo "whsec_$(openssl rand -base64 32)" makes one',
+    );
+  }
+  return secrets;
+}
+
+function isMailServer(text: string): boolean {
+  try {
+    const { protocol, hostname, username, password } = new URL(text);
+    decodeURIComponent(username + password);
+    return /^smtps?:$/.test(protocol) && hostname !== '';
+  } catch {
+    return false;
+  }
+}
+
+function readNotify(env: Environment): NotifySettings {
+  const url = readVariable(env, 'CDL_SMTP_URL');
+  const from = readVariable(env, 'CDL_SMTP_FROM');
+  const secrets = readNotifySecrets(env);
+  const proxy = readProxies(env);
+  if (url === null) return { secrets, smtp: null, proxy };
+  if (!isMailServer(url)) {
+    throw new UserError(
+      'config-invalid',
+      'CDL_SMTP_URL is not smtp://… or smtps://… (user and password percent-encoded)',
+    );
+  }
+  if (from === null || !/^[^\s@<>,;:"]+@[^\s@<>,;:"]+$/.test(from)) {
+    throw new UserError(
+      'config-invalid',
+      'CDL_SMTP_FROM is no address, and CDL_SMTP_URL needs one to send from',
+      'set it to the address that mails of the bot come from',
+    );
+  }
+  return { secrets, smtp: { url, from }, proxy };
+}
+
 /** As the OpenTelemetry specification has it (OTLP exporter configuration). */
 function readTraces(env: Environment): TraceSettings | null {
   const base = readVariable(env, 'OTEL_EXPORTER_OTLP_ENDPOINT');
@@ -255,6 +308,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
     statusToken: readToken(env, 'CDL_STATUS_TOKEN'),
     bucketToken: readToken(env, 'CDL_BUCKET_TOKEN'),
+    notify: readNotify(env),
     traces: readTraces(env),
     path: need(env, 'PATH'),
     log: readLevel(env),

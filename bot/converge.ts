@@ -1,4 +1,5 @@
 import { type Digest, emptyLock, lockFile } from '../src/index.ts';
+import { announce } from './announce.ts';
 import { countButton, renderShown, shownCursor } from './button.ts';
 import { botEmail } from './effects.ts';
 import { proposeFound } from './elsewhere.ts';
@@ -120,6 +121,7 @@ export async function convergeChange(
     // One lock commit at a time: the next model's would not be on top of the head that was read.
     const now: ChangePlan = committed ? { ...plan, lock: null } : plan;
     await apply(context, facts, now);
+    await announce(context, facts, read.rules?.notify ?? []);
     committed ||= now.lock !== null;
     const { model, environment } = facts;
     done.push({ model, environment, standing: plan.standing.kind, status: plan.status });

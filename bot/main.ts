@@ -125,7 +125,7 @@ async function startOn(
   metrics.refresh = () => measureQueue(metrics, database, config.projects);
   tracing = await openTracing(config.traces ?? null, { version, mask });
   const contexts = new Map<string, BotContext>();
-  const options = { database, isolated, metrics, log };
+  const options = { database, isolated, metrics, log, notify: config.notify ?? null };
   const handlers: Record<string, (payload: unknown) => Promise<void>> = {};
   let queue: Queue | null = null;
 

@@ -33,12 +33,14 @@ export function botRedactor(config: BotConfig): (text: string) => string {
     config.proxy?.https,
     config.forge.url,
     config.traces?.url,
+    config.notify?.smtp?.url,
   ];
   const secrets = [
     ...forgeSecrets(config.forge),
     config.signingKey,
     config.statusToken,
     config.bucketToken,
+    ...(config.notify?.secrets ?? []).flatMap(secretParts),
     // `Bearer …`: the token by itself as well.
     ...Object.values(config.traces?.headers ?? {}).flatMap((one) => [one, ...one.split(' ')]),
     ...credentials,

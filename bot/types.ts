@@ -41,7 +41,9 @@ export type Task =
   /** Something was registered: changes that wait for a version are looked at. */
   | { kind: 'registry' }
   /** The comparison of registry, lock and what is live. */
-  | { kind: 'drift' };
+  | { kind: 'drift' }
+  /** Telling one receiver (`sink`: {@link sinkId}) of one event (its id) on a change. */
+  | { kind: 'notify'; change: number; event: string; sink: string };
 
 /** One approval by a person. It counts for the one `review` it names. */
 export interface Approval {

@@ -150,7 +150,8 @@ export const variables = [
   {
     ...plain,
     name: 'HTTPS_PROXY',
-    meaning: 'the way to the forge, of its API and of git; a user and password may stand in the URL',
+    meaning:
+      'the way to the forge, of its API and of git, and to the webhooks of `notify:`; a user and password may stand in the URL',
   },
   { ...plain, name: 'HTTP_PROXY', meaning: 'the same for `http://`, and for both when it is alone' },
   {
@@ -208,6 +209,20 @@ export const variables = [
       'what MinIO sends with notifications of the work bucket to `/webhooks/bucket`, so that a version registered from outside is looked at right away; at least 16 characters; unset they are not taken',
     secret: true,
   },
+  {
+    ...plain,
+    name: 'CDL_NOTIFY_SECRET',
+    meaning:
+      '`whsec_…`, with which events for the webhooks of `notify:` are signed; two, separated by a space, while one is replaced',
+    secret: true,
+  },
+  {
+    ...plain,
+    name: 'CDL_SMTP_URL',
+    meaning:
+      'the server that mails of `notify:` go through, `smtps://user:password@host` or `smtp://…` (with a password only over STARTTLS)',
+  },
+  { ...plain, name: 'CDL_SMTP_FROM', meaning: 'the address they come from; needed with `CDL_SMTP_URL`' },
   {
     ...plain,
     name: 'OTEL_EXPORTER_OTLP_ENDPOINT',

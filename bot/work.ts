@@ -8,6 +8,7 @@ import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
 import { convergeQueue } from './merge-queue.ts';
 import type { BotMetrics } from './metrics.ts';
+import { deliverEvent, type NotifySettings, noChannels } from './notify.ts';
 import { convergeBranch } from './promote.ts';
 import { projectAt } from './read.ts';
 import { releasePrefix } from './release.ts';
@@ -30,6 +31,8 @@ export interface WorkOptions {
   /** The store keeps writers of the work zone out of the trusted one. */
   isolated: boolean;
   metrics: Pick<BotMetrics, 'tasks' | 'taskSeconds'>;
+  /** How receivers of `notify:` are reached; absent: not at all. */
+  notify?: NotifySettings | null;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
 }
 
@@ -60,6 +63,12 @@ export function jobOf(project: string, task: Task): { queue: string; key: string
       return { queue: `${project} registry`, key: `${project} registry` };
     case 'drift':
       return { queue: `${project} drift`, key: `${project} drift` };
+    case 'notify':
+      // One at a time: receivers that do not answer keep one worker waiting, and no change.
+      return {
+        queue: `${project} notify`,
+        key: `${project} notify:${task.change}:${task.event}:${task.sink}`,
+      };
   }
 }
 
@@ -74,6 +83,8 @@ export function taskOfKey(project: string, key: string): Task | null {
   if (rest === 'branch' || rest === 'drift' || rest === 'registry') return { kind: rest };
   if (rest.startsWith('push:')) return { kind: 'push', branch: rest.slice('push:'.length) };
   if (rest.startsWith('queue:')) return { kind: 'queue', branch: rest.slice('queue:'.length) };
+  const told = /^notify:(\d+):(\w+):(\w+)$/.exec(rest);
+  if (told) return { kind: 'notify', change: Number(told[1]), event: told[2]!, sink: told[3]! };
   const found = /^change:(\d+)(?: comment:(.+))?$/.exec(rest);
   if (!found) return null;
   const change = Number(found[1]);
@@ -120,6 +131,8 @@ async function runTask(context: BotContext, task: Task, options: WorkOptions): P
       return queueSeekers(context);
     case 'drift':
       return keepDrift(context);
+    case 'notify':
+      return deliverEvent(context, task, options.notify ?? noChannels);
     case 'branch': {
       await convergeBranch(context);
       const tip = await context.mirror.head(await context.forge.defaultBranch());

@@ -16,6 +16,7 @@ export * from './core/metric-text.ts';
 export * from './core/project.ts';
 export { type RequiredRole, requiredApprovals, selfApproval } from './core/project-approvals.ts';
 export type { Budgets } from './core/project-budgets.ts';
+export { type EventType, eventTypes, type Notify } from './core/project-notify.ts';
 export { type Runtime, runtimeOf } from './core/project-train.ts';
 export type { Trigger } from './core/project-triggers.ts';
 export * from './core/redact.ts';

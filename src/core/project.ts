@@ -6,6 +6,7 @@ import { budgetsSchema } from './project-budgets.ts';
 import { datasetSchema } from './project-data.ts';
 import { modelSchema } from './project-model.ts';
 import { nameSchema } from './project-names.ts';
+import { notifiesSchema } from './project-notify.ts';
 import { retentionSchema } from './project-retention.ts';
 import { gateProblems, modelProblems } from './project-rules.ts';
 import { triggersSchema } from './project-triggers.ts';
@@ -47,6 +48,9 @@ export const projectSchema = z.strictObject({
   triggers: triggersSchema
     .optional()
     .describe('what a push to a branch starts by itself; read from the default branch only'),
+  notify: notifiesSchema
+    .optional()
+    .describe('who is told of events besides the change; read from the default branch only'),
 });
 
 /** `cdl.yaml`, normalized: every default filled in. */

@@ -6,7 +6,7 @@ export { type GithubAccess, readGithubAccess } from './github-access.ts';
 export type { GithubAuth } from './github-client.ts';
 export { hookEvents as githubHookEvents } from './github-hooks.ts';
 export { type GitlabAccess, readGitlabAccess, type TokenAccess } from './gitlab-access.ts';
-export { type Network, type ProxySettings, readProxies } from './network.ts';
+export { dispatcherOf, type Network, type ProxySettings, readProxies } from './network.ts';
 export { type ForgeRequest, watchForge } from './requests.ts';
 export type * from './types.ts';
 
