@@ -40,6 +40,8 @@ export async function pull(input: CommandInput, desk: ModelsDesk, what: readonly
       const artifact = await zone.saveArtifact(digest, join(folder, name));
       bytes += artifact.files.reduce((sum, file) => sum + file.size, 0);
     }
+    if (one.sbom && (await sources.work.hasArtifact(one.sbom.artifact)))
+      await sources.work.saveArtifact(one.sbom.artifact, folder);
     await writeFile(join(folder, 'version.json'), `${JSON.stringify(detailJson(detail), null, 2)}\n`);
     await rm(out, { recursive: true, force: true });
     await rename(folder, out);

@@ -136,6 +136,10 @@ function detailText(detail: VersionDetail): string {
       ),
     );
   }
+  if (detail.sbom) {
+    const { components, artifact } = detail.sbom;
+    sections.push('bill of materials', factsText([[`${components} packages`, artifact]], '  '));
+  }
   for (const { environment, digest: evaluated, evaluation } of evaluations) {
     const values = Object.entries(evaluation.scores.metrics).map(
       ([name, { value }]) => [name, value] as const,

@@ -92,7 +92,8 @@ export async function verify(
       const digest = candidate[name];
       return digest === null ? [] : [{ name, digest }];
     });
-    const read = await verifyTree(sources.work, [...roots, { name: 'run', digest: one.run }], {
+    const bom = one.sbom ? [{ name: 'sbom', digest: one.sbom.artifact }] : [];
+    const read = await verifyTree(sources.work, [...roots, ...bom, { name: 'run', digest: one.run }], {
       seen: seenWork,
       depth: Number.POSITIVE_INFINITY,
       signal,

@@ -16,6 +16,7 @@ export const artifactKinds = [
   'source',
   'checkpoint',
   'package',
+  'sbom',
   'evaluation',
   'delta',
   'folder',

@@ -15,6 +15,8 @@ export const versionSchema = z.strictObject({
   run: digestSchema,
   /** Lockfiles of package managers that the commit held: what the code around the model was installed from. */
   dependencies: z.array(z.strictObject({ path: z.string(), digest: digestSchema })).optional(),
+  /** The artifact with the bill of materials that they make, and how many packages it names. */
+  sbom: z.strictObject({ artifact: digestSchema, components: z.int().nonnegative() }).optional(),
 });
 
 /** See {@link versionSchema}. */
@@ -30,7 +32,7 @@ export type Version = z.infer<typeof versionSchema>;
  */
 export async function registerVersion(
   zone: Zone,
-  entry: Pick<Version, 'project' | 'model' | 'candidate' | 'run' | 'dependencies'>,
+  entry: Pick<Version, 'project' | 'model' | 'candidate' | 'run' | 'dependencies' | 'sbom'>,
 ): Promise<{ version: number; existed: boolean }> {
   const { project, model, candidate } = entry;
   const wanted = candidateDigest(candidate);

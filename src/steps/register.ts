@@ -7,7 +7,9 @@ import { tunedSchema } from '../core/lock.ts';
 import { configDigest } from '../core/project.ts';
 import { selectCode } from '../exec/code.ts';
 import { lockfiles } from '../exec/lockfiles.ts';
-import { registerVersion } from '../model/registry.ts';
+import { registerVersion, type Version } from '../model/registry.ts';
+import { createSbom, sbomFile } from '../model/sbom.ts';
+import type { Zone } from '../store/types.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Ctx, Step } from './types.ts';
 
@@ -34,6 +36,25 @@ async function mirror(ctx: Ctx, model: string, version: number): Promise<void> {
     if (!(error instanceof UpstreamError || error instanceof UserError)) throw error;
     ctx.log(`version ${version} could not be mirrored: ${error.message}; cdl runs mirror tries again`);
   }
+}
+
+/** Stores what the lockfiles of a candidate's commit name. */
+async function storeSbom(
+  zone: Zone,
+  candidate: Candidate,
+  locks: Parameters<typeof createSbom>[1],
+): Promise<NonNullable<Version['sbom']>> {
+  const { model, package: packaged } = candidate;
+  const { text, components } = createSbom({ model, candidate: candidateDigest(candidate) }, locks);
+  const files = [{ path: sbomFile, ...(await zone.putBlob(text)) }];
+  const artifact = await zone.putArtifact({
+    kind: 'sbom',
+    name: model,
+    files,
+    parents: [packaged],
+    meta: {},
+  });
+  return { artifact, components };
 }
 
 /** Composes the candidate and gives it its version: the next free number, or the one the same candidate already has. */
@@ -74,13 +95,15 @@ export const register: Step<typeof params> = {
       package: packaged,
     };
     const digest = candidateDigest(candidate);
-    const dependencies = await lockfiles(ctx.root, ctx.ref);
-    const { version, existed } = await registerVersion(await ctx.zone('work'), {
+    const zone = await ctx.zone('work');
+    const locks = await lockfiles(ctx.root, ctx.ref);
+    const dependencies = locks.map(({ path, digest: of }) => ({ path, digest: of }));
+    const { version, existed } = await registerVersion(zone, {
       project: ctx.project.project,
       model,
       candidate,
       run,
-      ...(dependencies.length > 0 && { dependencies }),
+      ...(locks.length > 0 && { dependencies, sbom: await storeSbom(zone, candidate, locks) }),
     });
     await mirror(ctx, model, version);
     const tuned = (await ctx.handover.read('train', model))?.tuned;

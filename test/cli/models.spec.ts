@@ -108,6 +108,7 @@ describe('cdl models', () => {
       'checkpoint/weights.bin',
       'package',
       'package/package.json',
+      'sbom.cdx.json',
       'version.json',
     ]);
     expect(JSON.parse(await readFile(join(cwd, 'before', 'version.json'), 'utf8'))).toMatchObject({
