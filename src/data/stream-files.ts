@@ -22,13 +22,21 @@ export function openWriter(path: string): FileWriter {
   });
   let chunks: Uint8Array[] = [];
   let size = 0;
+  /** Until more may be written, or nothing more ever will be. Leaves no listener behind. */
+  const room = () =>
+    new Promise<void>((resolve) => {
+      const go = () => {
+        stream.off('drain', go).off('close', go);
+        resolve();
+      };
+      stream.on('drain', go).on('close', go);
+    });
   const flush = async () => {
     if (failure !== null) throw failure;
     const all = Buffer.concat(chunks, size);
     chunks = [];
     size = 0;
-    if (all.length > 0 && !stream.write(all))
-      await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
+    if (all.length > 0 && !stream.write(all)) await room();
   };
   return {
     async write(bytes) {
