@@ -73,7 +73,13 @@ export async function prune(input: CommandInput, desk: ModelsDesk): Promise<numb
     known.versions.map((one) => ({
       version: one.version,
       candidate: one.digest,
-      digests: [one.digest, one.candidate.package, one.candidate.checkpoint, one.run],
+      digests: [
+        one.digest,
+        one.candidate.package,
+        one.candidate.checkpoint,
+        one.run,
+        ...(one.sbom ? [one.sbom.artifact] : []),
+      ],
       names: one.names,
       // A record whose age is not known counts as young.
       modified: modified.get(versionKey(project, model, one.version)) ?? Date.now(),

@@ -39,10 +39,15 @@ const hashNames: Readonly<Record<string, string>> = {
   sha512: 'SHA-512',
 };
 
+/** Hexadecimal digits of a hash. */
+const hashLengths: Readonly<Record<string, number>> = { sha1: 40, sha256: 64, sha384: 96, sha512: 128 };
+
 /** `sha512-<base64>` (W3C Subresource Integrity) as CycloneDX has hashes; null for none that is known. */
 function hashOf(integrity: string | undefined): Component['hash'] {
   const [, name, value] = /^(sha1|sha256|sha384|sha512)-([A-Za-z0-9+/]+=*)/.exec(integrity ?? '') ?? [];
-  return name ? { alg: hashNames[name]!, content: Buffer.from(value!, 'base64').toString('hex') } : null;
+  const content = Buffer.from(value ?? '', 'base64').toString('hex');
+  // Of a length that the algorithm does not have it is no hash, and the document would be invalid.
+  return name && content.length === hashLengths[name] ? { alg: hashNames[name]!, content } : null;
 }
 
 /** `package-lock.json` of version 2 or 3 (docs.npmjs.com, package-lock.json); null for another. */
@@ -59,7 +64,9 @@ function npmComponents(text: string): Component[] | null {
     const at = path.lastIndexOf('node_modules/');
     const name = one.name ?? (at < 0 ? '' : path.slice(at + 'node_modules/'.length));
     // The project itself, its workspaces, and links to these.
-    if (at < 0 || one.link || !one.version || !/^(@[\w.~-]+\/)?[\w.~-]+$/.test(name)) return [];
+    if (at < 0 || one.link || !/^(@[\w.~-]+\/)?[\w.~-]+$/.test(name)) return [];
+    // Semantic versions are ASCII (semver.org, 9 and 10).
+    if (!one.version || !/^[\w.+~-]{1,200}$/.test(one.version)) return [];
     const purl = `pkg:npm/${name.replace('@', '%40')}@${encodeURIComponent(one.version)}`;
     const { version, license = null, dev = false } = one;
     return [{ purl, name, version, hash: hashOf(one.integrity), license, dev }];

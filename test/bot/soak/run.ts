@@ -184,12 +184,21 @@ export async function soak(database: Database, seed: number, size: number): Prom
     const found = await examine(project, play, lostStarts);
     // Nothing is left to do: looking again writes nothing.
     const before = replicas.map(({ proxy }) => proxy.requests.length);
+    const bodies = () =>
+      new Map(
+        play.changes.flatMap((change) => play.mr(change).notes.map((note) => [note.id, note.body] as const)),
+      );
+    const said = bodies();
     await replicas[1]!.bot.reconcile();
     await idle();
     const writes = replicas.flatMap(({ proxy }, at) =>
       proxy.requests.slice(before[at]).filter((one) => one.method !== 'GET' && one.path.startsWith('/api/')),
     );
-    expect(writes).toEqual([]);
+    const unlike = [...bodies()].flatMap(([id, body]) => {
+      const [old, now] = [(said.get(id) ?? '').split('\n'), body.split('\n')];
+      return now.flatMap((line, at) => (line === old[at] ? [] : [`-${old[at]}`, `+${line}`]));
+    });
+    expect({ writes, unlike }).toEqual({ writes: [], unlike: [] });
     expect(project.sandbox.violations).toEqual([]);
     expect(project.sandbox.problems).toEqual([]);
     const { lost, doubled, late, prompt } = mangler.counts;
