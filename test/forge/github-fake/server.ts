@@ -332,10 +332,13 @@ export async function startGithubFake(options: {
   fake.url = `${state.web}/api/v3`;
   fake.close = async () => {
     await fake.settled();
+    // Also those that are only just accepted when it begins.
+    const again = setInterval(() => server.closeAllConnections(), 50);
     await new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();
     });
+    clearInterval(again);
   };
   return fake;
 }
