@@ -16,6 +16,7 @@ import {
   entryCandidate,
   filesFromSource,
   keepNewest,
+  keptFor,
   type LiveState,
   type Lock,
   lockEntry,
@@ -54,8 +55,7 @@ async function readArtifact(
   const jobs = head.jobs.filter((job) => job.state === 'success');
   // The one that usually has it first: every job without it costs a request.
   jobs.sort((a, b) => Number(b.name.includes('register')) - Number(a.name.includes('register')));
-  const known = kept.get(sources.forge) ?? new Map<string, Buffer>();
-  kept.set(sources.forge, known);
+  const known = keptFor(kept, sources.forge);
   for (const job of jobs) {
     const key = `${job.id} ${claimPath(model)}`;
     const bytes = known.get(key) ?? (await sources.forge.artifact(job.id, claimPath(model)));

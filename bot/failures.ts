@@ -3,6 +3,7 @@ import {
   type Forge,
   type Job,
   keepNewest,
+  keptFor,
   type StepFailure,
   stepFailurePath,
   UserError,
@@ -19,8 +20,7 @@ export async function readFailures(
   forge: Forge,
   failed: readonly Job[],
 ): Promise<ReadonlyMap<string, StepFailure>> {
-  const known = heard.get(forge) ?? new Map<string, StepFailure | null>();
-  heard.set(forge, known);
+  const known = keptFor(heard, forge);
   const said = new Map<string, StepFailure>();
   for (const { id } of failed.filter((job) => job.state === 'failed').slice(0, mostJobs)) {
     let failure = known.get(id);

@@ -10,6 +10,7 @@ import {
   type Envelope,
   evaluationSchema,
   isDigest,
+  keptFor,
   openDecision,
   type Zone,
 } from '../src/index.ts';
@@ -55,12 +56,6 @@ interface Looked {
  * look costs a listing, not a request for every record there ever was. It holds a line for each record.
  */
 const looked = new WeakMap<Zone, Map<string, Looked>>();
-
-function lookedAt(zone: Zone): Map<string, Looked> {
-  const known = looked.get(zone) ?? new Map<string, Looked>();
-  looked.set(zone, known);
-  return known;
-}
 
 /** The digests of a column that the index has already. */
 async function digestsOf(database: Database, sql: string, project: string): Promise<Set<string>> {
@@ -124,7 +119,7 @@ async function importVersions(database: Database, work: Zone, project: string): 
 
 async function importEvaluations(database: Database, trusted: Zone, project: string): Promise<number> {
   const have = await digestsOf(database, 'select digest as id from evaluations where project = $1', project);
-  const known = lookedAt(trusted);
+  const known = keptFor(looked, trusted);
   let count = 0;
   for (const { key, etag } of await entriesOf(trusted, 'evaluations/')) {
     const before = known.get(key);
@@ -166,7 +161,7 @@ async function importDecisions(
   );
   const have = new Set(rows.map(({ digest }) => digest));
   const numbered = new Set(rows.map(({ id }) => id));
-  const known = lookedAt(trusted);
+  const known = keptFor(looked, trusted);
   let count = 0;
   for (const { key, etag } of await entriesOf(trusted, `decisions/${encodeURIComponent(project)}/`)) {
     const [, , model = '', environment = '', number = ''] = key.replace(/\.json$/, '').split('/');

@@ -9,7 +9,7 @@ export * from './core/digest.ts';
 export * from './core/error.ts';
 export * from './core/evaluation.ts';
 export * from './core/head.ts';
-export { keepNewest } from './core/keep.ts';
+export { keepNewest, keptFor } from './core/keep.ts';
 export * from './core/live.ts';
 export * from './core/lock.ts';
 export * from './core/metric-text.ts';

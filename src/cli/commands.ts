@@ -1,5 +1,11 @@
 import type { CommandEntry } from './types.ts';
 
+const componentsOption = {
+  flags: '--components <path>',
+  description: 'project of the CI components on the forge',
+  default: '$CI_SERVER_FQDN/cdl/ci-components',
+};
+
 /** Every command that is no step. A command whose work is not in this version is not listed. */
 export const commands: readonly CommandEntry[] = [
   {
@@ -8,11 +14,7 @@ export const commands: readonly CommandEntry[] = [
     arguments: ['<example>', '[folder]'],
     options: [
       { flags: '--validator <username...>', description: 'who may approve models (user names on the forge)' },
-      {
-        flags: '--components <path>',
-        description: 'project of the CI components on the forge',
-        default: '$CI_SERVER_FQDN/cdl/ci-components',
-      },
+      componentsOption,
       { flags: '--forge <name>', description: 'where it will live: gitlab or github', default: 'gitlab' },
       { flags: '--tune', description: 'with a search for hyperparameters before the training' },
     ],
@@ -41,11 +43,7 @@ export const commands: readonly CommandEntry[] = [
     summary: 'Print the pipeline for a model of cdl.yaml, or write it',
     arguments: ['[model]'],
     options: [
-      {
-        flags: '--components <path>',
-        description: 'project of the CI components on the forge',
-        default: '$CI_SERVER_FQDN/cdl/ci-components',
-      },
+      componentsOption,
       { flags: '--forge <name>', description: 'where it runs: gitlab or github', default: 'gitlab' },
       { flags: '--write', description: 'into .gitlab-ci.yml or .github/workflows/cdl.yml' },
     ],

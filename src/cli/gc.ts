@@ -8,6 +8,7 @@ import { findRoot, openZone } from '../steps/context.ts';
 import { openLocalZone } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
 import { bytesText, count } from './data-text.ts';
+import { judgeDoubts } from './doubts.ts';
 import type { CommandInput } from './types.ts';
 
 const day = 24 * 60 * 60 * 1000;
@@ -46,14 +47,7 @@ export async function gc(input: CommandInput): Promise<number> {
       ),
     );
   }
-  if (!trusted) doubts.push('the trusted zone cannot be read: decisions and what is live are not known');
-  if (remove && doubts.length > 0) {
-    throw new UserError(
-      'input-missing',
-      `what is in use is not all known here:\n${doubts.map((doubt) => `  ${doubt}`).join('\n')}`,
-      'put that right, or run without --delete to see what would go',
-    );
-  }
+  judgeDoubts(doubts, trusted, remove);
   const found = await collectGarbage({
     zone,
     others: trusted ? [trusted] : [],

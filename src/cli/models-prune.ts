@@ -8,6 +8,7 @@ import { type Holders, planRetention, type RetentionPolicy } from '../model/rete
 import { runPrefix } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
 import { count } from './data-text.ts';
+import { judgeDoubts } from './doubts.ts';
 import type { ModelsDesk } from './models-desk.ts';
 import type { CommandInput } from './types.ts';
 
@@ -49,14 +50,7 @@ export async function prune(input: CommandInput, desk: ModelsDesk): Promise<numb
   const { model } = known;
   const { project } = ctx.project;
   const { digests, doubts } = await readGitRoots(ctx.root, Boolean(input.env.CDL_WORK_STORE));
-  if (!trusted) doubts.push('the trusted zone cannot be read: decisions and what is live are not known');
-  if (remove && doubts.length > 0) {
-    throw new UserError(
-      'input-missing',
-      `what is in use is not all known here:\n${doubts.map((doubt) => `  ${doubt}`).join('\n')}`,
-      'put that right, or run without --delete to see what would go',
-    );
-  }
+  judgeDoubts(doubts, trusted, remove);
   const starts = Object.values(ctx.project.models).flatMap(({ from }) => {
     const [name, number] = from?.version?.split('/v') ?? [];
     return name === model && number !== undefined ? [Number(number)] : [];

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type DataDecision, dataDecisionPrefix, openDataChain } from '../core/data-decision.ts';
 import { type Decision, decisionPrefix, openChain, openDecision } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
-import { keepNewest } from '../core/keep.ts';
+import { keepNewest, keptFor } from '../core/keep.ts';
 import { type LiveState, liveKey, liveStateSchema } from '../core/live.ts';
 import type { Zone } from '../store/types.ts';
 
@@ -32,8 +32,7 @@ const mostEnvelopes = 10_000;
 const kept = new WeakMap<Zone, Map<string, { etag: string; value: unknown }>>();
 
 async function readEnvelopes(trusted: Zone, prefix: string): Promise<unknown[]> {
-  const known = kept.get(trusted) ?? new Map<string, { etag: string; value: unknown }>();
-  kept.set(trusted, known);
+  const known = keptFor(kept, trusted);
   const envelopes: unknown[] = [];
   for await (const { key, etag } of trusted.listRecords(prefix)) {
     const before = known.get(key);

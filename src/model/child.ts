@@ -12,7 +12,7 @@ import type { ItemArray } from '../data/npy.ts';
 import { openPacked } from '../data/packed.ts';
 import type { ModelCode } from '../train/types.ts';
 import type { ChildReply, ChildRequest, ChildTask } from './child-protocol.ts';
-import { openEncoder, readState } from './encoder.ts';
+import { decodesPictures, openEncoder } from './encoder.ts';
 import { isOnnx, openOnnx } from './onnx.ts';
 import type { Predictor } from './predictor.ts';
 import { openTfjs } from './tfjs.ts';
@@ -67,7 +67,7 @@ function sealNativeCode(): void {
 async function openModel(folder: string): Promise<{ predictor: Predictor; code: Partial<ModelCode> }> {
   const path = join(folder, 'code.mjs');
   const load = async () => (await import(pathToFileURL(path).href)) as Partial<ModelCode>;
-  const pictures = (await readState(folder))?.encode?.pixels !== undefined;
+  const pictures = await decodesPictures(folder);
   if (pictures) await import('sharp');
   if (!isOnnx(folder)) {
     if (pictures) sealNativeCode();

@@ -142,6 +142,11 @@ export async function readState(folder: string): Promise<EncoderState | null> {
   return parsed.data;
 }
 
+/** Whether the items of a package are pictures that `encode` of `cdl.yaml` has decoded, which takes native code. */
+export async function decodesPictures(folder: string): Promise<boolean> {
+  return (await readState(folder))?.encode?.pixels !== undefined;
+}
+
 /** The encoder of a package; null when its items are tensors as they come. Throws UserError artifact-corrupt or code-invalid. */
 export async function openEncoder(folder: string, code: Partial<ModelCode>): Promise<Encoder | null> {
   const read = await readState(folder);

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
 import { packageRoot } from '../exec/root.ts';
 import { type ChildReply, type ChildRequest, type ChildTask, childReplySchema } from './child-protocol.ts';
-import { readState } from './encoder.ts';
+import { decodesPictures } from './encoder.ts';
 import {
   detectConfinement,
   type Isolation,
@@ -85,7 +85,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
       ...permissionArguments(
         read,
         [join(output, '/')],
-        isOnnx(task.package) || (await readState(task.package))?.encode?.pixels !== undefined,
+        isOnnx(task.package) || (await decodesPictures(task.package)),
       ),
       program,
       JSON.stringify(task),

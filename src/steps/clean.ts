@@ -20,6 +20,7 @@ import { selectCode } from '../exec/code.ts';
 import { openPrograms, ownFunctions } from './clean-programs.ts';
 import { cleanReport } from './clean-report.ts';
 import { cacheKey } from './run-step.ts';
+import { shareDone } from './share.ts';
 import { checkSide, cleaningOf, datasetNamed, datasetParameter, handedOn, sideParameter } from './subject.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
 
@@ -132,20 +133,8 @@ async function run(
     programs: await openPrograms(ctx, config, inputs.files, scratch),
   });
   const parts = await cleanParts(ctx, inputs, plan, scratch);
-  if (parts === null) {
-    const { index, total } = ctx.node;
-    return {
-      partial: true,
-      outputs: {},
-      report: {
-        key: `clean:${dataset}`,
-        title: `${dataset}: part of the cleaning`,
-        verdict: 'pass',
-        summary: `Share ${index + 1} of ${total} is cleaned; the job that is done last puts the shares together.`,
-        blocks: [],
-      },
-    };
-  }
+  if (parts === null)
+    return shareDone({ step: 'clean', dataset, node: ctx.node, work: 'cleaning', done: 'cleaned' });
   const quarantine = join(scratch, 'quarantine.jsonl');
   const listed = manifest.files.find((file) => file.path === 'quarantine.jsonl');
   if (!listed) throw new UserError('artifact-corrupt', `the data version ${digest} has no quarantine.jsonl`);

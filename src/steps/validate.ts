@@ -15,8 +15,9 @@ import { exchangeProfile, joinShares, readShare, storeShare } from '../data/prof
 import { readRawItems, saveShare } from '../data/shards.ts';
 import { validateDataset } from '../data/validate.ts';
 import { cacheKey } from './run-step.ts';
+import { shareDone } from './share.ts';
 import { checkSide, datasetNamed, datasetParameter, sideParameter, versionOf } from './subject.ts';
-import type { Ctx, Inputs, Outcome, Step } from './types.ts';
+import type { Ctx, Inputs, Step } from './types.ts';
 
 const params = z.object({
   dataset: datasetParameter,
@@ -98,7 +99,8 @@ export const validate: Step<typeof params> = {
     const meta = datasetMetaSchema.parse(manifest.meta);
     checkSide(meta.side, given.side, dataset);
     const profile = await profileOf(ctx, config, inputs, meta, join(folder, 'data'));
-    if (profile === null) return shareDone(dataset, ctx.node);
+    if (profile === null)
+      return shareDone({ step: 'validate', dataset, node: ctx.node, work: 'checks', done: 'looked through' });
     const training = inputs.key.training as Digest | null;
     const isApart = given.side === 'test' && hasSourcesOfSides(config.sources);
     const across = training
@@ -138,17 +140,3 @@ export const validate: Step<typeof params> = {
     };
   },
 };
-
-function shareDone(dataset: string, { index, total }: Ctx['node']): Outcome {
-  return {
-    partial: true,
-    outputs: {},
-    report: {
-      key: `validate:${dataset}`,
-      title: `${dataset}: part of the checks`,
-      verdict: 'pass',
-      summary: `Share ${index + 1} of ${total} is looked through; the job that is done last puts the shares together.`,
-      blocks: [],
-    },
-  };
-}

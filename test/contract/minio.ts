@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { buildARN, Client, NotificationConfig, ObjectCreatedAll, QueueConfig } from 'minio';
 import { AssumeRoleProvider } from 'minio/dist/esm/AssumeRoleProvider.mjs';
 import type { StoreCredentials } from '../../src/store/index.ts';
+import { freePort } from '../free-port.ts';
 
 /** A real MinIO with one bucket, on a port of its own, its data in a folder that goes with it. */
 export interface MinioServer {
@@ -125,15 +125,4 @@ export async function startMinio(
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-/** MinIO cannot be asked which port it took, so one is found that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -1,8 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -10,6 +8,7 @@ import { openLabelStudio } from '../../src/data/label-studio.ts';
 import { startLabelStudio } from '../../src/sandbox/label-studio.ts';
 import { labelFlowContract } from '../contract/label-flow.ts';
 import { type LabelServerUnderTest, labelServerContract, scratchFolder } from '../contract/label-server.ts';
+import { freePort } from '../free-port.ts';
 
 const startStandIn = async (): Promise<LabelServerUnderTest> => {
   const server = await startLabelStudio({
@@ -31,15 +30,6 @@ labelServerContract('the stand-in of Label Studio', startStandIn);
 labelFlowContract('the stand-in of Label Studio', startStandIn);
 
 const python = process.env.CDL_LABEL_STUDIO;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** The real server: SQLite in a temporary folder, nobody can sign up, nothing is reported to its makers. */
 async function startReal(): Promise<LabelServerUnderTest> {

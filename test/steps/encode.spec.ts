@@ -6,7 +6,6 @@ import type { Candidate } from '../../src/core/candidate.ts';
 import { parseProject } from '../../src/core/project.ts';
 import { openDataset } from '../../src/data/dataset.ts';
 import { configuredEncoder } from '../../src/model/encoder.ts';
-import { listVersions } from '../../src/model/registry.ts';
 import { filesFromSource, packageProblems } from '../../src/model/source-files.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { packageStep } from '../../src/steps/package.ts';
@@ -15,7 +14,7 @@ import { runStep } from '../../src/steps/run-step.ts';
 import { train } from '../../src/steps/train.ts';
 import { transform } from '../../src/steps/transform.ts';
 import type { Ctx } from '../../src/steps/types.ts';
-import { expectOneAnswer, saved } from './one-answer.ts';
+import { expectOneAnswer, registered, saved } from './one-answer.ts';
 import { openScratch, type Scratch } from './project.ts';
 
 const all = { dataset: '', model: '', side: 'train' as const };
@@ -113,11 +112,7 @@ describe.each([
       ...(await files()),
     });
     ctx = await scratch.context();
-    for (const step of [ingest, transform, train, packageStep, register] as const) {
-      await runStep(step as never, ctx, all as never);
-    }
-    const [version] = await listVersions(await ctx.zone('work'), 'sides', 'sides');
-    candidate = version!.candidate;
+    candidate = await registered(ctx, [ingest, transform, train, packageStep, register], 'sides');
   });
   afterAll(() => scratch.remove());
 

@@ -7,13 +7,27 @@ import { openDataset } from '../../src/data/dataset.ts';
 import { writePacked } from '../../src/data/packed.ts';
 import { readRawItems } from '../../src/data/shards.ts';
 import { predictIsolated } from '../../src/model/predict.ts';
+import { listVersions } from '../../src/model/registry.ts';
 import { startServer } from '../../src/serve/server.ts';
 import { openServable } from '../../src/serve/tfjs.ts';
+import { runStep } from '../../src/steps/run-step.ts';
 import type { Ctx } from '../../src/steps/types.ts';
 import { openTf } from '../../src/train/backend.ts';
 import { loadModel } from '../../src/train/model-files.ts';
 import { predict } from '../../src/train/predict.ts';
 import type { ModelCode } from '../../src/train/types.ts';
+
+/** Runs steps one after the other, the last of which registers; the candidate of the first version. */
+export async function registered(
+  ctx: Ctx,
+  steps: readonly { name: string }[],
+  model: string,
+): Promise<Candidate> {
+  const all = { dataset: '', model: '', side: 'train' };
+  for (const step of steps) await runStep(step as never, ctx, all as never);
+  const [version] = await listVersions(await ctx.zone('work'), ctx.project.project, model);
+  return version!.candidate;
+}
 
 /** Saves an artifact into a folder, which it returns. */
 export async function saved(

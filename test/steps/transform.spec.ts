@@ -4,7 +4,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
 import { candidateKey } from '../../src/core/claim.ts';
 import { openDataset } from '../../src/data/dataset.ts';
-import { listVersions } from '../../src/model/registry.ts';
 import { evaluate } from '../../src/steps/evaluate.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { packageStep } from '../../src/steps/package.ts';
@@ -15,7 +14,7 @@ import { transform } from '../../src/steps/transform.ts';
 import { readEvaluation } from '../../src/steps/trusted.ts';
 import type { Ctx } from '../../src/steps/types.ts';
 import { validate } from '../../src/steps/validate.ts';
-import { expectOneAnswer, saved } from './one-answer.ts';
+import { expectOneAnswer, registered, saved } from './one-answer.ts';
 import { openScratch, type Scratch, tinyFiles } from './project.ts';
 import { textFiles, textModel } from './text-project.ts';
 
@@ -28,11 +27,7 @@ describe('texts from collection to an answer', () => {
   beforeAll(async () => {
     scratch = await openScratch(await textFiles());
     ctx = await scratch.context();
-    for (const step of [ingest, validate, transform, train, packageStep, register] as const) {
-      await runStep(step as never, ctx, all as never);
-    }
-    const [version] = await listVersions(await ctx.zone('work'), 'words', 'words');
-    candidate = version!.candidate;
+    candidate = await registered(ctx, [ingest, validate, transform, train, packageStep, register], 'words');
   });
   afterAll(() => scratch.remove());
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
-import { type AddressInfo, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -12,6 +12,7 @@ import { isProcessAlive } from '../../src/exec/owner.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 import { run } from '../../src/exec/run.ts';
 import { launchOnRay, type RayCluster, rayCluster } from '../../src/train/ray.ts';
+import { freePort } from '../free-port.ts';
 import { commandTraining, train } from './command-fixtures.ts';
 import { inFolder } from './fixtures.ts';
 
@@ -29,15 +30,6 @@ def keep(name, text):
         file.write(text)
     return name
 `;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** A cluster of this machine alone, with one CPU; whatever it started is gone after `clear`. */
 async function startCluster(folder: string): Promise<{ url: string; head: Group }> {
