@@ -71,6 +71,10 @@ const allowedEnvironment = [
   'GIT_CONFIG_COUNT',
   'GIT_CONFIG_KEY_0',
   'GIT_CONFIG_VALUE_0',
+  'GIT_CONFIG_KEY_1',
+  'GIT_CONFIG_VALUE_1',
+  'GIT_CONFIG_KEY_2',
+  'GIT_CONFIG_VALUE_2',
   'GIT_TERMINAL_PROMPT',
   'GIT_SSL_CAINFO',
   'http_proxy',
@@ -110,10 +114,16 @@ export async function openMirror(options: {
     ...gitProxies(access.network?.proxy),
     ...(ca && { GIT_SSL_CAINFO: join(folder, certificates) }),
   };
-  const credentials = async () => ({
-    GIT_CONFIG_COUNT: '1',
+  const remote = async () => ({
+    GIT_CONFIG_COUNT: '3',
     GIT_CONFIG_KEY_0: 'http.extraHeader',
     GIT_CONFIG_VALUE_0: typeof access.header === 'string' ? access.header : await access.header(),
+    // A small fetch is unpacked object by object, a commit before its trees, and who reads meanwhile finds half of it. A pack
+    // comes all at once. Tidying leaves the big one as it is (git's document git-config, "fetch.unpackLimit").
+    GIT_CONFIG_KEY_1: 'fetch.unpackLimit',
+    GIT_CONFIG_VALUE_1: '1',
+    GIT_CONFIG_KEY_2: 'gc.bigPackThreshold',
+    GIT_CONFIG_VALUE_2: '32m',
   });
   const git = (extra: Record<string, string> = {}, input?: string): SimpleGit =>
     simpleGit({
@@ -161,7 +171,7 @@ export async function openMirror(options: {
     const specs = refs.length > 0 ? refs : ['+refs/heads/*:refs/heads/*'];
     const prune = refs.length > 0 ? ['--no-auto-maintenance'] : ['--prune', ...tidying()];
     try {
-      await git(await credentials()).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
+      await git(await remote()).raw('fetch', '--quiet', '--no-tags', ...prune, access.url, ...specs);
     } catch (error) {
       throw toError(error, 'fetch');
     }
@@ -195,7 +205,7 @@ export async function openMirror(options: {
       refs = null;
     }
     try {
-      const text = await git(await credentials()).raw('ls-remote', access.url, `refs/heads/${prefix}*`);
+      const text = await git(await remote()).raw('ls-remote', access.url, `refs/heads/${prefix}*`);
       return readHeads(text.split('\n'));
     } catch (error) {
       throw toError(error, 'ls-remote');
@@ -254,7 +264,7 @@ export async function openMirror(options: {
     const ref = `refs/heads/${commit.branch}`;
     try {
       // The lease makes the server compare: a branch that was moved meanwhile, also back, is left alone.
-      await git(await credentials()).raw(
+      await git(await remote()).raw(
         'push',
         '--quiet',
         `--force-with-lease=${ref}:${commit.parent}`,
@@ -338,7 +348,7 @@ export async function openMirror(options: {
         if ((await remoteHead(branch)) !== null) return;
         const ref = `refs/heads/${branch}`;
         try {
-          await git(await credentials()).raw('push', '--quiet', access.url, `${commit}:${ref}`);
+          await git(await remote()).raw('push', '--quiet', access.url, `${commit}:${ref}`);
         } catch (error) {
           throw toError(error, 'push');
         }

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
 import { type Mirror, openMirror } from '../../src/forge/git.ts';
+import { openObjects } from '../../src/forge/git-objects.ts';
 
 let folder: string;
 let remote: string;
@@ -53,6 +54,31 @@ describe('a mirror of the repository', () => {
       { path: '.hidden', mode: '100644', digest: digestBytes('x') },
       { path: 'model.ts', mode: '100644', digest: digestBytes('export {}\n') },
     ]);
+  });
+
+  it('never shows a commit before the files that came with it', async () => {
+    const mirrored = join(folder, 'mirror');
+    const reader = openObjects(mirrored, { PATH: process.env.PATH ?? '' });
+    // Names of files in many folders: as many trees to bring, all after the commit.
+    for (let n = 0; n < 40; n++) {
+      mkdirSync(join(work, `many/${n}`), { recursive: true });
+      writeFileSync(join(work, `many/${n}/file`), `${n}`);
+    }
+    const head = commitFile('last', 'x', 'main');
+    const tree = git(work, 'rev-parse', 'HEAD:many/39');
+    const loose = () => git(mirrored, 'count-objects');
+    const before = loose();
+    let there = false;
+    const fetched = mirror.fetch().finally(() => {
+      there = true;
+    });
+    while (!there && !(await reader.read(head))) await new Promise(setImmediate);
+    expect((await reader.read(tree))?.type).toBe('tree');
+    await fetched;
+    reader.close();
+    expect(loose()).toBe(before);
+    git(work, 'rm', '-rqf', 'many', 'last');
+    commitFile('.hidden', 'x', 'main');
   });
 
   it('puts one commit on top of exactly the parent, and none when the bytes are there', async () => {
