@@ -129,8 +129,9 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     return text === null ? null : (parseLock(text).models.fashion?.production ?? null);
   }
 
+  /** GitLab refuses a commit when the branch moves under it (the bot's lock commit), and a person sends it once more. */
   async function commit(who: Name, branch: string, files: Record<string, string>, start?: string) {
-    await soak.api(who, 'POST', 'repository/commits', {
+    const asked = {
       branch,
       ...(start ? { start_branch: start } : {}),
       commit_message: `change ${Object.keys(files).join(' ')}`,
@@ -139,7 +140,15 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
         file_path: path,
         content,
       })),
-    });
+    };
+    for (let left = 20; ; left--) {
+      try {
+        await soak.api(who, 'POST', 'repository/commits', asked);
+        return;
+      } catch (error) {
+        if (left === 0 || !/Please refresh and try again/.test(String(error))) throw error;
+      }
+    }
   }
 
   const part = (change: Pick<PlayedChange, 'branch' | 'parts'>) => {
