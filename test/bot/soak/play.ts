@@ -30,7 +30,7 @@ export interface PlayedChange {
   commands: number[];
   talk: number[];
   /** A command whose answer is waited for: until then nothing else happens to the change. */
-  waiting: { note: number; done(): void } | null;
+  waiting: { note: number; done(reaction: string): void } | null;
   /** Candidate and evaluation that were merged. */
   merged: { candidate: Digest; evaluation: Digest } | null;
   /** Whether a bot had the time to report: a change that is a draft by then is told nothing. */
@@ -69,6 +69,8 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   const changes: PlayedChange[] = [];
   const deciders = new Set<string>(['vera', 'walt']);
   const bot = soak.people['cdl-bot'];
+  /** How often something else went live. */
+  let promotions = 0;
 
   const textOf = (sha: string, path: string) => textAt(project.repository, sha, path);
 
@@ -163,7 +165,12 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
   }
 
   /** Says something whose effect depends on when it is read, and keeps the change as it is until it was. */
-  async function decide(change: PlayedChange, who: Name, body: string, done: () => void): Promise<void> {
+  async function decide(
+    change: PlayedChange,
+    who: Name,
+    body: string,
+    done: (reaction: string) => void,
+  ): Promise<void> {
     const note = await say(change, who, body);
     change.commands.push(note);
     change.waiting = { note, done };
@@ -192,8 +199,11 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     const override = !passed && dice.chance(0.5);
     const line = `/approve ${review.slice(7, 19)}${override ? ' --override "it is urgent"' : ''}`;
     const counts = deciders.has(who) && (passed || override);
-    await decide(change, who, line, () => {
+    const before = promotions;
+    await decide(change, who, line, (reaction) => {
       if (!counts) return;
+      // Another change was promoted meanwhile: whether the word came before it is for the bot to say.
+      if (promotions !== before && reaction !== 'thumbsup') return;
       change.approvals.push({ who, review, override });
       change.rejections = change.rejections.filter((one) => one.who !== who);
     });
@@ -240,6 +250,7 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
       since: new Date().toISOString(),
       commit: mr(change).mergeCommitSha!,
     });
+    promotions++;
   }
 
   /** Approved, and nothing about it is in motion. */
@@ -399,8 +410,9 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
         const { waiting } = change;
         // Who hears the same no again only sees a reaction.
         const said = waiting && mr(change).notes.find((one) => one.id === waiting.note)!;
-        if (!said?.emoji.some((one) => one.userId === bot.id)) continue;
-        waiting!.done();
+        const reaction = said?.emoji.find((one) => one.userId === bot.id);
+        if (!reaction) continue;
+        waiting!.done(reaction.name);
         change.waiting = null;
       }
     },
