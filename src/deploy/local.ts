@@ -3,6 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { withFolderLock } from '../exec/folder-lock.ts';
 import { packageRoot } from '../exec/root.ts';
+import { readState } from '../model/encoder.ts';
 import { type GatewayClient, openGatewayClient } from '../serve/gateway-client.ts';
 import { defaultEnvironment } from '../serve/gateway-path.ts';
 import type { RouteVersion } from '../serve/gateway-state.ts';
@@ -83,6 +84,7 @@ interface RollOut {
 async function* rollOut(work: RollOut): AsyncIterable<Progress> {
   const { gateway, plan, folder, signal } = work;
   const { signature } = await readPackageManifest(folder);
+  const fields = (await readState(folder))?.encode?.numbers ?? null;
   const fresh: Omit<RouteVersion, 'weight'> = {
     candidate: plan.to,
     package: plan.package,
@@ -108,7 +110,7 @@ async function* rollOut(work: RollOut): AsyncIterable<Progress> {
   await put(reached);
   yield { kind: 'step', text: `starting ${plan.replicas} of version ${plan.version}`, traffic: reached };
 
-  const problem = (await untilReady(work, crashes)) ?? (await smokeAll(work, signature));
+  const problem = (await untilReady(work, crashes)) ?? (await smokeAll(work, signature, fields));
   if (problem) {
     yield await restore(work, before, old, problem, endpoint);
     return;
@@ -125,7 +127,7 @@ async function* rollOut(work: RollOut): AsyncIterable<Progress> {
     await put(share);
     reached = share;
     yield { kind: 'step', text: `${share} % of the requests go to version ${plan.version}`, traffic: share };
-    const refused = (await watch(work, since)) ?? (await smokeAll(work, signature));
+    const refused = (await watch(work, since)) ?? (await smokeAll(work, signature, fields));
     if (refused) {
       yield await restore(work, before, old, refused, endpoint);
       return;
@@ -159,11 +161,15 @@ async function untilReady(work: RollOut, crashesBefore: number): Promise<string 
   }
 }
 
-async function smokeAll(work: RollOut, signature: Signature): Promise<string | null> {
+async function smokeAll(
+  work: RollOut,
+  signature: Signature,
+  fields: readonly string[] | null,
+): Promise<string | null> {
   const { route } = await look(work);
   for (const instance of version(route, work.plan.to)?.instances ?? []) {
     if (instance.port === null) continue;
-    const problem = await smoke(instance.port, work.plan.model, signature);
+    const problem = await smoke(instance.port, work.plan.model, signature, fields);
     if (problem) return `version ${work.plan.version} fails a smoke request: ${problem}`;
   }
   return null;

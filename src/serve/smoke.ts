@@ -11,13 +11,28 @@ function sampleData(datatype: string, count: number): (number | boolean | string
   });
 }
 
-/** Requests every server of this signature must answer: one item, and three at once. */
-export function smokeRequests(signature: Signature): object[] {
+/** Records with a number in each of these fields, as the JSON that a server takes. */
+function sampleRecords(fields: readonly string[], count: number): string[] {
+  const numbers = sampleData('FP32', fields.length * count);
+  return Array.from({ length: count }, (_, index) =>
+    JSON.stringify(
+      Object.fromEntries(fields.map((field, at) => [field, numbers[index * fields.length + at]])),
+    ),
+  );
+}
+
+/**
+ * Requests every server of this signature must answer: one item, and three at once. `fields` are those of the records that
+ * it takes, null where it takes something else or nobody knows which.
+ */
+export function smokeRequests(signature: Signature, fields: readonly string[] | null = null): object[] {
   return [1, 3].map((batch) => ({
     id: `smoke-${batch}`,
     inputs: signature.inputs.map(({ name, datatype, shape }) => {
       const concrete = shape.map((size) => (size === -1 ? batch : size));
-      return { name, datatype, shape: concrete, data: sampleData(datatype, elements(concrete)) };
+      const count = elements(concrete);
+      const data = fields ? sampleRecords(fields, count) : sampleData(datatype, count);
+      return { name, datatype, shape: concrete, data };
     }),
   }));
 }
@@ -72,11 +87,17 @@ function valueProblem(
 }
 
 /**
- * Sends the smoke requests to one server process, past the gateway and its counts. What is wrong, or null. A model of
- * pictures may refuse what is none: that its own code said so (400) is an answer too.
+ * Sends the smoke requests to one server process, past the gateway and its counts. What is wrong, or null. A model of raw
+ * items (pictures, records) may refuse what is none of its kind: that its own code said so (400) is an answer too. Where the
+ * `fields` of its records are known it gets records, and may not.
  */
-export async function smoke(port: number, model: string, signature: Signature): Promise<string | null> {
-  for (const [index, body] of smokeRequests(signature).entries()) {
+export async function smoke(
+  port: number,
+  model: string,
+  signature: Signature,
+  fields: readonly string[] | null = null,
+): Promise<string | null> {
+  for (const [index, body] of smokeRequests(signature, fields).entries()) {
     const batch = [1, 3][index]!;
     let answer: { status: number; text: string };
     try {
@@ -84,7 +105,7 @@ export async function smoke(port: number, model: string, signature: Signature): 
     } catch (error) {
       return `it does not answer: ${error instanceof Error ? error.message : String(error)}`;
     }
-    const mayRefuse = signature.inputs.some((input) => input.parameters?.content_type === 'base64');
+    const mayRefuse = fields === null && signature.inputs.some((input) => input.datatype === 'BYTES');
     if (mayRefuse && answer.status === 400) continue;
     if (answer.status !== 200) return `it answers ${answer.status}: ${answer.text.slice(0, 200)}`;
     const problem = smokeProblem(signature, batch, JSON.parse(answer.text));

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
-import { encodeState } from '../../src/model/encoder.ts';
+import { configuredState, encodeState } from '../../src/model/encoder.ts';
 import { classifierManifest } from '../../src/model/source-files.ts';
 import { type ModelServer, startServer } from '../../src/serve/server.ts';
 import { smoke } from '../../src/serve/smoke.ts';
@@ -24,7 +24,7 @@ export function encode({ bytes }, state) {
 let root: string;
 const open: { close(): Promise<void> }[] = [];
 
-async function writePackage(item: 'text' | 'image', state: string): Promise<string> {
+async function writePackage(item: 'text' | 'image' | 'record', state: string): Promise<string> {
   const folder = await mkdtemp(join(root, 'package-'));
   const { tf } = await openTf();
   const model = tf.sequential({
@@ -40,8 +40,8 @@ async function writePackage(item: 'text' | 'image', state: string): Promise<stri
 
 const learned = encodeState({ v: 1, type: 'uint8', shape: [2], state: { words: ['cat', 'dög'] } });
 
-async function start(item: 'text' | 'image'): Promise<ModelServer> {
-  const servable = await openServable(await writePackage(item, learned), {
+async function start(item: 'text' | 'image' | 'record', state = learned): Promise<ModelServer> {
+  const servable = await openServable(await writePackage(item, state), {
     package: digestBytes(item),
     version: '1',
   });
@@ -155,6 +155,26 @@ describe('a model of pictures', () => {
       classes: ['cat', 'dog'],
     });
     expect(signature.inputs[0]).toMatchObject({ parameters: { content_type: 'base64' } });
+    expect(await smoke(server.port, 'words', signature)).toBe(null);
+  });
+});
+
+describe('a model of records', () => {
+  it('whose numbers cdl.yaml names is asked with such records when it is deployed, and has to answer', async () => {
+    const fields = ['age', 'height'];
+    const server = await start('record', encodeState(configuredState({ numbers: fields })));
+    const { signature } = classifierManifest({
+      model: 'words',
+      item: 'record',
+      shape: [1],
+      classes: ['cat', 'dog'],
+    });
+    expect((await infer(server, ['11'])).body.error).toContain('this is no record');
+    expect(await smoke(server.port, 'words', signature, fields)).toBe(null);
+    expect(await smoke(server.port, 'words', signature, ['age'])).toMatch(
+      /400.*field \\"height\\" is missing/,
+    );
+    // Its own code would know the records, and nobody else does.
     expect(await smoke(server.port, 'words', signature)).toBe(null);
   });
 });
