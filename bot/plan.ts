@@ -18,7 +18,7 @@ import {
 import { describeOverrun } from './budget.ts';
 import { approveDataLine, isDataOpen } from './data-approval.ts';
 import { countingApprovals, missingText, quorumOf } from './quorum.ts';
-import type { DataFacts, Facts } from './types.ts';
+import type { Approval, DataFacts, Facts } from './types.ts';
 
 /** Where one model of a change stands: the first that applies, in this order. */
 export type Standing =
@@ -59,6 +59,25 @@ export function standingApproval(facts: Facts): Decision | null {
   return last?.decision === 'approved' && last.plan === plan.digest && last.baseline === plan.from
     ? last
     : null;
+}
+
+/**
+ * Whether somebody approved before a deployment of just that was taken back. What they saw did not hold: it takes a new word.
+ * A decision that was withdrawn because of who decided names nobody, and leaves the approvals as they are.
+ */
+export function isOverruled(
+  approval: Pick<Approval, 'at'>,
+  decisions: readonly Decision[],
+  about: Pick<Decision, 'candidate' | 'evaluation'>,
+): boolean {
+  return decisions.some(
+    (one) =>
+      one.decision === 'revoked' &&
+      one.approvers.length > 0 &&
+      one.candidate === about.candidate &&
+      one.evaluation === about.evaluation &&
+      Date.parse(approval.at) <= Date.parse(one.time),
+  );
 }
 
 function judged(facts: Facts): Standing {

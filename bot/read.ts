@@ -35,12 +35,12 @@ import { readFailures } from './failures.ts';
 import { remembering } from './parsed.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
-import { isTakenIn } from './plan.ts';
+import { isOverruled, isTakenIn } from './plan.ts';
 import { readFound, readRegistered } from './registered.ts';
 import { createRoles, whoStillMay } from './roles.ts';
 import { readRollout } from './rollout.ts';
 import { readSpending } from './spending.ts';
-import type { CheckedClaim, Facts, Sources } from './types.ts';
+import type { Approval, CheckedClaim, Facts, Sources } from './types.ts';
 
 /** What a cdl.yaml says: a project, nothing (null), or why it cannot be read. */
 export type ReadProject = { project: Project } | { problem: string } | null;
@@ -304,7 +304,11 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
         ? reviewDigest({ candidate: claim.digest, evaluation: answer.digest, plan: plan.digest })
         : null;
     const mine = approvals.filter((one) => one.model === model && one.environment === environment);
-    const current = mine.filter((one) => one.review === review);
+    const about = claim.kind === 'verified' &&
+      answer && { candidate: claim.digest, evaluation: answer.digest };
+    const isCurrent = (one: Approval) =>
+      one.review === review && !(about && isOverruled(one, decisions, about));
+    const current = mine.filter(isCurrent);
     const { standing, lapsed } = await whoStillMay(roles, project, change, current);
     models.push({
       project: project.project,
@@ -345,7 +349,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       approvals: standing,
       lapsed,
       withdrawn,
-      voided: mine.filter((one) => one.review !== review),
+      voided: mine.filter((one) => !isCurrent(one)),
       rejection:
         rejections.find(
           (one) =>

@@ -25,7 +25,7 @@ import { missingText, quorumOf } from './quorum.ts';
 import { cost, evaluationBlocks, failureBlock, historyBlocks, planBlocks, text } from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
 import { readableTime } from './time.ts';
-import type { Facts } from './types.ts';
+import type { Approval, Facts } from './types.ts';
 
 /** Key of the comment about one model; of another environment than the first with its name. */
 export function reportKey(facts: Pick<Facts, 'model' | 'environment' | 'isFirst'>): string {
@@ -76,13 +76,14 @@ export function warningsOf(facts: Facts): string[] {
   const voided = new Map(facts.voided.map((one) => [`${one.review} ${one.username}`, one]));
   for (const one of voided.values()) {
     warnings.push(
-      `The approval of ${shortDigest(one.review)} by ${one.username} is void: ${whyVoid(facts)}.`,
+      `The approval of ${shortDigest(one.review)} by ${one.username} is void: ${whyVoid(facts, one)}.`,
     );
   }
   return warnings;
 }
 
-function whyVoid(facts: Facts): string {
+function whyVoid(facts: Facts, approval: Approval): string {
+  if (approval.review === facts.review) return 'its deployment was taken back since';
   if (facts.review === null) return 'the change has no report at present';
   return 'code, data, evaluation, baseline or deployment plan changed since';
 }

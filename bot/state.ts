@@ -41,7 +41,8 @@ export function createBotState(database: Database, project: string): BotState {
            (project, change, model, environment, review, user_id, username, role, override, comment, at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          on conflict (project, change, model, environment, review, user_id)
-         do update set override = coalesce(excluded.override, bot_approvals.override)`,
+         do update set override = coalesce(excluded.override, bot_approvals.override),
+                       at = greatest(bot_approvals.at, excluded.at)`,
         a.change,
         a.model,
         a.environment,

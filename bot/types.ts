@@ -272,7 +272,7 @@ export interface Facts {
   lapsed: { approval: Approval; why: string }[];
   /** Ids of people who took back what they had approved with the forge's button. */
   withdrawn: string[];
-  /** Approvals of earlier states of this change. */
+  /** Approvals of earlier states of this change, or from before the deployment of this one was taken back. */
   voided: Approval[];
   rejection: Rejection | null;
   decisions: Decision[];

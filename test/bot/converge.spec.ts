@@ -346,6 +346,12 @@ describe('when production moves', () => {
     expect(description).toContain('12 % of the requests failed');
     await converge(world, change);
     expect(world.comments(change)[0]).toContain('12 % of the requests failed');
+    // Who approved it did so before anybody knew: their word is used up.
+    expect((await decisionsOf(world)).map((one) => one.decision)).toEqual(['approved', 'revoked']);
+    expect((await factsOf(world, open[0]!.id)).returns).toEqual({ candidate: null, version: null });
+    await settle(world, open[0]!.id);
+    expect(world.statuses(open[0]!.id)['cdl/fashion']).toBe('success: takes out what was taken back');
+    expect(await lockAtHead(world, open[0]!.id)).toBeUndefined();
   });
 });
 

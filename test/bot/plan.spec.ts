@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { planChange } from '../../bot/plan.ts';
+import { isOverruled, planChange } from '../../bot/plan.ts';
 import { planPromotion } from '../../bot/promote.ts';
 import type { Facts } from '../../bot/types.ts';
-import { digestJson, type LiveState } from '../../src/index.ts';
+import { type Decision, digestJson, type LiveState } from '../../src/index.ts';
 import { approvalOf, decisionOf, factsWith, failingFacts, lockOf } from './facts.ts';
 
 const good = factsWith();
@@ -243,6 +243,19 @@ describe('the plan for a change', () => {
 
     // What was merged is live or about to be: only a change of its own takes it back.
     expect(of({ rejection, change: { ...open, state: 'merged' } }).decision).toBeNull();
+  });
+
+  it('does not count who approved before a deployment of it was taken back, and counts who does after', () => {
+    const { candidate, evaluation } = decisionOf(good, 'approved');
+    const approvers = [{ id: '3', name: 'vera', role: 'validator' as const }];
+    const taken = decisionOf(good, 'revoked', { approvers, time: '2026-01-02T00:00:00.000Z' });
+    const counts = (at: string, decisions: Decision[]) =>
+      !isOverruled({ at }, decisions, { candidate, evaluation });
+    expect(counts('2026-01-01T00:00:00.000Z', [taken])).toBe(false);
+    expect(counts('2026-01-02T00:00:00.000Z', [taken])).toBe(false);
+    expect(counts('2026-01-02T00:00:00.001Z', [taken])).toBe(true);
+    expect(counts('2026-01-01T00:00:00.000Z', [{ ...taken, approvers: [] }])).toBe(true);
+    expect(counts('2026-01-01T00:00:00.000Z', [{ ...taken, evaluation: candidate }])).toBe(true);
   });
 
   it('once carried out is not made again', () => {

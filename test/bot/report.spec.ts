@@ -124,7 +124,7 @@ const table: [name: string, facts: Facts][] = [
       isolated: false,
       rulesChanged: ['gates'],
       rolloutChanged: ['max_error_rate: 1 (was 0.01)'],
-      voided: [{ ...approvalOf(good, 'vera'), review: other }],
+      voided: [{ ...approvalOf(good, 'vera'), review: other }, approvalOf(good, 'walt')],
     }),
   ],
 ];
