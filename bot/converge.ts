@@ -21,6 +21,8 @@ export interface Converged {
   environment: string;
   standing: ChangePlan['standing']['kind'];
   status: ChangePlan['status'];
+  /** Whether the change is open, and neither merged nor closed. */
+  isOpen: boolean;
 }
 
 /** Stops the evaluation of an earlier state of the change: its answer would be about something nobody proposes any more. */
@@ -124,7 +126,8 @@ export async function convergeChange(
     await announce(context, facts, read.rules?.notify ?? []);
     committed ||= now.lock !== null;
     const { model, environment } = facts;
-    done.push({ model, environment, standing: plan.standing.kind, status: plan.status });
+    const isOpen = read.change.state === 'open';
+    done.push({ model, environment, standing: plan.standing.kind, status: plan.status, isOpen });
   }
   return done;
 }

@@ -28,6 +28,10 @@ const fresh = 60_000;
 /** Where a change goes on when a job ends. */
 const jobBound: ReadonlySet<Converged['standing']> = new Set(['waiting', 'evaluating']);
 
+/** Approved, it may be merged at any time, and nothing tells that who approved has lost the right to. */
+const isMergeable = ({ isOpen, standing, status }: Converged): boolean =>
+  isOpen && standing === 'judged' && status.state === 'success';
+
 /** Notes how a change stands, for whoever asks for the status of the bot. */
 export async function noteStanding(
   state: Pick<BotState, 'cursor' | 'setCursor'>,
@@ -50,11 +54,12 @@ export async function noteStanding(
   if (!isSame || now.getTime() - Date.parse(before.at) >= fresh) {
     await state.setCursor(name, JSON.stringify(standing));
   }
-  const isWaiting = models.some((one) => jobBound.has(one.standing));
-  await state.setCursor(`${waits}${change}`, isWaiting ? 'for a job' : '');
+  const waitsForJob = models.some((one) => jobBound.has(one.standing));
+  const waitsFor = waitsForJob ? 'for a job' : models.some(isMergeable) ? 'for the merge' : '';
+  await state.setCursor(`${waits}${change}`, waitsFor);
 }
 
-/** Numbers of the changes that waited for a job when a bot looked at them last. */
+/** Numbers of the changes that waited for a job, or for being merged, when a bot looked at them last. */
 export async function changesThatWait(state: Pick<BotState, 'cursors'>): Promise<number[]> {
   return (await state.cursors(waits)).map((name) => Number(name.slice(waits.length)));
 }

@@ -7,6 +7,7 @@ const judged = (description: string, standing: Converged['standing'] = 'judged')
   environment: 'production',
   standing,
   status: { name: 'cdl/fashion', state: 'pending', description, url: null, pipeline: null },
+  isOpen: true,
 });
 
 it('how a change stands is written when it stands otherwise, and once a minute', async () => {
@@ -33,6 +34,14 @@ it('how a change stands is written when it stands otherwise, and once a minute',
   expect(await look(62, judged('training', 'waiting'))).toEqual(['standing/12', 'waits/12']);
   expect(await changesThatWait(state)).toEqual([12]);
   expect(await look(63, judged('training', 'waiting'))).toEqual([]);
+  // Nothing tells that who approved has lost the right to; what is merged stays decided.
+  const { status, ...one } = judged('approved');
+  const approved = { ...one, status: { ...status, state: 'success' as const } };
+  await look(64, approved);
+  expect(await changesThatWait(state)).toEqual([12]);
+  await look(65, { ...approved, isOpen: false });
+  expect(await changesThatWait(state)).toEqual([]);
+  await look(66, judged('training', 'waiting'));
   const all = readStandings([...notes].map(([name, value]) => ({ name, value })));
-  expect(all.get(12)).toMatchObject({ at: '2026-01-01T00:01:02.000Z', models: [{ says: 'training' }] });
+  expect(all.get(12)).toMatchObject({ at: '2026-01-01T00:01:06.000Z', models: [{ says: 'training' }] });
 });

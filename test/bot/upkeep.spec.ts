@@ -336,6 +336,7 @@ describe('looking for what no webhook told', () => {
           url: null,
           pipeline: null,
         },
+        isOpen: true,
       },
     ];
     await noteStanding(world.context.state, change, converged('waiting'), new Date());
