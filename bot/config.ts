@@ -234,7 +234,8 @@ function isMailServer(text: string): boolean {
   }
 }
 
-function readNotify(env: Environment): NotifySettings {
+/** How receivers of `notify:` are reached. Throws UserError config-invalid. */
+export function readNotify(env: Environment): NotifySettings {
   const url = readVariable(env, 'CDL_SMTP_URL');
   const from = readVariable(env, 'CDL_SMTP_FROM');
   const secrets = readNotifySecrets(env);

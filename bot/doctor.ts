@@ -14,6 +14,7 @@ import {
 import { type Finding, judgeGitlab } from './access.ts';
 import { judgeGithub } from './access-github.ts';
 import { type Environment, forgeOptions, readForgeConfig } from './config.ts';
+import { lookAtNotify } from './doctor-notify.ts';
 import { wantedHook } from './hook.ts';
 import { readVariable } from './variables.ts';
 
@@ -66,8 +67,8 @@ async function lookAtGit(options: ForgeOptions, path: string): Promise<Finding[]
 }
 
 /**
- * Looks at everything between the bot and its forge: the way there, tokens, roles, branch, webhook, clock. By project; what
- * is wrong is a finding, never an exception. `withGit`: a clone, too, which takes as long as that does. Throws UserError environment-missing, config-invalid.
+ * Looks at everything between the bot and its forge: the way there, tokens, roles, branch, webhook, receivers of `notify:`, clock. By project; what
+ * is wrong is a finding, never an exception. `withGit`: a clone, too, which takes as long as that does, and the mail server. Throws UserError environment-missing, config-invalid.
  */
 export async function examineForge(
   env: Environment,
@@ -102,6 +103,7 @@ export async function examineForge(
       }
       findings.push(
         ...(await look('webhook', () => lookAtHook(options, base && wantedHook(forge, base).url))),
+        ...(await look('notify', () => lookAtNotify(env, options, withGit))),
       );
     }
     all.push({ project, findings });

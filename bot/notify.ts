@@ -96,24 +96,12 @@ export function mailOf({ id, type, timestamp, data }: BotEvent): { subject: stri
   return { subject: cleanLine(subject), text: `${lines.join('\n')}\n` };
 }
 
-/** Sends an event to one address. Throws UserError environment-missing; UpstreamError, to be tried again. */
-export async function mailEvent(
-  address: string,
-  event: BotEvent,
-  { smtp }: Pick<NotifySettings, 'smtp'>,
-): Promise<void> {
-  if (!smtp) {
-    throw new UserError(
-      'environment-missing',
-      'CDL_SMTP_URL is not set: no mail can be sent',
-      'set it and CDL_SMTP_FROM for the bot (cdl bot --help), or take email out of notify: in cdl.yaml',
-    );
-  }
+async function mailTransport(url: string) {
   const { createTransport } = await import('nodemailer');
-  const server = new URL(smtp.url);
+  const server = new URL(url);
   const secure = server.protocol === 'smtps:';
   const hasUser = server.username !== '';
-  const transport = createTransport({
+  return createTransport({
     host: server.hostname.replace(/^\[|\]$/g, ''),
     port: Number(server.port || (secure ? 465 : 587)),
     secure,
@@ -128,6 +116,35 @@ export async function mailEvent(
     disableFileAccess: true,
     disableUrlAccess: true,
   });
+}
+
+/** Whether the mail server answers and takes the login, without a mail. Throws UpstreamError. */
+export async function checkMailServer({ url }: NonNullable<NotifySettings['smtp']>): Promise<void> {
+  const transport = await mailTransport(url);
+  try {
+    await transport.verify();
+  } catch (cause) {
+    const server = `mail server ${new URL(url).host}`;
+    throw new UpstreamError(server, `does not let us in (${codeOf(cause)})`, { retryable: true, cause });
+  } finally {
+    transport.close();
+  }
+}
+
+/** Sends an event to one address. Throws UserError environment-missing; UpstreamError, to be tried again. */
+export async function mailEvent(
+  address: string,
+  event: BotEvent,
+  { smtp }: Pick<NotifySettings, 'smtp'>,
+): Promise<void> {
+  if (!smtp) {
+    throw new UserError(
+      'environment-missing',
+      'CDL_SMTP_URL is not set: no mail can be sent',
+      'set it and CDL_SMTP_FROM for the bot (cdl bot --help), or take email out of notify: in cdl.yaml',
+    );
+  }
+  const transport = await mailTransport(smtp.url);
   try {
     await transport.sendMail({
       from: { name: '', address: smtp.from },
@@ -138,10 +155,14 @@ export async function mailEvent(
       headers: { 'auto-submitted': 'auto-generated' },
     });
   } catch (cause) {
-    throw new UpstreamError(`mail server ${server.host}`, `did not take the mail (${codeOf(cause)})`, {
-      retryable: true,
-      cause,
-    });
+    throw new UpstreamError(
+      `mail server ${new URL(smtp.url).host}`,
+      `did not take the mail (${codeOf(cause)})`,
+      {
+        retryable: true,
+        cause,
+      },
+    );
   } finally {
     transport.close();
   }

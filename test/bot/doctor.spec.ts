@@ -1,10 +1,11 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SMTPServer } from 'smtp-server';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { judgeClock } from '../../bot/access.ts';
 import { doctor } from '../../src/cli/doctor.ts';
@@ -18,6 +19,7 @@ import { type Description, openDescription } from '../forge/github-fake/descript
 import { type GithubFake, startGithubFake } from '../forge/github-fake/server.ts';
 import { githubOpenapi } from '../forge/github-openapi.ts';
 import { git } from './jobs.ts';
+import { projectYaml } from './world.ts';
 
 /** What `cdl doctor --forge` prints and ends with; addresses and commits, which differ each time, are replaced. */
 async function run(env: Record<string, string>): Promise<{ code: number; text: string; data: unknown }> {
@@ -136,6 +138,55 @@ describe('cdl doctor --forge on GitLab', () => {
       child.kill('SIGTERM');
       expect(await ended).toMatchObject({ code: 0 });
     }
+  });
+
+  it('says whom of notify: nobody can tell, and asks the mail server', async () => {
+    const told = join(folder, 'told');
+    await git(folder, 'clone', '-q', source, told);
+    const notify = `notify:
+  - { webhook: "https://hooks.example.com/a", events: [evaluation] }
+  - { email: [a@example.com, b@example.com], events: [evaluation] }
+`;
+    await writeFile(join(told, 'cdl.yaml'), projectYaml() + notify);
+    await git(told, 'add', '.');
+    await git(told, '-c', 'user.name=O', '-c', 'user.email=o@example.com', 'commit', '-qm', 'told');
+    const { world } = sandbox;
+    const other = await createProject(world, {
+      namespace: 'acme',
+      path: 'told',
+      owner: people.olga,
+      from: told,
+    });
+    addMember(other, people.bot, 30);
+    addMember(other, people.evaluator, 40);
+    const asked = (more: Record<string, string>) => run(environment({ CDL_PROJECT: 'acme/told', ...more }));
+    const none = await asked({});
+    expect(none.text).toContain('1 webhook of cdl.yaml: told nothing while CDL_NOTIFY_SECRET is not set');
+    expect(none.text).toContain('2 mail addresses of cdl.yaml: told nothing while CDL_SMTP_URL is not set');
+    expect((await asked({ CDL_NOTIFY_SECRET: 'short' })).text).toContain('CDL_NOTIFY_SECRET is not whsec_');
+
+    const smtp = new SMTPServer({
+      authOptional: true,
+      disabledCommands: ['STARTTLS'],
+      disableReverseLookup: true,
+      logger: false,
+    });
+    smtp.listen(0, '127.0.0.1');
+    await once(smtp.server, 'listening');
+    const url = (port: number) => ({
+      CDL_NOTIFY_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+      CDL_SMTP_URL: `smtp://127.0.0.1:${port}`,
+      CDL_SMTP_FROM: 'cdl@example.com',
+    });
+    const { port } = smtp.server.address() as AddressInfo;
+    const all = await asked(url(port));
+    await new Promise<void>((resolve) => void smtp.close(resolve));
+    expect(all.text).toContain('1 webhook of cdl.yaml, signed');
+    expect(all.text).toContain('lets the bot in');
+    expect(all.text).not.toContain('told nothing');
+    const away = await asked(url(port));
+    expect(away.text).toMatch(/mail server HOST.* does not let us in \(E[A-Z]+\)/);
+    expect(away.code).toBe(69);
   });
 
   it.each([
