@@ -206,6 +206,8 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
     },
   });
   await hear({ kind: 'branch' });
+  // What is live asks every open change anew. A bot that was killed after asking may have read the answer already.
+  await hear({ kind: 'change', change });
   // What failed in the last of it is done again by the next look, which comes every minute: the forge is well by then.
   lastLook = proxy.requests.length;
   proxy.fault = () => null;
@@ -220,7 +222,7 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
   const emoji = mr.notes.find((note) => String(note.id) === comment)!.emoji.length;
   const state = {
     status: world.statuses(change)['cdl/fashion'],
-    lock: entry?.candidate === approved.candidate && entry.evaluation === approved.evaluation,
+    lock: entry?.candidate === approved.candidate && entry.evaluation === now.answer?.digest,
     decisions: (await decisionsOf()).filter((one) => one.change === `!${change}`).map((one) => one.decision),
     reports: kinds('report:fashion'),
     replies: kinds('reply:'),
