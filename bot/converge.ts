@@ -11,6 +11,7 @@ import { isQuiet, noteReport, putAside } from './quiet.ts';
 import { type ReadChange, readChange } from './read.ts';
 import { buildReport, reportKey } from './report.ts';
 import { enforceBudget } from './spending.ts';
+import { sayStatus } from './status-writer.ts';
 import type { BotContext, Facts } from './types.ts';
 import { takeBackUnreadable, tellUnreadable } from './unreadable.ts';
 import { askingCursor } from './waiting.ts';
@@ -59,7 +60,7 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   const { effects } = context;
   const { change, claim, model } = facts;
   const { returns, paused } = facts;
-  if (paused && change.state === 'open') return effects.status(change.head, plan.status);
+  if (paused && change.state === 'open') return sayStatus(context, change, plan.status);
   if (returns && change.state === 'open') {
     await effects.setCursor(returnCursor(change.id), renderReturn({ ...facts, returns }));
   }
@@ -80,7 +81,7 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
     const name = shownCursor(facts);
     await effects.setCursor(name, renderShown(facts.review, change.head, await context.state.cursor(name)));
   }
-  if (change.state === 'open') await effects.status(change.head, plan.status);
+  if (change.state === 'open') await sayStatus(context, change, plan.status);
   if (plan.lock) {
     const self = await context.forge.self();
     const result = await effects.commitLock({

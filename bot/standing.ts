@@ -9,7 +9,7 @@ const standingSchema = z.object({
     z.object({
       model: z.string(),
       environment: z.string(),
-      state: z.enum(['pending', 'running', 'success', 'failed']),
+      state: z.enum(['pending', 'running', 'success', 'failed', 'canceled']),
       says: z.string(),
     }),
   ),

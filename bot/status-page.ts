@@ -31,8 +31,14 @@ type Mood = 'good' | 'bad' | 'wait' | 'busy' | 'off';
 
 const chip = (mood: Mood, text: string): Html => html`<span class="chip ${mood}">${text}</span>`;
 
-const moods = { success: 'good', failed: 'bad', running: 'busy', pending: 'wait' } as const;
-const words = { success: 'passed', failed: 'failed', running: 'running', pending: 'pending' } as const;
+const moods = { success: 'good', failed: 'bad', running: 'busy', pending: 'wait', canceled: 'wait' } as const;
+const words = {
+  success: 'passed',
+  failed: 'failed',
+  running: 'running',
+  pending: 'pending',
+  canceled: 'canceled',
+} as const;
 
 function shell(title: string, content: Html, refresh: boolean): Html {
   return html`<!doctype html>

@@ -11,18 +11,20 @@ const mostAnnotations = 50;
 
 type Where = { owner: string; repo: string };
 
-/** Check runs know running, commit statuses do not. */
+/** Check runs know running and canceled, commit statuses do not: there it is an error, which lets nothing be merged either. */
 const commitStates = {
   pending: 'pending',
   running: 'pending',
   success: 'success',
   failed: 'failure',
+  canceled: 'error',
 } as const;
 const checkStates = {
   pending: { status: 'queued' },
   running: { status: 'in_progress' },
   success: { status: 'completed', conclusion: 'success' },
   failed: { status: 'completed', conclusion: 'failure' },
+  canceled: { status: 'completed', conclusion: 'cancelled' },
 } as const;
 
 async function setCommitStatus(

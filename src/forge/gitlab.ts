@@ -173,7 +173,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
       );
       const last = mine.sort((one, other) => one.id - other.id).at(-1);
       if (last?.status === status.state && last.description === description) return;
-      const set = (state: typeof status.state | 'canceled') =>
+      const set = (state: typeof status.state) =>
         api.Commits.editStatus(project, sha, state, {
           name: status.name,
           description,

@@ -74,7 +74,8 @@ export interface Job {
 /** What a status on a commit says. */
 export interface Status {
   name: string;
-  state: 'pending' | 'running' | 'success' | 'failed';
+  /** `canceled`: nobody says any more how it is. */
+  state: 'pending' | 'running' | 'success' | 'failed' | 'canceled';
   description: string;
   url: string | null;
   pipeline: string | null;

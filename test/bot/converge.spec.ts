@@ -82,6 +82,10 @@ describe('a good change', () => {
     expect(report).toContain('0.9000');
     expect(report).toMatch(/!\[.*\]\(\/uploads\//);
     expect(world.statuses(change)['cdl/fashion']).toBe('pending: waiting for approval (0 of 1 approval)');
+    // Where the author pushed, nothing waits any more: the lock commit has the status now.
+    const { head } = (await world.context.forge.getChange(change))!;
+    const earlier = world.project.statuses.filter((one) => one.sha !== head);
+    expect(new Set(earlier.map((one) => one.status))).toEqual(new Set(['canceled']));
     expect(await decisionsOf(world)).toEqual([]);
 
     const said = await answer(world, 'vera', change, `/approve ${shortDigest(facts.review!)}`);

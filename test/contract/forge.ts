@@ -170,6 +170,14 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       expect(statuses('cdl/b').at(-1)).toBe('pending: four');
     });
 
+    it('takes back what a status said', async () => {
+      const { forge, head, statuses } = bench();
+      const status = { name: 'cdl/c', description: 'one', url: null, pipeline: null };
+      await forge.setStatus(head, { ...status, state: 'pending' });
+      for (let i = 0; i < 2; i++) await forge.setStatus(head, { ...status, state: 'canceled' });
+      expect(statuses('cdl/c').at(-1)).toMatch(/^(canceled|completed|error)/);
+    });
+
     it('uploads a picture and gives the markdown that shows it', async () => {
       const { forge, picture } = bench();
       expect(await forge.upload('chart.png', new Uint8Array([1, 2, 3]))).toMatch(picture);
