@@ -2,6 +2,7 @@ import {
   type Block,
   type Change,
   type Claim,
+  type CodeFile,
   type DatasetConfig,
   type Decision,
   type Digest,
@@ -27,6 +28,8 @@ export interface ReleasedVersion {
   candidate: Digest;
   claim: Claim | null;
   madeWith: MadeWith | null;
+  /** The files that its code is. */
+  files: readonly CodeFile[] | null;
   /** Items of the data version it was trained on, all of them and by class in the order of its classes. */
   items: { count: number; perClass: number[] } | null;
 }
@@ -106,6 +109,26 @@ function listed(title: string, differences: [string, string][], none: string): B
   ];
 }
 
+function fileDifferences(before: readonly CodeFile[], now: readonly CodeFile[]): [string, string][] {
+  const [old, fresh] = [before, now].map((files) => new Map(files.map((file) => [file.path, file])));
+  return [...new Set([...old!.keys(), ...fresh!.keys()])].sort().flatMap((path): [string, string][] => {
+    const [was, is] = [old!.get(path), fresh!.get(path)];
+    if (was?.digest === is?.digest && was?.mode === is?.mode) return [];
+    return [[path, was ? (is ? 'changed' : 'taken out') : 'new']];
+  });
+}
+
+function codeBlocks(before: ReleasedVersion, now: ReleasedVersion): Block[] {
+  const title = 'What changed in the code';
+  if (before.claim && before.claim.candidate.code === now.claim?.candidate.code)
+    return listed(title, [], 'Nothing.');
+  if (before.files && now.files) return listed(title, fileDifferences(before.files, now.files), 'Nothing.');
+  return [
+    { kind: 'heading', text: title },
+    { kind: 'text', text: 'The code of the version before is not known here.' },
+  ];
+}
+
 function configBlocks(before: ReleasedVersion, now: ReleasedVersion): Block[] {
   const title = 'What changed in the configuration';
   if (!before.madeWith || !now.madeWith) {
@@ -145,7 +168,7 @@ function dataBlocks(before: ReleasedVersion, now: ReleasedVersion): Block[] {
   return listed('What changed in the data', facts, 'Nothing: both were trained on the same data version.');
 }
 
-/** The text of a release: where from, who approved, what changed in numbers, configuration and data. Pure. */
+/** The text of a release: where from, who approved, what changed in numbers, code, configuration and data. Pure. */
 export function changelog(release: Release): Report {
   const { model, environment, live, decision, change, evaluation, now, before } = release;
   const approvers = decision.approvers.map((one) => `${one.name} (${one.role})`).join(', ');
@@ -190,7 +213,9 @@ export function changelog(release: Release): Report {
             { kind: 'gates', gates: evaluation.gates },
           ] satisfies Block[])
         : []),
-      ...(before ? [...configBlocks(before, now), ...dataBlocks(before, now)] : []),
+      ...(before
+        ? [...codeBlocks(before, now), ...configBlocks(before, now), ...dataBlocks(before, now)]
+        : []),
     ],
     refs: { candidate: live.candidate, evaluation: live.evaluation, package: live.package, plan: live.plan },
   };

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import {
   type Change,
+  type CodeFile,
+  codeDigest,
   configDigest,
   type Digest,
   type Evaluation,
@@ -56,6 +58,17 @@ async function madeWith(
   return configDigest(made) === config ? { model: made, data: read.project.datasets[made.data]! } : null;
 }
 
+/** The files at a commit that a model's code is, if they are what the candidate was made of. */
+async function codeAt(
+  { mirror }: BotContext,
+  commit: string,
+  { model }: MadeWith,
+  code: Digest,
+): Promise<CodeFile[] | null> {
+  const files = await orNull(mirror.codeFiles(commit, model.code));
+  return files && codeDigest(files) === code ? files : null;
+}
+
 /** What of a data version's manifest is told: numbers, for its words were written where changes may write. */
 const itemsSchema = z.object({ count: z.number(), perClass: z.array(z.number()) });
 
@@ -66,13 +79,15 @@ async function versionOf(
   commitOf: (version: number) => Promise<string | null>,
 ): Promise<ReleasedVersion> {
   const claim = await readClaim(context.trusted, candidate);
-  if (!claim) return { candidate, claim, madeWith: null, items: null };
+  if (!claim) return { candidate, claim, madeWith: null, files: null, items: null };
   const commit = await commitOf(claim.version);
+  const made = commit ? await madeWith(context, commit, model, claim.candidate.config) : null;
   const data = await orNull(context.work.getArtifact(claim.candidate.dataset));
   return {
     candidate,
     claim,
-    madeWith: commit ? await madeWith(context, commit, model, claim.candidate.config) : null,
+    madeWith: made,
+    files: commit && made ? await codeAt(context, commit, made, claim.candidate.code) : null,
     items: itemsSchema.safeParse(data?.meta).data ?? null,
   };
 }

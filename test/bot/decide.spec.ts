@@ -485,6 +485,7 @@ describe('what people are told', () => {
     const notes = releases.get('model/fashion/v2')!.description;
     expect(notes).toContain(`merge_requests/${second}`);
     expect(notes).toContain('in place of version 1');
+    expect(notes).toContain('**model.ts:** changed');
     expect(notes).toContain('**hyperparameters.epochs:** not set → 5');
     expect(notes).toContain('**items of shoe:** 1000 → 1100');
     const next = await propose('two\n', 'exp/b');

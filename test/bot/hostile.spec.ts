@@ -69,8 +69,16 @@ describe('names that others choose', () => {
             },
             change: { title: label, url: 'https://gitlab.example.com/-/merge_requests/12' },
             evaluation: one.answer?.evaluation ?? null,
-            before: { ...version, madeWith: { model: config, data: project.datasets[config.data]! } },
-            now: { ...version, madeWith: { model: { ...config, hyperparameters }, data } },
+            before: {
+              ...version,
+              files: [],
+              madeWith: { model: config, data: project.datasets[config.data]! },
+            },
+            now: {
+              ...version,
+              files: [{ path: name, mode: '100644', digest }],
+              madeWith: { model: { ...config, hyperparameters }, data },
+            },
           });
           expectPlain(notes.title);
           expectHarmless(renderMarkdown(notes), ours);

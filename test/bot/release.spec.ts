@@ -11,9 +11,11 @@ const claim = facts.claim.kind === 'verified' ? facts.claim.claim : null;
 const older = {
   ...claim!,
   version: 6,
-  candidate: { ...claim!.candidate, dataset: digestJson('earlier data') },
+  candidate: { ...claim!.candidate, dataset: digestJson('earlier data'), code: digestJson('earlier code') },
   tuned: { width: 16 },
 };
+
+const file = (path: string, text: string) => ({ path, mode: '100644' as const, digest: digestJson(text) });
 
 function madeWith(yaml: string): Release['now']['madeWith'] {
   const { models, datasets } = parseProject(yaml);
@@ -60,12 +62,14 @@ const released: Release = {
     candidate: digestJson(claim!.candidate),
     claim: { ...claim!, tuned: { width: 32 } },
     madeWith: madeWith(yamlNow),
+    files: [file('model.ts', 'now'), file('lib/@all *x*.ts', 'new'), file('same.ts', 'same')],
     items: { count: 2100, perClass: [1000, 1100] },
   },
   before: {
     candidate: digestJson(older.candidate),
     claim: older,
     madeWith: madeWith(yamlBefore),
+    files: [file('model.ts', 'before'), file('old.ts', 'old'), file('same.ts', 'same')],
     items: { count: 2000, perClass: [1000, 1000] },
   },
 };
@@ -79,7 +83,13 @@ describe('the text of a release', () => {
       {
         ...released,
         change: null,
-        before: { candidate: released.decision.baseline!, claim: null, madeWith: null, items: null },
+        before: {
+          candidate: released.decision.baseline!,
+          claim: null,
+          madeWith: null,
+          files: null,
+          items: null,
+        },
       },
     ],
     [
