@@ -43,11 +43,13 @@ const bundleSome = {
       return bundled.includes(name) ? undefined : { path, external: true };
     });
     onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
-      contents: `export * from '${path}'; export { default } from '${path}';`,
+      // Loaded when something of it is used: what commander needs to start other programs takes milliseconds.
+      contents: `module.exports = new Proxy({}, { get: (_, name) => process.getBuiltinModule('${path}')[name] });`,
     }));
-    // `z` as a namespace is known to the bundler, which then leaves out what nobody uses of it.
     onLoad({ filter: /\/(src|bot|bench|scripts)\/.*\.ts$/ }, ({ path }) => ({
-      contents: readFileSync(path, 'utf8').replace("import { z } from 'zod'", "import * as z from 'zod'"),
+      contents: directBuiltins(readFileSync(path, 'utf8'))
+        // `z` as a namespace is known to the bundler, which then leaves out what nobody uses of it.
+        .replace("import { z } from 'zod'", "import * as z from 'zod'"),
       loader: 'ts',
     }));
     // Messages of zod in forty languages, of which we use one.
@@ -58,11 +60,35 @@ const bundleSome = {
   },
 };
 
+/**
+ * Takes what Node has built in from `process`: an import makes a module around it first and for that looks at everything it has,
+ * which opens stdin, and streams that nobody uses.
+ */
+function directBuiltins(source) {
+  return source.replace(
+    /^import (?!type )(\w+)?(?:, )?(?:\{([^}]*)\})? from '(node:[\w/]+)';/gm,
+    (_, whole, names, from) => {
+      const builtin = `process.getBuiltinModule('${from}')`;
+      const wanted = (names ?? '')
+        .split(',')
+        .map((name) => name.trim().replace(' as ', ': '))
+        .filter((name) => name !== '' && !name.startsWith('type '));
+      // On as many lines as before, so that positions in stack traces stay right.
+      return [
+        ...(whole ? [`const ${whole} = ${builtin};`] : []),
+        ...(wanted.length > 0 ? [`const { ${wanted.join(', ')} } = ${builtin};`] : []),
+        (names ?? '').replace(/[^\n]/g, ''),
+      ].join(' ');
+    },
+  );
+}
+
 /** What the quickest commands load: to find, open and link forty small files takes longer than to run them. */
 const quick = [
   'src/cli/program.ts',
   'src/cli/data.ts',
   'src/cli/data-add.ts',
+  'src/cli/data-checkout.ts',
   'src/cli/data-share.ts',
   'src/steps/zones.ts',
   'src/store/file.ts',

@@ -1,13 +1,11 @@
 import { join, resolve } from 'node:path';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { localVersion } from '../data/folder/base.ts';
 import { checkoutVersion } from '../data/folder/checkout.ts';
-import { exportListing } from '../data/folder/export.ts';
 import { readPointers, setPointer } from '../data/folder/pointers.ts';
 import { openFilePool } from '../data/folder/pool.ts';
-import { openListing } from '../data/folder/reader.ts';
 import { fetchArtifact } from '../data/folder/transfer.ts';
-import { folderVersion } from '../data/folder/version.ts';
 import { blobKey } from '../store/index.ts';
 import { type Desk, resolveRef, resolveVersion } from './data-desk.ts';
 import { count } from './data-text.ts';
@@ -50,31 +48,9 @@ async function one(
   pool: ReturnType<typeof openFilePool>,
 ) {
   if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest);
-  const listing = await openListing(desk.reader, digest);
-  if (!(await desk.local.hasArtifact(digest))) {
-    throw new UserError(
-      'artifact-missing',
-      `objects of ${digest} are not on this machine`,
-      'set CDL_WORK_STORE to the store that has them, or give --store',
-    );
-  }
-  const version = folderVersion(digest, listing.artifact);
   const { signal } = input.console;
-  if (options.to !== undefined || !version) {
-    if (options.to === undefined) {
-      throw new UserError(
-        'usage',
-        `${listing.artifact.name} is a ${listing.artifact.kind}, which has no folder of its own`,
-        `say where: cdl data checkout ${shortDigest(digest)} --to <folder>`,
-      );
-    }
-    const path = resolve(input.cwd, options.to);
-    // Files are written out of files: what is stored in place is here as long as that takes.
-    const passing = await fetchArtifact(desk.local, desk.local, digest);
-    const written = await exportListing({ listing, zone: desk.local, path, pool, signal });
-    for (const one of passing) await desk.local.store.delete(blobKey('work', one));
-    return { path: options.to, version: digest, written, kept: 0, removed: 0 };
-  }
+  const version = options.to === undefined ? await localVersion(desk.local, digest) : null;
+  if (!version) return elsewhere(input, desk, digest, options.to, pool);
   const { name } = version;
   const path = join(desk.root, desk.nameOf(join(desk.root, name)));
   const done = await checkoutVersion({
@@ -89,4 +65,38 @@ async function one(
   });
   await setPointer(desk.root, name, digest);
   return { path: name, version: digest, ...done };
+}
+
+/** Anything that is not a folder version whole on this machine: into another folder, or the reason why it cannot be had. */
+async function elsewhere(
+  input: CommandInput,
+  desk: Desk,
+  digest: Digest,
+  to: string | undefined,
+  pool: ReturnType<typeof openFilePool>,
+) {
+  const { openListing } = await import('../data/folder/reader.ts');
+  const { exportListing } = await import('../data/folder/export.ts');
+  const listing = await openListing(desk.reader, digest);
+  if (!(await desk.local.hasArtifact(digest))) {
+    throw new UserError(
+      'artifact-missing',
+      `objects of ${digest} are not on this machine`,
+      'set CDL_WORK_STORE to the store that has them, or give --store',
+    );
+  }
+  if (to === undefined) {
+    throw new UserError(
+      'usage',
+      `${listing.artifact.name} is a ${listing.artifact.kind}, which has no folder of its own`,
+      `say where: cdl data checkout ${shortDigest(digest)} --to <folder>`,
+    );
+  }
+  const path = resolve(input.cwd, to);
+  // Files are written out of files: what is stored in place is here as long as that takes.
+  const passing = await fetchArtifact(desk.local, desk.local, digest);
+  const { signal } = input.console;
+  const written = await exportListing({ listing, zone: desk.local, path, pool, signal });
+  for (const one of passing) await desk.local.store.delete(blobKey('work', one));
+  return { path: to, version: digest, written, kept: 0, removed: 0 };
 }

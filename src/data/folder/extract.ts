@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { closeSync, fstatSync, lstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { type FileStat, fileStat, temporaryPrefix } from './walk.ts';
+import { type FileStat, fileStat, nearPath, temporaryPrefix } from './walk.ts';
 
 /** Files to be written out of one object on this machine. Their folders are there already. */
 export interface ExtractJob {
@@ -14,13 +14,25 @@ export interface ExtractJob {
   fresh: boolean;
 }
 
-/** What the files look like now, in the order of the job; or why one could not be written. */
+/**
+ * What the files look like now, four numbers each (see {@link statAt}) in the order of the job, which travel between threads
+ * for nothing; or why one could not be written.
+ */
 export type ExtractResult =
-  | { kind: 'written'; stats: FileStat[] }
+  | { kind: 'written'; stats: Float64Array }
   | { kind: 'failed'; path: string; why: string };
+
+/** What a file of a job looks like now. */
+export function statAt(stats: Float64Array, index: number): FileStat {
+  const at = 4 * index;
+  return { size: stats[at]!, mtime: stats[at + 1]!, ctime: stats[at + 2]!, ino: stats[at + 3]! };
+}
 
 /** Reads at most this much of an object at once. */
 const window = 4 << 20;
+
+/** Kept from job to job: pages that are asked for anew cost as much as what is read into them. */
+let kept = Buffer.alloc(0);
 
 /**
  * Writes files out of a shard. Each is verified before it gets its name, and gets it at once (a temporary file, renamed), so
@@ -28,7 +40,8 @@ const window = 4 << 20;
  */
 export function extractFiles(job: ExtractJob): ExtractResult {
   const { files } = job;
-  const stats: FileStat[] = [];
+  const stats = new Float64Array(4 * files.length);
+  const root = nearPath(job.root);
   let fd: number;
   try {
     fd = openSync(job.blob, 'r');
@@ -37,8 +50,9 @@ export function extractFiles(job: ExtractJob): ExtractResult {
   }
   const span = files.reduce((end, { at, size }) => Math.max(end, at + size), 0) - files[0]!.at;
   const largest = files.reduce((most, { size }) => Math.max(most, size), 0);
-  // No larger than these files need: pages that are only asked for cost as much as those that are read.
-  const buffer = Buffer.allocUnsafe(Math.max(Math.min(window, span), largest));
+  const need = Math.max(Math.min(window, span), largest);
+  if (kept.length < need) kept = Buffer.allocUnsafe(need);
+  const buffer = kept;
   let from = 0;
   let until = 0;
   try {
@@ -58,7 +72,8 @@ export function extractFiles(job: ExtractJob): ExtractResult {
       if (file.at + file.size > until || hash('sha256', bytes, 'hex') !== file.sha256) {
         return { kind: 'failed', path: file.path, why: 'corrupt' };
       }
-      stats.push(writeWhole(job, file, bytes));
+      const { size, mtime, ctime, ino } = writeWhole(job, root, file, bytes);
+      stats.set([size, mtime, ctime, ino], 4 * index);
     }
     return { kind: 'written', stats };
   } finally {
@@ -76,9 +91,14 @@ function readAll(fd: number, buffer: Buffer, position: number, length: number): 
   return got;
 }
 
-function writeWhole(job: ExtractJob, file: ExtractJob['files'][number], bytes: Buffer): FileStat {
-  const full = `${job.root}/${file.path}`;
-  const path = job.fresh ? full : `${job.root}/${temporaryPrefix}${job.owner}`;
+function writeWhole(
+  job: ExtractJob,
+  root: string,
+  file: ExtractJob['files'][number],
+  bytes: Buffer,
+): FileStat {
+  const full = `${root}/${file.path}`;
+  const path = job.fresh ? full : `${root}/${temporaryPrefix}${job.owner}`;
   if (!job.fresh) rmSync(path, { force: true });
   const fd = openSync(path, 'wx', file.exec ? 0o777 : 0o666);
   let stat: FileStat;

@@ -13,7 +13,7 @@ import { UserError } from '../../core/error.ts';
 import { hashFile } from '../../store/stream.ts';
 import type { LocalZone } from '../../store/types.ts';
 import type { FileEntry, TreeEntry } from './entry.ts';
-import type { ExtractJob } from './extract.ts';
+import { type ExtractJob, statAt } from './extract.ts';
 import type { FilePool } from './pool.ts';
 import { type FileStat, fileStat, temporaryPrefix } from './walk.ts';
 
@@ -101,7 +101,7 @@ export class Output {
       fresh: this.#fresh,
     });
     if (result.kind === 'failed') throw broken(result.path, result.why, batch.blob);
-    for (const [at, index] of batch.indices.entries()) stats[index] = result.stats[at]!;
+    for (const [at, index] of batch.indices.entries()) stats[index] = statAt(result.stats, at);
   }
 
   /** Makes a folder, and sees that none above it is a link that leads elsewhere. */

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { type FileStat, fileStat, sameStat } from './walk.ts';
+import { type FileStat, fileStat, nearPath, sameStat } from './walk.ts';
 
 const block = 512;
 
@@ -95,13 +95,14 @@ export function memberRange(path: string, size: number): { head: number; length:
 export function packFiles(root: string, files: readonly PackFile[]): PackResult {
   let bytes = Buffer.alloc(files.reduce((sum, { path, size }) => sum + headBytes(path) + padded(size), 0));
   const packed: Packed[] = [];
+  const near = nearPath(root);
   let end = 0;
   for (const file of files) {
     const start = end;
     const at = start + headBytes(file.path);
     let fd: number;
     try {
-      fd = openSync(`${root}/${file.path}`, constants.O_RDONLY | constants.O_NOFOLLOW);
+      fd = openSync(`${near}/${file.path}`, constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       return { kind: 'failed', path: file.path, why: (error as NodeJS.ErrnoException).code ?? String(error) };
     }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { type ExtractJob, type ExtractResult, extractFiles } from './extract.ts';
 import { type PackFile, type PackResult, packFiles } from './pack.ts';
 
@@ -10,7 +10,12 @@ export type Job =
   | { kind: 'pack'; root: string; files: readonly PackFile[] }
   | { kind: 'extract'; job: ExtractJob };
 
-/** Threads that read and write many small files. */
+/** Does a job in the thread that calls it. */
+export function doJob(job: Job): PackResult | ExtractResult {
+  return job.kind === 'pack' ? packFiles(job.root, job.files) : extractFiles(job.job);
+}
+
+/** Threads that read and write many small files, and this one, which lends a hand while all of them have enough to do. */
 export interface FilePool {
   /** How many jobs it is worth having under way. */
   readonly width: number;
@@ -47,67 +52,70 @@ async function program(): Promise<string> {
   return join(packageRoot(), 'dist', 'data', 'folder-worker.js');
 }
 
+/** A thread with the jobs it was given and has not answered, in their order. */
+interface Thread {
+  worker: Promise<Worker>;
+  waiting: { resolve(result: PackResult | ExtractResult): void; reject(error: unknown): void }[];
+  /** Why it answers no more. */
+  gone: Error | null;
+}
+
+function startThread(): Thread {
+  const fail = (error: Error) => {
+    thread.gone ??= error;
+    for (const one of thread.waiting.splice(0)) one.reject(thread.gone);
+  };
+  const start = async () => {
+    const { Worker } = await import('node:worker_threads');
+    return new Worker(await program())
+      .on('message', (result: PackResult | ExtractResult) => thread.waiting.shift()?.resolve(result))
+      .on('error', fail)
+      .on('exit', () => fail(new Error('a thread that reads files ended early')));
+  };
+  const thread: Thread = { worker: start(), waiting: [], gone: null };
+  thread.worker.catch(fail);
+  return thread;
+}
+
+async function ask(thread: Thread, job: Job): Promise<PackResult | ExtractResult> {
+  if (thread.gone) throw thread.gone;
+  const answer = new Promise<PackResult | ExtractResult>((resolve, reject) => {
+    thread.waiting.push({ resolve, reject });
+  });
+  answer.catch(() => {});
+  (await thread.worker).postMessage(job);
+  return answer;
+}
+
 /** Opens a pool; threads start when there is work for them, at most `threads`. Jobs come back in any order. */
 export function openFilePool(threads: number = idleProcessors()): FilePool {
-  const idle: Worker[] = [];
-  const all: Worker[] = [];
-  const waiting: ((worker: Worker) => void)[] = [];
-  let started = 0;
+  const all: Thread[] = [];
   let files = 0;
 
-  async function take(): Promise<Worker> {
-    const free = idle.pop();
+  /** The thread that is to do a job; null when all have one, and one of them the next, too. */
+  function take(): Thread | null {
+    const free = all.find(({ waiting }) => waiting.length === 0);
     if (free) return free;
-    if (started < threads) {
-      started += 1;
-      const worker = new Worker(await program());
-      all.push(worker);
-      return worker;
-    }
-    return new Promise((resolve) => waiting.push(resolve));
+    if (all.length < threads) return all[all.push(startThread()) - 1]!;
+    const jobs = all.reduce((sum, { waiting }) => sum + waiting.length, 0);
+    return jobs > threads ? null : all[0]!;
   }
 
-  async function run(job: Job): Promise<PackResult | ExtractResult> {
-    const worker = await take();
-    try {
-      return await new Promise((resolve, reject) => {
-        const done = () => worker.off('message', onMessage).off('error', onError).off('exit', onExit);
-        const onMessage = (result: PackResult | ExtractResult) => {
-          done();
-          resolve(result);
-        };
-        const onError = (error: Error) => {
-          done();
-          reject(error);
-        };
-        const onExit = () => onError(new Error('a thread that reads files ended early'));
-        worker.on('message', onMessage).on('error', onError).on('exit', onExit);
-        worker.postMessage(job);
-      });
-    } finally {
-      const next = waiting.shift();
-      if (next) next(worker);
-      else idle.push(worker);
-    }
-  }
-
-  const inline = (count: number): boolean => {
+  async function run(job: Job, count: number): Promise<PackResult | ExtractResult> {
     files += count;
-    return threads === 0 || files < worthwhile;
-  };
+    const thread = threads === 0 || files < worthwhile ? undefined : take();
+    if (thread) return ask(thread, job);
+    // What the threads have done meanwhile is taken in first, so that they get their next jobs.
+    if (thread === null) await new Promise((resolve) => setImmediate(resolve));
+    return doJob(job);
+  }
 
   return {
-    width: threads + 1,
-    async pack(root, wanted) {
-      if (inline(wanted.length)) return packFiles(root, wanted);
-      return (await run({ kind: 'pack', root, files: wanted })) as PackResult;
-    },
-    async extract(job) {
-      if (inline(job.files.length)) return extractFiles(job);
-      return (await run({ kind: 'extract', job })) as ExtractResult;
-    },
+    width: threads === 0 ? 1 : threads + 2,
+    pack: (root, wanted) => run({ kind: 'pack', root, files: wanted }, wanted.length) as Promise<PackResult>,
+    extract: (job) => run({ kind: 'extract', job }, job.files.length) as Promise<ExtractResult>,
     async close() {
-      await Promise.all(all.map((worker) => worker.terminate()));
+      await Promise.all(all.map(async ({ worker }) => (await worker).terminate()));
     },
   };
 }

@@ -257,6 +257,25 @@ describe('a version of a folder', () => {
       const other = await openLocalZone(join(root, 'other'));
       const threaded = await add(other, folder, { pool, limits: { part: 500 } });
       expect(threaded.version).toBe(plain.version);
+      const copy = join(root, 'copy');
+      await checkout(other, copy, plain.version, false, pool);
+      expect(seen(copy)).toEqual(files(1800));
+      // Nothing is to be read: what threads saw of the files they wrote is what the next look sees.
+      expect(await add(other, copy, { limits: { part: 500 } })).toMatchObject({ read: 0 });
+    } finally {
+      await pool.close();
+    }
+  });
+
+  it('fails, and does not wait for ever, when a thread ends', async () => {
+    writeFileSync(join(root, 'object'), 'bytes');
+    const pool = openFilePool(1);
+    const file = { path: 'a', sha256: '', size: 2 ** 53, at: 0, exec: false };
+    const files = Array.from({ length: 1500 }, () => file);
+    const job = { blob: join(root, 'object'), root, files, owner: 'me', fresh: true };
+    try {
+      await expect(pool.extract(job)).rejects.toThrow();
+      await expect(pool.extract(job)).rejects.toThrow();
     } finally {
       await pool.close();
     }

@@ -118,7 +118,13 @@ export async function add(zone: LocalZone, path: string, more: Partial<AddInput>
 }
 
 /** `checkoutVersion` with what every test gives it. */
-export async function checkout(zone: LocalZone, path: string, digest: Digest, force = false) {
+export async function checkout(
+  zone: LocalZone,
+  path: string,
+  digest: Digest,
+  force = false,
+  pool = openFilePool(0),
+) {
   const version = await localVersion(zone, digest);
   if (!version) throw new Error(`${digest} is not here`);
   return checkoutVersion({
@@ -127,7 +133,7 @@ export async function checkout(zone: LocalZone, path: string, digest: Digest, fo
     path,
     statCache: `${path}.stat`,
     force,
-    pool: openFilePool(0),
+    pool,
     signal: new AbortController().signal,
   });
 }
