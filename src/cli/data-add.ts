@@ -9,7 +9,6 @@ import { readPointers, setPointer } from '../data/folder/pointers.ts';
 import { openFilePool } from '../data/folder/pool.ts';
 import { isBefore, moveRef, readRef, writeNote } from '../data/folder/refs.ts';
 import { hasVersion } from '../data/folder/transfer.ts';
-import { run } from '../exec/run.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
 import { bytesText, count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -77,17 +76,21 @@ async function previousOf(desk: Desk, name: string, ref: string): Promise<Digest
   return (await isBefore([desk.local], pointed, at)) ? at : pointed;
 }
 
+/** Runs git. To load what starts programs takes longer than all that is done where nothing has changed. */
+async function git(root: string, ...args: string[]) {
+  const { run } = await import('../exec/run.ts');
+  return run('git', args, { cwd: root }).catch(() => null);
+}
+
 async function whoami(root: string): Promise<string> {
-  const told = await run('git', ['config', 'user.name'], { cwd: root }).catch(() => null);
+  const told = await git(root, 'config', 'user.name');
   const name = told?.code === 0 ? told.stdout.toString().trim() : '';
   return name || userInfo().username;
 }
 
 /** What is versioned here must not be committed there. */
 async function ignoreInGit(root: string, name: string): Promise<void> {
-  const result = await run('git', ['check-ignore', '-q', '--no-index', name], { cwd: root }).catch(
-    () => null,
-  );
+  const result = await git(root, 'check-ignore', '-q', '--no-index', name);
   if (result?.code !== 1) return;
   const path = join(root, '.gitignore');
   const text = await readFile(path, 'utf8').catch(() => '');

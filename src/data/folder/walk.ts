@@ -85,16 +85,21 @@ function* below(root: string, above: string, names: string[]): Generator<Walked>
 }
 
 function namesIn(folder: string): string[] {
-  const names = readdirSync(folder).filter((name) => !name.startsWith(temporaryPrefix));
-  const odd = names.find((name) => name.includes('\ufffd'));
-  if (odd !== undefined) {
+  const names = readdirSync(folder);
+  // Looked at all at once: hardly ever is there anything to find.
+  const listed = names.join('/');
+  if (listed.includes('\ufffd')) {
+    const odd = names.find((name) => name.includes('\ufffd'))!;
     throw new UserError(
       'data-invalid',
       `${join(folder, odd)}: a name that is not UTF-8`,
       'rename it; versions travel between systems, and other systems could not write it',
     );
   }
-  return names.some(hasSurrogate) ? names.sort(comparePaths) : names.sort();
+  const kept = listed.includes(temporaryPrefix)
+    ? names.filter((name) => !name.startsWith(temporaryPrefix))
+    : names;
+  return hasSurrogate(listed) ? kept.sort(comparePaths) : kept.sort();
 }
 
 function look(root: string, path: string): Walked | 'folder' | null {
