@@ -226,7 +226,7 @@ async function projectsIn({ work, trusted }: Pick<Sources, 'work' | 'trusted'>):
     [work, 'versions/'],
     [trusted, 'decisions/'],
   ] as const) {
-    for await (const { key } of zone.listRecords(prefix)) {
+    for await (const key of zone.listRecordKeys(prefix)) {
       const name = key.slice(prefix.length).split('/', 1)[0] ?? '';
       names.add(decodeURIComponent(name));
     }

@@ -18,7 +18,7 @@ const deciding = ['decisions/', 'live/'];
 async function decidedDigests(trusted: Zone | null): Promise<Set<string>> {
   const found = new Set<string>();
   for (const prefix of trusted ? deciding : []) {
-    for await (const { key } of trusted!.listRecords(prefix)) {
+    for await (const key of trusted!.listRecordKeys(prefix)) {
       digestsIn((await trusted!.readRecord(key))?.value, found);
     }
   }

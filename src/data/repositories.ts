@@ -63,7 +63,7 @@ export async function noteRepository(zone: Zone, root: string): Promise<void> {
 /** The repositories that keep data in a zone, by the name they noted; a record that holds none is one that nobody can know. */
 export async function listRepositories(zone: Zone): Promise<string[]> {
   const names: string[] = [];
-  for await (const { key } of zone.listRecords(prefix)) {
+  for await (const key of zone.listRecordKeys(prefix)) {
     const { name } = ((await zone.readRecord(key))?.value ?? {}) as { name?: unknown };
     names.push(typeof name === 'string' ? name : key);
   }

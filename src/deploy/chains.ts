@@ -60,7 +60,7 @@ export async function listChains(zone: Zone, project: string): Promise<Chain[]> 
     ['data-decisions', ofData],
   ] as const) {
     const prefix = `${folder}/${name}/`;
-    for await (const { key } of zone.listRecords(prefix)) {
+    for await (const key of zone.listRecordKeys(prefix)) {
       const chain = at(placeOf(key.slice(prefix.length).split('/')));
       chain.keys.push(key);
       chain.envelopes.push((await zone.readRecord(key))?.value);
@@ -72,7 +72,7 @@ export async function listChains(zone: Zone, project: string): Promise<Chain[]> 
     ['data-decision-heads', ofData],
   ] as const) {
     const prefix = `${folder}/${name}/`;
-    for await (const { key } of zone.listRecords(prefix)) {
+    for await (const key of zone.listRecordKeys(prefix)) {
       const path = key.slice(prefix.length).replace(/\.json$/, '');
       at(placeOf(path.split('/')));
     }

@@ -89,7 +89,7 @@ export async function readVersion(
 async function takenNumbers(zone: Zone, project: string, model: string): Promise<number[]> {
   const prefix = versionKey(project, model, 1).replace(/[^/]*$/, '');
   const numbers: number[] = [];
-  for await (const { key } of zone.listRecords(prefix)) {
+  for await (const key of zone.listRecordKeys(prefix)) {
     const number = /^(\d{8,12})\.json$/.exec(key.slice(prefix.length))?.[1];
     if (number) numbers.push(Number(number));
   }

@@ -57,6 +57,7 @@ export async function openFileStore(folder: string): Promise<FileObjectStore> {
     open: (key, range) => guarded(() => store.open(key, range)),
     stat: (key) => guarded(() => store.stat(key)),
     list: (prefix) => store.list(prefix, guarded),
+    listKeys: (prefix) => store.listKeys(prefix, guarded),
     touch: (key) => guarded(() => store.touch(key)),
     link: async () => null,
     delete: (key) => guarded(() => store.delete(key)),
@@ -66,6 +67,8 @@ export async function openFileStore(folder: string): Promise<FileObjectStore> {
     adopt: (path, key) => guarded(() => store.adopt(path, key)),
   };
 }
+
+type Guarded = <T>(action: () => Promise<T>) => Promise<T>;
 
 class FileStore {
   readonly #keys: string;
@@ -120,22 +123,32 @@ class FileStore {
     return statAt(key, this.pathOf(key));
   }
 
-  async *list(prefix: string, guarded: <T>(action: () => Promise<T>) => Promise<T>): AsyncGenerator<Entry> {
+  async *list(prefix: string, guarded: Guarded): AsyncGenerator<Entry> {
+    for await (const { key, path } of this.#walk(prefix, guarded)) {
+      const entry = await guarded(() => this.#entryOf(key, path));
+      if (entry) yield entry;
+    }
+  }
+
+  async *listKeys(prefix: string, guarded: Guarded): AsyncGenerator<string> {
+    for await (const { key } of this.#walk(prefix, guarded)) yield key;
+  }
+
+  async *#walk(prefix: string, guarded: Guarded): AsyncGenerator<{ key: string; path: string }> {
     const parts = prefix.split('/');
     const start = parts.pop() ?? '';
     if (parts.length > 0) checkKey(parts.join('/'));
-    const listed = (key: string, path: string) => this.#entryOf(key, path);
-    const walk = async function* (folder: string, above: string, from: string): AsyncGenerator<Entry> {
+    const walk = async function* (
+      folder: string,
+      above: string,
+      from: string,
+    ): AsyncGenerator<{ key: string; path: string }> {
       const found = await guarded(() => namesIn(folder, above));
       // A folder sorts as its name and "/", which is how every key below it goes on.
       for (const { key, path, isFolder } of found.sort((a, b) => compareKeys(a.key, b.key))) {
         if (!key.startsWith(above + from)) continue;
-        if (isFolder) {
-          yield* walk(path, key, '');
-        } else {
-          const entry = await guarded(() => listed(key, path));
-          if (entry) yield entry;
-        }
+        if (isFolder) yield* walk(path, key, '');
+        else yield { key, path };
       }
     };
     const above = parts.length > 0 ? `${parts.join('/')}/` : '';

@@ -90,34 +90,39 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
     return { entry, body: readable(response, `${url} ${key}`) };
   }
 
+  async function* list(prefix: string): AsyncGenerator<Entry> {
+    for (let token: string | null = ''; token !== null; ) {
+      const query = [
+        ...(token ? [`continuation-token=${encode(token)}`] : []),
+        'encoding-type=url',
+        'list-type=2',
+        `prefix=${encode(before + prefix)}`,
+      ].join('&');
+      const page = await text(await send({ method: 'GET', query, repeatable: true }, [200]));
+      for (const [, content = ''] of page.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
+        // In url encoding a space is a plus (S3 API reference, ListObjectsV2, encoding-type).
+        const object = decodeURIComponent((xmlText(content, 'Key') ?? '').replaceAll('+', ' '));
+        const key = object.slice(before.length);
+        yield {
+          key,
+          size: Number(xmlText(content, 'Size')),
+          etag: xmlText(content, 'ETag') ?? '',
+          modified: Date.parse(xmlText(content, 'LastModified') ?? ''),
+        };
+      }
+      token = xmlText(page, 'IsTruncated') === 'true' ? xmlText(page, 'NextContinuationToken') : null;
+    }
+  }
+
   return {
     url,
     open,
     stat,
     get: async (key, range) => (await open(key, range))?.body ?? null,
 
-    async *list(prefix) {
-      for (let token: string | null = ''; token !== null; ) {
-        const query = [
-          ...(token ? [`continuation-token=${encode(token)}`] : []),
-          'encoding-type=url',
-          'list-type=2',
-          `prefix=${encode(before + prefix)}`,
-        ].join('&');
-        const page = await text(await send({ method: 'GET', query, repeatable: true }, [200]));
-        for (const [, content = ''] of page.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
-          // In url encoding a space is a plus (S3 API reference, ListObjectsV2, encoding-type).
-          const object = decodeURIComponent((xmlText(content, 'Key') ?? '').replaceAll('+', ' '));
-          const key = object.slice(before.length);
-          yield {
-            key,
-            size: Number(xmlText(content, 'Size')),
-            etag: xmlText(content, 'ETag') ?? '',
-            modified: Date.parse(xmlText(content, 'LastModified') ?? ''),
-          };
-        }
-        token = xmlText(page, 'IsTruncated') === 'true' ? xmlText(page, 'NextContinuationToken') : null;
-      }
+    list,
+    async *listKeys(prefix) {
+      for await (const { key } of list(prefix)) yield key;
     },
 
     touch: (key) => touch(key, objectOf(key)),

@@ -50,6 +50,8 @@ export interface ObjectStore {
   stat(key: string): Promise<Entry | null>;
   /** Every object whose key starts with `prefix`, in ascending key order. */
   list(prefix: string): AsyncIterable<Entry>;
+  /** The keys alone, for which no object need be looked at where that takes time. */
+  listKeys(prefix: string): AsyncIterable<string>;
   /** Makes an object as young as if it had been put now, without sending its bytes; false when there is none. */
   touch(key: string): Promise<boolean>;
   /**
@@ -123,6 +125,8 @@ export interface Zone {
   ): Promise<PutResult>;
   /** Records whose key starts with `prefix`, in the order of their keys with `.json` appended. */
   listRecords(prefix: string): AsyncIterable<Entry>;
+  /** See {@link ObjectStore.listKeys}. */
+  listRecordKeys(prefix: string): AsyncIterable<string>;
 }
 
 /** A zone whose store is a folder on this machine, for what reads and writes files without going through streams. */

@@ -57,6 +57,7 @@ export function createZone(
   const artifactAt = (digest: Digest) => artifactKey(name, digest);
   const inPlaceAt = (digest: Digest) => inPlaceKey(name, digest);
   const records = `${name}/records/`;
+  const nameOfRecord = (key: string) => key.slice(records.length).replace(/\.json$/, '');
   const recordKey = (key: string) => {
     checkKey(key);
     return `${records}${key}.json`;
@@ -273,8 +274,15 @@ export function createZone(
 
     async *listRecords(prefix): AsyncGenerator<Entry> {
       for await (const entry of store.list(records + prefix)) {
-        const key = entry.key.slice(records.length).replace(/\.json$/, '');
+        const key = nameOfRecord(entry.key);
         if (key.startsWith(prefix)) yield { ...entry, key };
+      }
+    },
+
+    async *listRecordKeys(prefix): AsyncGenerator<string> {
+      for await (const object of store.listKeys(records + prefix)) {
+        const key = nameOfRecord(object);
+        if (key.startsWith(prefix)) yield key;
       }
     },
   };

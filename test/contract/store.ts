@@ -56,6 +56,9 @@ export function storeContract(
     const keys = async (prefix: string) => {
       const found: string[] = [];
       for await (const entry of store.list(prefix)) found.push(entry.key);
+      const alone: string[] = [];
+      for await (const key of store.listKeys(prefix)) alone.push(key);
+      expect(alone).toEqual(found);
       return found;
     };
     const start = (action: string, key: string, count = '1') =>
@@ -336,6 +339,8 @@ export function storeContract(
       await zone.writeRecord(`${base}/r/1`, 'below a record');
       for await (const entry of zone.listRecords(`${base}/r`)) listed.push(entry.key);
       expect(listed.sort()).toEqual([`${base}/r`, `${base}/r/1`]);
+      for await (const key of zone.listRecordKeys(`${base}/r`)) listed.splice(listed.indexOf(key), 1);
+      expect(listed).toEqual([]);
       expect((await zone.readRecord(`${base}/r/1`))?.value).toBe('below a record');
     });
   });

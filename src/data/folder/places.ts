@@ -42,7 +42,7 @@ export function openDataReader(places: readonly (() => Promise<Zone>)[]): DataRe
         const zone = await open();
         const like = artifactKey(zone.name, `sha256:${prefix}`).replace(/\.json$/, '');
         let count = 0;
-        for await (const { key } of zone.store.list(like)) {
+        for await (const key of zone.store.listKeys(like)) {
           found.add(`sha256:${key.slice(key.lastIndexOf('/') + 1).replace(/\.json$/, '')}`);
           if (++count === 10) break;
         }

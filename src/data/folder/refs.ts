@@ -42,7 +42,7 @@ export async function readRef(zone: Zone, name: string): Promise<{ version: Dige
 /** The refs of a zone by name. */
 export async function listRefs(zone: Zone): Promise<Map<string, Digest>> {
   const refs = new Map<string, Digest>();
-  for await (const { key } of zone.listRecords('data-refs/')) {
+  for await (const key of zone.listRecordKeys('data-refs/')) {
     const name = decodeURIComponent(key.slice('data-refs/'.length));
     const ref = await readRef(zone, name);
     if (ref) refs.set(name, ref.version);
