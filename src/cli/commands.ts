@@ -332,12 +332,19 @@ export const commands: readonly CommandEntry[] = [
     options: [
       {
         flags: '--data <file>',
-        description: 'the archive of BBC news, when it is on this machine already (demo news)',
+        description: 'the archive of BBC news, when it is on this machine already (demo news, news-torch)',
       },
       { flags: '--keep', description: 'leave everything running and open for a look' },
       { flags: '--port <number>', description: 'port of the sandbox; 0 takes a free one', default: '0' },
     ],
-    examples: ['cdl demo', 'cdl demo news', 'cdl demo tune', 'cdl demo --keep', 'cdl demo --json'],
+    examples: [
+      'cdl demo',
+      'cdl demo news',
+      'cdl demo news-torch',
+      'cdl demo tune',
+      'cdl demo --keep',
+      'cdl demo --json',
+    ],
     load: async () => (await import('./demo.ts')).demo,
   },
 ];

@@ -13,19 +13,43 @@ import { type Rig, startRig } from './rig.ts';
 import { createStory, type Story } from './story.ts';
 import type { CommandInput } from './types.ts';
 
+/** What each demo begins with (`cdl init`), and the project and model of it. */
+const demos = {
+  fashion: { example: 'fashion', project: 'fashion' },
+  news: { example: 'news', project: 'news' },
+  'news-torch': { example: 'news-torch', project: 'news' },
+  tune: { example: 'fashion', project: 'fashion' },
+} as const;
+
+const isDemo = (name: string): name is keyof typeof demos => Object.hasOwn(demos, name);
+
+/** Throws UserError not-available where the jobs' `python3` has not what the example trains with. */
+async function requireTorch(path: string): Promise<void> {
+  const program = ['-c', 'import torch, onnx, numpy'];
+  const tried = await run('python3', program, { env: { PATH: path } }).catch((error: Error) => error);
+  if (!(tried instanceof Error) && tried.code === 0) return;
+  const said = tried instanceof Error ? tried.message : tried.stderr.toString().trim().split('\n').at(-1);
+  throw new UserError(
+    'not-available',
+    `python3 cannot train the example: ${said}`,
+    'python3 -m venv venv && . venv/bin/activate && pip install -r templates/news-torch/requirements.txt',
+  );
+}
+
 /** `cdl demo`: the main job from start to end, nothing acted. Anybody's own good or bad change would get the same treatment. */
 export async function demo(input: CommandInput): Promise<number> {
   const told = input.args[0] ?? 'fashion';
-  if (told !== 'fashion' && told !== 'news' && told !== 'tune') {
-    throw new UserError('usage', `there is no demo of "${told}"; there is fashion, news, tune`);
+  if (!isDemo(told)) {
+    throw new UserError('usage', `there is no demo of "${told}"; there is ${Object.keys(demos).join(', ')}`);
   }
-  const example = told === 'news' ? 'news' : 'fashion';
-  const archive = example === 'news' ? await newsArchive(input) : null;
+  const { example, project } = demos[told];
+  const path = input.env.PATH ?? '/usr/local/bin:/usr/bin:/bin';
+  if (told === 'news-torch') await requireTorch(path);
+  const archive = project === 'news' ? await newsArchive(input) : null;
   const started = performance.now();
   const story = createStory(input.console, started);
   const folder = await mkdtemp(join(tmpdir(), 'cdl-demo-'));
   let rig: Rig | null = null;
-  const path = input.env.PATH ?? '/usr/local/bin:/usr/bin:/bin';
   try {
     story.say('A model goes from a push to production. Everything below really happens, on this machine.\n');
     const logs: string[] = [];
@@ -40,7 +64,7 @@ export async function demo(input: CommandInput): Promise<number> {
         temporary: true,
         systemPath: path,
         version: input.version,
-        project: `acme/${example}`,
+        project: `acme/${project}`,
         // The two jobs of the search.
         ...(told === 'tune' && { jobs: 2 }),
         log: (line) => logs.push(line),
@@ -72,15 +96,15 @@ export async function demo(input: CommandInput): Promise<number> {
       if (archive) await place.useArchive(live.people.maintainer, archive);
       await place.git(live.people.maintainer, 'remote', 'add', 'origin', live.repository);
       await place.git(live.people.maintainer, 'push', '--quiet', 'origin', 'main');
-      return { text: `${live.sandbox.url}/acme/${example}`, value: place };
+      return { text: `${live.sandbox.url}/acme/${project}`, value: place };
     });
     if (told === 'tune') {
       const endpoint = await tellSearch(story, rig, place);
       await finish(input, story, rig, endpoint, started);
       return 0;
     }
-    if (example === 'news') {
-      const endpoint = await tellNews(story, rig, place);
+    if (project === 'news') {
+      const endpoint = await tellNews(story, rig, place, example === 'news');
       await finish(input, story, rig, endpoint, started);
       return 0;
     }
