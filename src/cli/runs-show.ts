@@ -49,7 +49,9 @@ function showText({ digest, facts, ...run }: Run): string {
     ['status', facts.reason === null ? facts.status : `${facts.status}: ${facts.reason}`],
     [
       'metrics',
-      facts.best_epoch === null ? null : `${metricsText(facts.metrics)} (epoch ${facts.best_epoch})`,
+      facts.best_epoch === null
+        ? metricsText(facts.metrics) || null
+        : `${metricsText(facts.metrics)} (epoch ${facts.best_epoch})`,
     ],
     ['hyperparameters', pairsText(facts.hyperparameters)],
     ['found by', facts.tuning ?? null],

@@ -217,7 +217,8 @@ function progressOf(
   const { epochs = 5, batch_size: batch = 64 } = chosen;
   const share = (event.step * Number(batch)) / (Number(epochs) * items);
   const loss = event.metrics.loss === undefined ? '' : `, loss ${event.metrics.loss.toFixed(4)}`;
-  return [`epoch ${event.epoch} of ${epochs}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
+  const at = event.epoch > 0 ? `epoch ${event.epoch} of ${epochs}` : `step ${event.step}`;
+  return [`${at}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
 }
 
 /** Keeps a checkpoint for a later job. */
@@ -244,13 +245,17 @@ function trainReport(
     }),
   });
   const best = Object.entries(done.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+  const kept =
+    done.bestEpoch === null
+      ? `Trained${epochs.length > 0 ? ` for ${epochs.length} epochs` : ''}`
+      : `Epoch ${done.bestEpoch} of ${epochs.length} was best`;
   const isUnpinned =
     config.from !== undefined && config.from.sha256 === undefined && config.from.version === undefined;
   return {
     key: `train:${model}`,
     title: `${model}: training`,
     verdict: isUnpinned ? 'warn' : 'pass',
-    summary: `Epoch ${done.bestEpoch} of ${epochs.length} was best${done.stoppedEarly ? ' (stopped early)' : ''}${best.length > 0 ? `: ${best.join(', ')}` : ''}.${isUnpinned ? ` cdl.yaml does not pin what it starts from: what was seen first is recorded. Write its sha256 under models.${model}.from.` : ''}`,
+    summary: `${kept}${done.stoppedEarly ? ' (stopped early)' : ''}${best.length > 0 ? `: ${best.join(', ')}` : ''}.${isUnpinned ? ` cdl.yaml does not pin what it starts from: what was seen first is recorded. Write its sha256 under models.${model}.from.` : ''}`,
     blocks: [
       {
         kind: 'facts',

@@ -7,7 +7,7 @@ import { type EventTail, openEventTail } from './event-tail.ts';
 import type { Launch } from './launch.ts';
 import { checkpointFolder, folderBytes, freeBytes } from './output-folder.ts';
 import { torchrunFailure } from './torchrun.ts';
-import type { Metrics, TrainEvent } from './types.ts';
+import { lossHint, type Metrics, type TrainEvent } from './types.ts';
 
 /** A training by a program. */
 export interface CommandTraining {
@@ -100,7 +100,7 @@ export async function* trainByCommand(
       yield {
         kind: 'done',
         ...position,
-        bestEpoch: event.best_epoch ?? position.epoch,
+        bestEpoch: event.best_epoch ?? null,
         stoppedEarly: event.stopped_early,
         metrics: metricNames(event.metrics),
         model,
@@ -237,7 +237,14 @@ async function* tell(
       samplesPerSecond: event.samples_per_second ?? 0,
     };
     if (event.kind === 'step') yield { kind: 'step', ...shared };
-    else yield { kind: 'epoch', ...shared, checkpoint: event.checkpoint ? attempt.checkpoint : null };
+    // Metrics are told apart by their step: where the program counts none, it is the epoch.
+    else
+      yield {
+        kind: 'epoch',
+        ...shared,
+        step: position.step || position.epoch,
+        checkpoint: event.checkpoint ? attempt.checkpoint : null,
+      };
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     attempt.failure = error;
@@ -248,7 +255,8 @@ async function* tell(
 function finite(metrics: Metrics, epoch: number): Metrics {
   const kept = Object.entries(metrics).filter(([name, value]) => {
     if (Number.isFinite(value)) return true;
-    if (/loss/i.test(name)) throw new UserError('training-failed', `epoch ${epoch}: ${name} is ${value}`);
+    if (/loss/i.test(name))
+      throw new UserError('training-failed', `epoch ${epoch}: ${name} is ${value}`, lossHint);
     return false;
   });
   return Object.fromEntries(kept);

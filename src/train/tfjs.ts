@@ -19,16 +19,17 @@ import { createOptimizer, type ResumableOptimizer } from './optimizer.ts';
 import { evaluateModel } from './predict.ts';
 import { beginFrom } from './pretrained.ts';
 import { permutation, seededRandom, withRandom } from './random.ts';
-import type {
-  Hyperparameters,
-  LayersModel,
-  Metrics,
-  Tensor,
-  Tf,
-  TrainData,
-  TrainEvent,
-  Trainer,
-  TrainJob,
+import {
+  type Hyperparameters,
+  type LayersModel,
+  lossHint,
+  type Metrics,
+  type Tensor,
+  type Tf,
+  type TrainData,
+  type TrainEvent,
+  type Trainer,
+  type TrainJob,
 } from './types.ts';
 
 /** Steps between two `step` events; also how often other work of the process, such as a signal, gets its turn. */
@@ -119,7 +120,11 @@ async function* run(session: Session, state: TrainingState, signal: AbortSignal)
     const samplesPerSecond = rate(epochSince, progress.running.seen - epochItems);
     const validated = evaluateModel(tf, model, job.preprocess, validation);
     if (!Number.isFinite(validated.loss)) {
-      throw new UserError('training-failed', `the validation loss is ${validated.loss} after epoch ${epoch}`);
+      throw new UserError(
+        'training-failed',
+        `the validation loss is ${validated.loss} after epoch ${epoch}`,
+        lossHint,
+      );
     }
     progress.last = {
       ...runningMetrics(progress),
@@ -210,6 +215,7 @@ function step(session: Session, progress: Progress, order: Uint32Array, epoch: n
     throw new UserError(
       'training-failed',
       `the loss is ${loss} in epoch ${epoch}, step ${progress.step + 1}`,
+      lossHint,
     );
   }
   progress.step++;

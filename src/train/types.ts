@@ -115,11 +115,15 @@ export type TrainEvent =
       kind: 'done';
       step: number;
       epoch: number;
-      bestEpoch: number;
+      /** Null where a program did not say. */
+      bestEpoch: number | null;
       stoppedEarly: boolean;
       metrics: Metrics;
       model: string;
     };
+
+/** What to do about a loss that is no number. */
+export const lossHint = 'lower the learning rate, or look for items that hold no numbers';
 
 /** Something that trains. Iterating drives it; leaving the iteration ends it. Throws UserError training-failed. */
 export interface Trainer {

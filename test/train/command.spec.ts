@@ -57,13 +57,22 @@ describe('a training by a command', () => {
         kind: 'done',
         epoch: 1,
         step: 5,
-        bestEpoch: 1,
+        bestEpoch: null,
         stoppedEarly: false,
         metrics: { validationAccuracy: 0.9 },
         model: expect.stringMatching(/output\/model$/),
         environment: { torch: '2' },
       },
     ]);
+  });
+
+  it('has the epoch for a step where it counts none, so that no value takes the place of another', async () => {
+    const { messages } = await runBody(`
+      tell({ kind: 'epoch', epoch: 1, metrics: { loss: 2 } });
+      tell({ kind: 'epoch', epoch: 2, metrics: { loss: 1 } });
+      ${done}
+    `);
+    expect(messages.flatMap((one) => (one.kind === 'epoch' ? [one.step] : []))).toEqual([1, 2]);
   });
 
   it.each([

@@ -317,7 +317,7 @@ describe('early stopping', () => {
       const events = await finish(trainer, job);
       const done = last(events);
       if (done.kind !== 'done') throw new Error('it did not end');
-      expect(done).toMatchObject({ stoppedEarly: true, epoch: done.bestEpoch + 2 });
+      expect(done).toMatchObject({ stoppedEarly: true, epoch: done.bestEpoch! + 2 });
       const losses = events.flatMap((event) =>
         event.kind === 'epoch' ? [event.metrics.validationLoss!] : [],
       );
