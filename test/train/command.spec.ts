@@ -32,7 +32,7 @@ const trainingOf = (folder: string, body: string, more: Partial<CommandTraining>
 const runBody = (body: string, more: Partial<CommandTraining> = {}) =>
   inFolder(async (folder) => train(await trainingOf(folder, body, more)));
 
-describe('a training by a command', () => {
+describe.concurrent('a training by a command', () => {
   it('tells epochs, checkpoints and the model, under the names of the built-in trainer', async () => {
     const { messages, error } = await runBody(`
       tell({ kind: 'step', epoch: 1, step: 1, metrics: { loss: 2 }, samples_per_second: 10 });
