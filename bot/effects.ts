@@ -106,8 +106,8 @@ export function createEffects(
       for (const [id, chart] of chartsOf(report.blocks)) {
         let markdown = await state.picture(id);
         if (markdown === null) {
-          markdown = await forge.upload(`${chart.kind}-${id.slice(7, 19)}.png`, await drawChart(chart));
-          await state.setPicture(id, markdown);
+          const name = `${chart.kind}-${id.slice(7, 19)}.png`;
+          markdown = await state.keepPicture(id, await forge.upload(name, await drawChart(chart)));
         }
         pictures.set(id, markdown);
       }

@@ -157,13 +157,14 @@ export function createBotState(database: Database, project: string): BotState {
       );
       return row ? keepNewest(pictures, mostPictures, key, row.markdown) : null;
     },
-    async setPicture(key, markdown) {
-      await run(
-        `insert into bot_pictures (project, key, markdown) values ($1, $2, $3)
-         on conflict (project, key) do update set markdown = excluded.markdown`,
-        key,
-        markdown,
+    async keepPicture(key, markdown) {
+      // Two bots may upload one picture at once: the first address counts for both, else each would write its own again and again.
+      const [row] = await database.query<{ markdown: string }>(
+        `insert into bot_pictures as kept (project, key, markdown) values ($1, $2, $3)
+         on conflict (project, key) do update set markdown = kept.markdown returning markdown`,
+        [project, key, markdown],
       );
+      return keepNewest(pictures, mostPictures, key, row!.markdown);
     },
     async jobsOf(change) {
       return (await database.query<Parameters<typeof toJob>[0]>(jobsOf, [project, change])).map(toJob);

@@ -115,7 +115,8 @@ export interface BotState {
   addPipeline(pipeline: string, change: number): Promise<void>;
   pipelinesFor(change: number): Promise<string[]>;
   picture(key: Digest): Promise<string | null>;
-  setPicture(key: Digest, markdown: string): Promise<void>;
+  /** Keeps the markdown of an uploaded picture and returns what counts: that of whoever was first. */
+  keepPicture(key: Digest, markdown: string): Promise<string>;
   isHandled(comment: string): Promise<boolean>;
   /** Those of these comments that are not {@link isHandled}, in their order. */
   unhandled(comments: readonly string[]): Promise<string[]>;

@@ -7,8 +7,16 @@ import { createEffects } from '../../bot/effects.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { convergeBranch } from '../../bot/promote.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
+import { createBotState } from '../../bot/state.ts';
 import type { BotContext } from '../../bot/types.ts';
-import { type Database, openDatabase, openForge, openMirror, shortDigest } from '../../src/index.ts';
+import {
+  type Database,
+  digestJson,
+  openDatabase,
+  openForge,
+  openMirror,
+  shortDigest,
+} from '../../src/index.ts';
 import { type BotWorld, createBotWorld } from './world.ts';
 
 let folder: string;
@@ -56,6 +64,16 @@ async function twice(work: (bot: BotContext) => Promise<unknown>): Promise<void>
 }
 
 describe('two bots that do the same task at the same moment', () => {
+  it('show a picture that both uploaded under one address', async () => {
+    const states = [0, 1].map(() => createBotState(database, 'acme/pictures'));
+    const key = digestJson('picture');
+    const kept = await Promise.all(states.map((state, at) => state.keepPicture(key, `![p](/uploads/${at})`)));
+    expect(new Set(kept).size).toBe(1);
+    states.push(createBotState(database, 'acme/pictures'));
+    for (const state of states) expect(await state.picture(key)).toBe(kept[0]);
+    expect(await states[0]!.keepPicture(key, '![p](/uploads/2)')).toBe(kept[0]);
+  });
+
   it('say, start, commit and sign everything once', async () => {
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
     const change = await world.openChange('exp/a');
