@@ -166,6 +166,8 @@ async function finish(
   story.say(
     [
       `  merge requests  ${base}/-/merge_requests`,
+      `  releases        ${base}/-/releases`,
+      `  the bot         ${rig.statusPage}`,
       `  served model    ${endpoint}/v2/models/${model}   ${endpoint}/metrics`,
       `  try your own    git clone ${rig.repository.replace('://', `://dana:${rig.people.scientist.token}@`)}`,
       '',

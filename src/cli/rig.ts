@@ -38,6 +38,8 @@ export interface Rig {
   /** Environment of the bot: what an operator would set. */
   botEnvironment: NodeJS.ProcessEnv;
   bot: { url: string; process: ChildProcess };
+  /** The bot's status page, with what opens it. */
+  statusPage: string;
   /** Aborted when the person who started it wants to stop. */
   signal: AbortSignal;
   /** Kills the bot with a signal and starts it again on the same port. */
@@ -261,6 +263,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       token: randomBytes(24).toString('hex'),
       signingToken: `whsec_${randomBytes(32).toString('base64')}`,
     };
+    const status = randomBytes(16).toString('hex');
     const botEnvironment: NodeJS.ProcessEnv = {
       PATH: `${dirname(process.execPath)}:${options.systemPath}`,
       HOME: folder,
@@ -277,6 +280,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       CDL_BOT_FOLDER: join(folder, 'bot'),
       CDL_BOT_PORT: '0',
       CDL_RECONCILE_SECONDS: '5',
+      CDL_STATUS_TOKEN: status,
     };
     bot = await startBotProcess(botEnvironment, log);
     // Webhooks are a maintainer's to install; the bot itself is a developer and could not.
@@ -298,6 +302,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       signal: options.signal ?? new AbortController().signal,
       botEnvironment: { ...botEnvironment, CDL_BOT_PORT: new URL(bot.url).port },
       bot,
+      statusPage: `${bot.url}/status?token=${status}`,
       async restartBot(signal) {
         await stopProcess(rig.bot.process, signal);
         rig.bot = await startBotProcess(rig.botEnvironment, log);

@@ -34,6 +34,7 @@ export async function sandbox(input: CommandInput): Promise<number> {
       `sandbox   ${rig.sandbox.url}`,
       `project   ${rig.repository}`,
       `bot       ${rig.bot.url}`,
+      `status    ${rig.statusPage}`,
       ...people.map((one) => `${one.role.padEnd(11)} ${one.username.padEnd(6)} token ${one.token}`),
       '',
       'Try:',
@@ -42,7 +43,7 @@ export async function sandbox(input: CommandInput): Promise<number> {
       `  git push -u origin main        # the password is the token of ${rig.people.maintainer.user.username}`,
       'Stop with Ctrl-C.',
     ].join('\n'),
-    { url: rig.sandbox.url, repository: rig.repository, bot: rig.bot.url, people },
+    { url: rig.sandbox.url, repository: rig.repository, bot: rig.bot.url, status: rig.statusPage, people },
   );
   await new Promise<void>((done) => {
     if (input.console.signal.aborted) done();

@@ -174,6 +174,12 @@ function addressesIn(value: unknown): string[] {
   );
 }
 
+async function release(tag: string, name: string): Promise<void> {
+  const body = { tag_name: tag, name, ref: 'main', description: `- **accuracy:** better\n\n${name}` };
+  const made = await rig.call('developer', 'POST', `/projects/${rig.project.id}/releases`, body);
+  expect(made.status).toBe(201);
+}
+
 describe('addresses', () => {
   it.each(['', '/gitlab'])(
     'every web address the API tells is a page, also below the relative URL %j',
@@ -256,6 +262,7 @@ describe('addresses', () => {
     const mr = await addMergeRequest('feature/links', 'Links');
     const own = addPipeline({ sha: mr.sha, ref: mr.sourceBranch, mergeRequestIid: mr.iid });
     await addJob(own, 'train', 'log\n');
+    await release('model/demo/v1', 'Notes');
     const seen = new Set(['/']);
     for (const path of seen) {
       const page = await read(path);
@@ -266,6 +273,7 @@ describe('addresses', () => {
     }
     expect(seen.size).toBeGreaterThan(20);
     expect([...seen].some((path) => path.endsWith('/blob/main/README.md'))).toBe(true);
+    expect([...seen].some((path) => path.endsWith('/-/tree/model/demo/v1'))).toBe(true);
   });
 
   it.each([
@@ -334,6 +342,7 @@ describe('what others wrote', () => {
       authorId: 1,
       createdAt: at,
     });
+    await release('model/demo/v1', hostile);
     const root = '/team/demo';
     const branch = encodeURIComponent(mr.sourceBranch);
     const pages = [
@@ -341,7 +350,7 @@ describe('what others wrote', () => {
       '/team',
       '/owner',
       root,
-      ...['merge_requests', 'pipelines', 'environments'].map((kind) => `${root}/-/${kind}`),
+      ...['merge_requests', 'pipelines', 'environments', 'releases'].map((kind) => `${root}/-/${kind}`),
       `${root}/-/merge_requests/${mr.iid}`,
       `${root}/-/pipelines/${own.id}`,
       `${root}/-/jobs/${job.id}`,
@@ -359,7 +368,7 @@ describe('what others wrote', () => {
       expect(tags.match(/<[^>]*\sonerror\s*=/gi) ?? []).toEqual([]);
       expect(page.match(/<script>/g)).toHaveLength(1);
     }
-    expect(await read(pages[7]!)).toContain('&lt;script&gt;alert(1)&lt;/script&gt;');
+    expect(await read(pages[8]!)).toContain('&lt;script&gt;alert(1)&lt;/script&gt;');
   });
 
   it('runs nowhere: the policy allows the page’s own style and program by their hashes, and nothing else', async () => {
@@ -503,6 +512,17 @@ describe('uploads', () => {
       expect(answer.headers.get('content-security-policy')).toContain('sandbox');
       expect(await answer.text()).toBe(content);
     }
+  });
+});
+
+describe('releases', () => {
+  it('are there with their notes, newest first', async () => {
+    await open();
+    expect(await read('/team/demo/-/releases')).toContain('No release yet');
+    for (const version of [1, 2]) await release(`model/demo/v${version}`, `demo version ${version}`);
+    const page = bodyOf(await read('/team/demo/-/releases'));
+    expect(page).toContain('<strong>accuracy:</strong> better');
+    expect(page.indexOf('demo version 2')).toBeLessThan(page.indexOf('demo version 1'));
   });
 });
 

@@ -16,6 +16,7 @@ export function linksOf(world: World, project: Project) {
     mergeRequests: `${root}/-/merge_requests`,
     pipelines: `${root}/-/pipelines`,
     environments: `${root}/-/environments`,
+    releases: `${root}/-/releases`,
     issues: `${root}/-/issues`,
     mergeRequest: (iid: number) => `${root}/-/merge_requests/${iid}`,
     pipeline: (id: number) => `${root}/-/pipelines/${id}`,

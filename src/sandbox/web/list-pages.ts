@@ -100,3 +100,18 @@ export async function issuePage(world: World, project: Project, issue: Issue): P
   return html`<div class="head" data-part="head"><h1>${issue.title} <span class="muted">#${issue.iid}</span></h1><div class="line">${chip(issue.state)}<span class="meta">${person(world, issue.authorId)} · ${moment(issue.createdAt)}</span>${issue.labels.map((label) => html`<span class="tag">${label}</span>`)}</div></div>
 ${issue.description.trim() !== '' && html`<section class="card" data-part="description"><div class="pad">${markdown(issue.description)}</div></section>`}${discussion(world, issue.notes, markdown)}`;
 }
+
+/** All releases with their notes, newest first. */
+export async function releasesPage(world: World, project: Project): Promise<Html> {
+  const links = linksOf(world, project);
+  const markdown = await openMarkdown(world, project);
+  const all = [...project.releases.values()].reverse().slice(0, most);
+  return html`${heading('Releases')}${all.length === 0 && html`<div data-part="none">${empty('No release yet: a version that is promoted becomes one.')}</div>`}${all.map(
+    (release) =>
+      card(
+        `release-${release.tag}`,
+        release.name,
+        html`<div class="pad"><div class="meta"><a href="${links.tree(release.tag)}"><code>${release.tag}</code></a> · ${person(world, release.authorId)} · ${moment(release.createdAt)}</div>${markdown(release.description)}</div>`,
+      ),
+  )}`;
+}

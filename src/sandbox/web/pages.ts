@@ -58,6 +58,7 @@ function menuOf(world: World, project: Project, current: Section): Page['menu'] 
     ['merge_requests', 'Merge requests', links.mergeRequests],
     ['pipelines', 'Pipelines', links.pipelines],
     ['environments', 'Environments', links.environments],
+    ['releases', 'Releases', links.releases],
     ['repository', 'Repository', links.tree(project.defaultBranch)],
     ['issues', 'Issues', links.issues],
   ];

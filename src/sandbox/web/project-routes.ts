@@ -4,7 +4,14 @@ import type { Html } from '../../report/html.ts';
 import type { Job, Project, World } from '../state.ts';
 import { sendBytes, sendPlain } from './files.ts';
 import { jobPage, logPiece, traceFile } from './job-page.ts';
-import { environmentsPage, issuePage, issuesPage, mergeRequestsPage, pipelinesPage } from './list-pages.ts';
+import {
+  environmentsPage,
+  issuePage,
+  issuesPage,
+  mergeRequestsPage,
+  pipelinesPage,
+  releasesPage,
+} from './list-pages.ts';
 import { mergeRequestPage } from './merge-request-page.ts';
 import { pipelinePage } from './pipeline-pages.ts';
 import {
@@ -21,13 +28,21 @@ import {
 export type Found = { title: string; body: Html } | 'sent' | null;
 
 /** The part of the project's menu a page belongs to. */
-export type Section = 'overview' | 'merge_requests' | 'pipelines' | 'environments' | 'issues' | 'repository';
+export type Section =
+  | 'overview'
+  | 'merge_requests'
+  | 'pipelines'
+  | 'environments'
+  | 'releases'
+  | 'issues'
+  | 'repository';
 
 const sections: Record<string, Section> = {
   merge_requests: 'merge_requests',
   pipelines: 'pipelines',
   jobs: 'pipelines',
   environments: 'environments',
+  releases: 'releases',
   issues: 'issues',
 };
 
@@ -58,6 +73,7 @@ export async function findPage(asked: Asked): Promise<Found> {
     if (kind === 'merge_requests') return page('Merge requests', mergeRequestsPage(world, project));
     if (kind === 'pipelines') return page('Pipelines', pipelinesPage(world, project));
     if (kind === 'environments') return page('Environments', environmentsPage(world, project));
+    if (kind === 'releases') return page('Releases', await releasesPage(world, project));
     if (kind === 'issues') return page('Issues', issuesPage(world, project));
     return null;
   }
