@@ -289,12 +289,14 @@ export async function checkClaim(
   };
 }
 
-/** The package of a candidate that is or was live; null when nothing tells. */
-export async function packageOf(
+/** Package and version of a candidate that is or was live; null when nothing tells. */
+export async function versionThatRan(
   trusted: Zone,
   live: LiveState | null,
-  candidate: Digest,
-): Promise<Digest | null> {
-  if (live?.current?.candidate === candidate) return live.current.package;
-  return (await readClaim(trusted, candidate))?.candidate.package ?? null;
+  candidate: Digest | null,
+): Promise<{ package: Digest; version: number } | null> {
+  if (candidate === null) return null;
+  if (live?.current?.candidate === candidate) return live.current;
+  const claim = await readClaim(trusted, candidate);
+  return claim && { package: claim.candidate.package, version: claim.version };
 }

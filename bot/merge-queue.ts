@@ -9,7 +9,7 @@ import {
   type Status,
   UserError,
 } from '../src/index.ts';
-import { packageOf } from './claim.ts';
+import { versionThatRan } from './claim.ts';
 import { placesOf, returnOf } from './places.ts';
 import { statusName } from './plan.ts';
 import { lockAt, projectAt, readDecisions, readLive } from './read.ts';
@@ -140,7 +140,7 @@ export async function convergeQueue(context: BotContext, branch: string): Promis
             model,
             environment,
             from,
-            fromPackage: from ? await packageOf(trusted, live, from) : null,
+            fromPackage: (await versionThatRan(trusted, live, from))?.package ?? null,
             to: entry.candidate,
             package: entry.package,
             version: entry.info.version,

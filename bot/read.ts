@@ -29,7 +29,7 @@ import {
 import type { Spending } from './budget.ts';
 import { readWithdrawn } from './button.ts';
 import { changedRollout, changedRules } from './changed-rules.ts';
-import { checkClaim, packageOf } from './claim.ts';
+import { checkClaim, versionThatRan } from './claim.ts';
 import { readData } from './data-approval.ts';
 import { readFailures } from './failures.ts';
 import { remembering } from './parsed.ts';
@@ -283,6 +283,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       ? (asked.find((one) => one.id === started.pipeline) ?? (await forge.getPipeline(started.pipeline)))
       : null;
     const said = running?.state === 'failed' ? await readFailures(forge, await forge.jobs(running.id)) : null;
+    const before = claim.kind === 'verified' ? await versionThatRan(sources.trusted, live, baseline) : null;
     const plan =
       claim.kind === 'verified'
         ? planDeployment({
@@ -290,7 +291,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
             model,
             environment,
             from: baseline,
-            fromPackage: baseline ? await packageOf(sources.trusted, live, baseline) : null,
+            fromPackage: before?.package ?? null,
             to: claim.digest,
             package: claim.claim.candidate.package,
             version: claim.claim.version,
@@ -344,6 +345,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
           }
         : null,
       plan,
+      replaces: before?.version ?? null,
       review,
       data: await readData(sources, roles, rules, claim),
       approvals: standing,

@@ -161,6 +161,11 @@ export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] 
   return blocks;
 }
 
+function replacedText({ plan, replaces }: Facts): string {
+  if (!plan?.from) return 'nothing: the first version';
+  return replaces === null ? shortDigest(plan.from) : `version ${replaces} (${shortDigest(plan.from)})`;
+}
+
 /** What a merge would do to the environment. */
 export function planBlocks(facts: Facts): Block[] {
   const { plan } = facts;
@@ -171,7 +176,7 @@ export function planBlocks(facts: Facts): Block[] {
     {
       kind: 'facts',
       facts: [
-        ['replaces', plan.from ? shortDigest(plan.from) : 'nothing: the first version'],
+        ['replaces', replacedText(facts)],
         ['target', `${plan.target}, ${plan.replicas} replica${plan.replicas === 1 ? '' : 's'}`],
         ['traffic', plan.traffic.map((share) => `${share} %`).join(' → ')],
         ['canary gate', `at most ${limitText(metricText('accuracy', plan.maxErrorRate))} failed requests`],

@@ -264,6 +264,8 @@ export interface Facts {
   /** `said`: what its failed jobs say why. */
   run: (EvaluationRun & { state: PipelineState; url: string; said: readonly StepFailure[] }) | null;
   plan: Plan | null;
+  /** Version of what the plan replaces; null for nothing, and where nothing tells. */
+  replaces: number | null;
   review: Digest | null;
   /** Null while there is no verified candidate, or no rules of the default branch to judge its data by. */
   data: DataFacts | null;

@@ -490,6 +490,9 @@ describe('what people are told', () => {
     expect(notes).toContain('**items of shoe:** 1000 → 1100');
     const next = await propose('two\n', 'exp/b');
     expect(world.comments(next)[0]).toContain('What changes in the manifest');
+    expect(world.comments(next)[0]).toContain('**replaces:** version 2 (');
+    // What is merged tells what it replaced, though that is not what is live.
+    expect(world.comments(second)[0]).toContain('**replaces:** version 1 (');
   });
 
   it('is not the answer of an evaluation that nobody waits for: it is stopped when the content moved on', async () => {

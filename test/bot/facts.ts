@@ -115,6 +115,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
     answer,
     run: null,
     plan,
+    replaces: null,
     review: reviewDigest({ candidate: digest, evaluation: answer.digest, plan: plan.digest }),
     data: null,
     approvals: [],
