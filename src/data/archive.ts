@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -9,8 +10,8 @@ import { countUnpacked, damaged } from './archive-guard.ts';
 import { archiveKind, bytesOf, changedHint, isGzip, pathOf, readEntries } from './entries.ts';
 import type { FetchedSource } from './sources.ts';
 
-/** Tensors are held in memory: no single file of them may have more than this many bytes, whatever `limits:` says. */
-const largestFile = 2 ** 31 - 1;
+/** Tensors are held in memory: no single file of them may have more than a buffer can, whatever `limits:` says. */
+const largestFile = constants.MAX_LENGTH;
 
 type SourceFile = FetchedSource['files'][number];
 
@@ -86,14 +87,19 @@ async function readPlain(file: SourceFile, limits: SourceLimits): Promise<Buffer
   const hash = createHash('sha256');
   const count = packed ? countUnpacked(name, size, limits) : () => {};
   const source = createReadStream(path, { highWaterMark: 1 << 20 });
+  const changed = () => new UserError('data-invalid', `${path} changed while it was read`, changedHint);
+  // What is not packed goes to its place at once: gathered first, it would be in memory twice.
+  const whole = packed ? null : Buffer.allocUnsafeSlow(size);
   const chunks: Buffer[] = [];
   let bytes = 0;
   const take = async (from: Readable) => {
     for await (const chunk of from as AsyncIterable<Buffer>) {
+      const at = bytes;
       bytes += chunk.length;
       count(chunk.length);
-      if (bytes > largestFile) throw tooLarge(name);
-      chunks.push(chunk);
+      if (bytes > (whole?.length ?? largestFile)) throw whole ? changed() : tooLarge(name);
+      if (whole) whole.set(chunk, at);
+      else chunks.push(chunk);
       if (file.plain) hash.update(chunk);
     }
   };
@@ -108,7 +114,6 @@ async function readPlain(file: SourceFile, limits: SourceLimits): Promise<Buffer
   } finally {
     source.destroy();
   }
-  if (file.plain && hash.digest('hex') !== file.sha256)
-    throw new UserError('data-invalid', `${path} changed while it was read`, changedHint);
-  return Buffer.concat(chunks, bytes);
+  if ((whole && bytes < size) || (file.plain && hash.digest('hex') !== file.sha256)) throw changed();
+  return whole ?? Buffer.concat(chunks, bytes);
 }

@@ -157,14 +157,18 @@ function readIdxPair(
 function joinParts(parts: Part[], size: number): Items {
   const count = parts.reduce((sum, part) => sum + part.y.length, 0);
   checkHeld(parts.map((part) => part.name).join(', '), count * size);
-  const x = new Uint8Array(count * size);
-  const y = new Uint8Array(count);
+  // Of one file, what was read is what is held.
+  const only = parts.length === 1 ? parts[0] : undefined;
+  const x = only?.x ?? new Uint8Array(count * size);
+  const y = only?.y ?? new Uint8Array(count);
   const starts: { at: number; name: string; rows: Uint32Array }[] = [];
   const quarantined: Quarantined[] = [];
   let at = 0;
   for (const part of parts) {
-    x.set(part.x, at * size);
-    y.set(part.y, at);
+    if (part !== only) {
+      x.set(part.x, at * size);
+      y.set(part.y, at);
+    }
     // The copy is what stays; a part's own bytes can go before the next is copied.
     part.x = new Uint8Array(0);
     starts.push({ at, name: part.name, rows: part.rows });

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:buffer';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -247,6 +248,27 @@ describe('the readers', () => {
     expect(items.quarantined).toEqual([{ reason: 'unknown-class', position: 'i.gz[1]', class: null }]);
     await writeFile(join(from, 'l'), Buffer.concat([idxHeader([2]), Buffer.from([0, 1])]));
     await expect(readItems(config, { source: idx, files })).rejects.toMatchObject({ code: 'data-invalid' });
+  });
+
+  test('refuse an IDX file of more bytes than a buffer can hold before they read it', async () => {
+    const from = await mkdtemp(join(folder, 'large-'));
+    // A file with a hole in it: nothing of it lies on the disk.
+    await writeFile(join(from, 'i'), idxHeader([1, 2, 2]));
+    await truncate(join(from, 'i'), constants.MAX_LENGTH + 1);
+    await writeFile(join(from, 'l'), Buffer.concat([idxHeader([1]), Buffer.from([1])]));
+    const source: SourceConfig = {
+      file: ['i', 'l'],
+      sha256: [pin, pin],
+      read: { format: 'idx', images: ['i'], labels: ['l'] },
+    };
+    const files = ['i', 'l'].map((name) => ({ name, path: join(from, name), sha256: pin }));
+    await expect(readItems(config, { source, files })).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringMatching(/^i has more than \d+ bytes, and tensors are held in memory$/),
+      hint: expect.stringMatching(/item: file/),
+    });
+    await truncate(join(from, 'i'), 16 + 5);
+    await expect(readItems(config, { source, files })).rejects.toThrow(/4 bytes announced, 5 there/);
   });
 
   test('take no more of a packed file or an archive than limits: allow, and nothing that leads out of it', async () => {
