@@ -95,6 +95,9 @@ const quick = [
   'src/store/zone.ts',
 ];
 
+/** What every step loads, whichever it is. */
+const steps = ['src/cli/step-command.ts'];
+
 /** How all of it is written. */
 const shared = {
   absWorkingDir: root,
@@ -129,7 +132,8 @@ renameSync(root + fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
 
 /**
- * Puts what `cli/main.js` imports into `startup.js`, and the chunks of {@link quick} into `quick.js`. Whoever else imports one of
+ * Puts what `cli/main.js` imports into `startup.js`, the chunks of {@link quick} into `quick.js`, what {@link steps} need beside them
+ * into `steps.js`. Whoever else imports one of
  * them finds in its place a file that hands on what is in there, so that nothing is there twice.
  */
 async function join() {
@@ -154,9 +158,14 @@ async function join() {
     visit(file, into, found);
   };
   const groups = [['startup.js', visit(main, 'startup.js', [])]];
-  const rest = [];
-  for (const entry of quick) visitAll(names.get(entry), 'quick.js', rest);
-  groups.push(['quick.js', rest]);
+  for (const [into, entries] of [
+    ['quick.js', quick],
+    ['steps.js', steps],
+  ]) {
+    const found = [];
+    for (const entry of entries) visitAll(names.get(entry), into, found);
+    groups.push([into, found]);
+  }
 
   const order = [...joined.keys()];
   const alias = (file, name) => `m${order.indexOf(file)}_${name}`;
