@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { Run } from '../model/runs.ts';
+import { gpuSeconds, type Run } from '../model/runs.ts';
 import { count } from './data-text.ts';
 import { partsOfRun, settingsOf, under } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
@@ -25,6 +25,8 @@ function wideCsv(runs: readonly Run[]): string {
       status: facts.status,
       started_at: facts.started_at,
       seconds: facts.seconds,
+      gpu_seconds: gpuSeconds(facts),
+      who: facts.who,
       commit: facts.commit,
       pipeline: facts.pipeline,
       ...partsOfRun(run),

@@ -1,14 +1,20 @@
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { RunLine } from '../model/run-index.ts';
-import type { Run } from '../model/runs.ts';
-import { formatNumber } from '../report/text.ts';
+import { gpuSeconds, type Run } from '../model/runs.ts';
+import { cleanText, formatNumber } from '../report/text.ts';
 import { mostListed } from './actions.ts';
 import { columnsText, factsText } from './columns.ts';
 import { metricsText } from './models-show.ts';
 import { pairsText, partsOfRun, timeText } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
+
+/** The first line of why a training failed; the whole is for `show`. */
+function reasonLine(reason: string): string {
+  const line = reason.split('\n')[0]!.replace(/:$/, '');
+  return line.length > 100 ? `${line.slice(0, 99)}…` : line;
+}
 
 /** Runs as a table, a line each. */
 export function runsTable(runs: readonly RunLine[]): string {
@@ -22,7 +28,7 @@ export function runsTable(runs: readonly RunLine[]): string {
       formatNumber(facts.seconds),
       facts.commit?.slice(0, 8) ?? '–',
       facts.pipeline ?? '–',
-      facts.status === 'failed' ? (facts.reason ?? '') : metricsText(facts.metrics),
+      facts.status === 'failed' ? reasonLine(facts.reason ?? '') : metricsText(facts.metrics),
     ]),
     'there are no runs yet: cdl train makes them',
     ['left', 'left', 'left', 'left', 'right'],
@@ -46,7 +52,7 @@ function showText({ digest, facts, ...run }: Run): string {
   const head = factsText([
     ['run', digest],
     ['model', facts.model],
-    ['status', facts.reason === null ? facts.status : `${facts.status}: ${facts.reason}`],
+    ['status', facts.reason === null ? facts.status : `${facts.status}: ${reasonLine(facts.reason)}`],
     [
       'metrics',
       facts.best_epoch === null
@@ -56,10 +62,17 @@ function showText({ digest, facts, ...run }: Run): string {
     ['hyperparameters', pairsText(facts.hyperparameters)],
     ['found by', facts.tuning ?? null],
     ['seed', facts.seed === null ? null : String(facts.seed)],
-    ['items', pairsText(facts.items)],
-    ['environment', pairsText(facts.environment)],
+    ['items', pairsText(facts.items) || null],
+    ['environment', pairsText(facts.environment) || null],
     ['started', facts.started_at],
     ['seconds', `${formatNumber(facts.seconds)}${facts.resumed ? ' (since it was resumed)' : ''}`],
+    [
+      'GPU-seconds',
+      facts.gpus === 0
+        ? null
+        : `${formatNumber(gpuSeconds(facts))} (${facts.gpus} GPU${facts.gpus === 1 ? '' : 's'})`,
+    ],
+    ['by', facts.who],
     ['commit', facts.commit],
     [
       'pipeline',
@@ -70,7 +83,8 @@ function showText({ digest, facts, ...run }: Run): string {
     ),
     ['source', run.source],
   ]);
-  if (facts.epochs.length === 0) return head;
+  const reason = facts.reason?.includes('\n') ? [cleanText(facts.reason)] : [];
+  if (facts.epochs.length === 0) return [head, ...reason].join('\n\n');
   const curve = columnsText(
     ['epoch', 'step', ...metrics],
     facts.epochs.map((one) => [
@@ -81,7 +95,7 @@ function showText({ digest, facts, ...run }: Run): string {
     '',
     ['epoch', 'step', ...metrics].map(() => 'right'),
   );
-  return `${head}\n\n${curve}`;
+  return [head, curve, ...reason].join('\n\n');
 }
 
 /** `cdl runs show RUN…`: all that a training told, with its metrics by epoch. */

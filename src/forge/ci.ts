@@ -22,6 +22,8 @@ export interface CiInfo {
   defaultBranch: string;
   /** What started the pipeline, in the forge's words: `push`, `merge_request_event`, `api`, `pull_request` … */
   source: string;
+  /** User name of who started it; null where the forge does not say. */
+  user: string | null;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -49,6 +51,7 @@ function readGitlab(env: Environment): CiInfo {
     apiUrl: get('CI_API_V4_URL'),
     defaultBranch: get('CI_DEFAULT_BRANCH') || 'main',
     source: get('CI_PIPELINE_SOURCE'),
+    user: env.GITLAB_USER_LOGIN || null,
   };
 }
 
@@ -79,6 +82,7 @@ function readGithub(env: Environment): CiInfo {
     // Not among GitHub's variables; the workflow passes it on (github.event.repository.default_branch).
     defaultBranch: env.CDL_DEFAULT_BRANCH || 'main',
     source: get('GITHUB_EVENT_NAME'),
+    user: env.GITHUB_TRIGGERING_ACTOR || env.GITHUB_ACTOR || null,
   };
 }
 

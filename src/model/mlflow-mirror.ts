@@ -60,6 +60,7 @@ function tagsOf({ digest, facts, dataset, checkpoint }: Run): Pair[] {
       'cdl.pipeline': facts.pipeline,
       'cdl.reason': facts.reason,
       'mlflow.source.git.commit': facts.commit,
+      'mlflow.user': facts.who,
       // Links the candidate to its job (GitLab docs, user/project/ml/experiment_tracking).
       'gitlab.CI_JOB_ID': facts.job,
     }),

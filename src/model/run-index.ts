@@ -57,7 +57,7 @@ export async function listRunLines(
   model?: string,
 ): Promise<RunLine[]> {
   // The name says the form: another version of cdl that tells more of a run has another file.
-  const file = join(cacheFolder, 'runs-1', `${encodeURIComponent(project)}.jsonl`);
+  const file = join(cacheFolder, 'runs-2', `${encodeURIComponent(project)}.jsonl`);
   const [known, digests] = await Promise.all([readLines(file), runDigests(zone, project)]);
   const fresh = (
     await readRuns(

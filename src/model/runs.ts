@@ -29,6 +29,10 @@ export const runFactsSchema = z.object({
   resumed: z.boolean().default(false),
   started_at: z.iso.datetime(),
   seconds: z.number().nonnegative(),
+  /** That its job asks for: with `seconds`, what it cost. */
+  gpus: z.int().nonnegative().default(0),
+  /** User name of who started the pipeline. */
+  who: z.string().max(255).nullable().default(null),
   pipeline: z.string().nullable().default(null),
   job: z.string().nullable().default(null),
   commit: z.string().nullable().default(null),
@@ -50,6 +54,9 @@ export interface Run {
 
 /** Key prefix in the work zone of the records that name a project's runs; each is `<prefix><64 digits>.json`. */
 export const runPrefix = (project: string): string => `runs/${project}/`;
+
+/** What a training cost, in seconds of one GPU. */
+export const gpuSeconds = ({ gpus, seconds }: Pick<RunFacts, 'gpus' | 'seconds'>): number => gpus * seconds;
 
 /** Records that a run is one of a project's; once is enough. */
 export async function noteRun(zone: Zone, project: string, run: Digest): Promise<void> {

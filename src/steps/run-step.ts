@@ -109,11 +109,7 @@ async function runNow<P extends Params>(
   await mkdir(folder, { mode: 0o700 });
   try {
     await exportCode(inputs.files, folder);
-    const startedAt = Date.now();
-    const outcome = await step.run(ctx, params, folder, inputs).catch(async (error: unknown) => {
-      await step.failed?.(ctx, inputs, startedAt, error, folder);
-      throw error;
-    });
+    const outcome = await step.run(ctx, params, folder, inputs);
     if (zone && outcome.report.verdict !== 'fail' && !outcome.partial) {
       const stored = await zone.writeRecord(
         record,

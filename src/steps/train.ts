@@ -1,22 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Artifact } from '../core/artifact.ts';
 import { codeDigest } from '../core/candidate.ts';
 import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import { fromName } from '../core/project-from.ts';
 import type { Report } from '../core/report.ts';
-import { cleanCommit, selectCode } from '../exec/code.ts';
-import { noteRun } from '../model/runs.ts';
+import { selectCode } from '../exec/code.ts';
 import type { Zone } from '../store/types.ts';
 import type { TrainEvent } from '../train/types.ts';
-import { keepFailedRun } from './failed-run.ts';
-import { keepNotebook } from './kept-notebook.ts';
+import { keepFailedRun, keepRun, type Story } from './kept-run.ts';
 import { pretrainedOf, savePretrained } from './pretrained.ts';
 import { cacheKey } from './run-step.ts';
-import { keepSource } from './source.ts';
 import { storeCheckpoint, storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
 import { openTraining, type TrainingMessage } from './training.ts';
@@ -91,12 +87,15 @@ async function runTraining(
   const tuned = (inputs.key.tuned ?? null) as Tuned | null;
   const chosen = { ...config.hyperparameters, ...tuned?.point };
 
-  const started = Date.now();
-  let start: StartMessage | null = null;
+  const story: Story = {
+    startedAt: Date.now(),
+    resumed: resume !== null,
+    start: null,
+    environment: {},
+    epochs: [],
+  };
   let done: DoneEvent | null = null;
-  let environment: Record<string, string> = {};
   let rate = 0;
-  const epochs: EpochEvent[] = [];
   const training = await openTraining(ctx, {
     model,
     config,
@@ -105,42 +104,50 @@ async function runTraining(
     validation: { share: split.validation, key: split.key },
     pretrained: pretrained && (await savePretrained(zone, pretrained, folder)),
   });
-  for await (const message of training.run({ folder, hyperparameters: chosen, resume })) {
-    if (message.kind === 'start') {
-      start = message;
-      ctx.log(
-        `training ${model} on ${message.train} items with ${message.backend}, ${message.validation} for validation`,
-      );
-      continue;
+  try {
+    for await (const message of training.run({ folder, hyperparameters: chosen, resume })) {
+      if (message.kind === 'start') {
+        story.start = message;
+        ctx.log(
+          `training ${model} on ${message.train} items with ${message.backend}, ${message.validation} for validation`,
+        );
+        continue;
+      }
+      if (message.kind === 'environment') {
+        story.environment = message.environment;
+        continue;
+      }
+      if (message.kind === 'checkpoint') {
+        await keepResume(zone, key, model, message.checkpoint);
+        continue;
+      }
+      const { event } = message;
+      if (event.kind === 'step') {
+        rate = event.samplesPerSecond || rate;
+        ctx.progress(...progressOf(event, chosen, story.start?.train ?? 1));
+      } else if (event.kind === 'epoch') {
+        const { epochs } = story;
+        // A command that was started again repeats what came after its checkpoint.
+        while ((epochs.at(-1)?.epoch ?? 0) >= event.epoch) epochs.pop();
+        if (epochs.length < mostEpochs) epochs.push(event);
+        const shown = Object.entries(event.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+        ctx.log(`epoch ${event.epoch}: ${shown.join(', ')}${speedOf(event.samplesPerSecond)}`);
+        if (event.checkpoint) await keepResume(zone, key, model, event.checkpoint);
+      } else if (event.kind === 'stopped') {
+        await keepResume(zone, key, model, event.checkpoint);
+        throw new UserError('interrupted', `training of ${model} was stopped after epoch ${event.epoch}`);
+      } else done = event;
     }
-    if (message.kind === 'environment') {
-      environment = message.environment;
-      continue;
+    if (!story.start || !done) {
+      throw new UserError('training-failed', 'the training process ended without a result');
     }
-    if (message.kind === 'checkpoint') {
-      await keepResume(zone, key, model, message.checkpoint);
-      continue;
-    }
-    const { event } = message;
-    if (event.kind === 'step') {
-      rate = event.samplesPerSecond || rate;
-      ctx.progress(...progressOf(event, chosen, start?.train ?? 1));
-    } else if (event.kind === 'epoch') {
-      // A command that was started again repeats what came after its checkpoint.
-      while ((epochs.at(-1)?.epoch ?? 0) >= event.epoch) epochs.pop();
-      if (epochs.length < mostEpochs) epochs.push(event);
-      const shown = Object.entries(event.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-      ctx.log(`epoch ${event.epoch}: ${shown.join(', ')} ${speedOf(event.samplesPerSecond)}`);
-      if (event.checkpoint) await keepResume(zone, key, model, event.checkpoint);
-    } else if (event.kind === 'stopped') {
-      await keepResume(zone, key, model, event.checkpoint);
-      throw new UserError('interrupted', `training of ${model} was stopped after epoch ${event.epoch}`);
-    } else done = event;
+  } catch (error) {
+    await keepFailedRun(ctx, zone, inputs, story, error, folder);
+    throw error;
   }
-  if (!start || !done) throw new UserError('training-failed', 'the training process ended without a result');
 
-  const files = inputs.files;
-  const codeId = codeDigest(files);
+  const { start, epochs } = story;
+  const codeId = codeDigest(inputs.files);
   const checkpoint = await storeFolder(zone, done.model, {
     kind: 'checkpoint',
     name: model,
@@ -153,39 +160,10 @@ async function runTraining(
       framework: config.train ? 'command' : 'tfjs',
     },
   });
-  const source = await keepSource(zone, ctx, model, files);
-  const run: Artifact = {
-    kind: 'run',
-    name: model,
-    files: await keepNotebook(zone, folder),
-    parents: [...made, source, checkpoint],
-    meta: {
-      model,
-      code: codeId,
-      config: configDigest(config),
-      hyperparameters: chosen,
-      ...(tuned && { tuning: tuned.tuning }),
-      ...(pretrained && { pretrained }),
-      seed: config.seed,
-      environment: { backend: start.backend, ...start.versions, ...environment },
-      items: { train: start.train, validation: start.validation },
-      epochs: epochs.map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
-      best_epoch: done.bestEpoch,
-      stopped_early: done.stoppedEarly,
-      metrics: done.metrics,
-      resumed: resume !== null,
-      started_at: new Date(started).toISOString(),
-      seconds: (Date.now() - started) / 1000,
-      pipeline: ctx.ci?.pipeline ?? null,
-      job: ctx.ci?.job ?? null,
-      commit: ctx.ci?.sha ?? (await cleanCommit(ctx.root)),
-    },
-  };
-  const runDigest = await zone.putArtifact(run);
-  await noteRun(zone, ctx.project.project, runDigest);
+  const run = await keepRun(ctx, zone, inputs, story, { kind: 'done', checkpoint, event: done }, folder);
   return {
     outputs: {
-      run: runDigest,
+      run,
       checkpoint,
       code: codeId,
       config: configDigest(config),
@@ -301,5 +279,4 @@ export const train: Step<typeof params> = {
   params,
   inputs: trainInputs,
   run: runTraining,
-  failed: keepFailedRun,
 };

@@ -108,8 +108,6 @@ export interface Step<P extends Params = Params> {
   inputs(ctx: Ctx, params: z.output<P>): Promise<Inputs>;
   /** `folder` is temporary and holds exactly the declared files; `inputs` are those the key was made of, not read again. */
   run(ctx: Ctx, params: z.output<P>, folder: string, inputs: Inputs): Promise<Outcome>;
-  /** Told of what `run` threw, which is thrown on, while `folder` is still there. `startedAt` in milliseconds since 1970. */
-  failed?(ctx: Ctx, inputs: Inputs, startedAt: number, error: unknown, folder: string): Promise<void>;
 }
 
 /** A digest among outputs. Throws nothing: outputs were checked when they were read. */

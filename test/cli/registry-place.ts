@@ -107,6 +107,8 @@ export async function openRegistryPlace(): Promise<RegistryPlace> {
           resumed: false,
           started_at: startedAt,
           seconds: 1.5 + seed,
+          gpus: 2,
+          who: 'dana',
           pipeline: '7',
           job: '70',
           commit: await scratch.git('rev-parse', 'HEAD'),

@@ -24,7 +24,8 @@ beforeAll(async () => {
   await place.scratch.write({ 'lib/scale.ts': 'export const scale = 127;\n' });
   await place.scratch.git('commit', '--quiet', '--all', '--message', 'another, "scale"');
   const two = await place.train({ seed: 2, accuracy: 0.9, startedAt: at(2), hidden: 8 });
-  const reason = 'the loss of epoch 1, step 3, is not finite';
+  const reason =
+    'the training command ended with exit code 1:\nTraceback:\n  in train.py\n\u001b[31mValueError: no good';
   const bad = await place.train({
     seed: 3,
     accuracy: 0,
@@ -55,6 +56,10 @@ describe('cdl runs', () => {
     const said = await cdl<{ runs: { digest: string }[] }>(['show', [short(made[0]!)]]);
     await expect(`${withoutDigests(said.text)}\n`).toMatchFileSnapshot(golden('show.txt'));
     expect((await cdl<typeof said.value>(['show', ['v1']])).value.runs[0]!.digest).toBe(made[0]);
+    const failed = (await cdl(['show', [short(made[2]!)]])).text;
+    expect(failed).toContain('failed: the training command ended with exit code 1\n');
+    expect(failed).toMatch(/\n\nthe training command ended with exit code 1:\nTraceback:\n {2}in train.py\n/);
+    expect(failed).not.toContain('\u001b');
     expect((await cdl(['show', ['v9']])).text).toContain('sides has no version 9');
     expect((await cdl(['show', ['00000000']])).code).toBe(3);
   });
@@ -117,7 +122,7 @@ describe('cdl runs', () => {
       .map((line) => JSON.parse(line));
     expect(lines[0]).toMatchObject({
       digest: made[2],
-      facts: { reason: expect.stringContaining('not finite') },
+      facts: { reason: expect.stringContaining('no good') },
     });
   });
 });

@@ -15,6 +15,7 @@ const gitlab = {
   CI_SERVER_URL: 'https://gitlab.example.com',
   CI_API_V4_URL: 'https://gitlab.example.com/api/v4',
   CI_DEFAULT_BRANCH: 'main',
+  GITLAB_USER_LOGIN: 'dana',
 };
 
 describe('the CI job a process runs in', () => {
@@ -35,6 +36,7 @@ describe('the CI job a process runs in', () => {
       apiUrl: 'https://gitlab.example.com/api/v4',
       defaultBranch: 'main',
       source: 'push',
+      user: 'dana',
     });
     const change = {
       ...gitlab,
@@ -73,6 +75,7 @@ describe('the CI job a process runs in', () => {
       GITHUB_HEAD_REF: 'exp/lr',
       GITHUB_REF_PROTECTED: 'false',
       GITHUB_RUN_ID: '99',
+      GITHUB_ACTOR: 'dana',
       GITHUB_JOB: 'train',
       GITHUB_SERVER_URL: 'https://github.com',
       GITHUB_API_URL: 'https://api.github.com',
@@ -83,6 +86,7 @@ describe('the CI job a process runs in', () => {
       change: 7,
       branch: 'exp/lr',
       pipeline: '99',
+      user: 'dana',
       jobUrl: 'https://github.com/acme/fashion/actions/runs/99',
       sha: 'b'.repeat(40),
     });

@@ -1,12 +1,14 @@
-import { writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Candidate, candidateDigest } from '../../src/core/candidate.ts';
 import { candidateKey } from '../../src/core/claim.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import { openDataset } from '../../src/data/dataset.ts';
+import { readCi } from '../../src/forge/ci.ts';
 import { predictIsolated } from '../../src/model/predict.ts';
 import { listVersions } from '../../src/model/registry.ts';
+import { listRuns } from '../../src/model/runs.ts';
 import { filesFromSource, packageProblems } from '../../src/model/source-files.ts';
 import { openServable } from '../../src/serve/tfjs.ts';
 import { evaluate } from '../../src/steps/evaluate.ts';
@@ -93,6 +95,42 @@ describe('a model that a command trains and exports as ONNX', () => {
     const { outputs } = await runStep(train, ctx, all);
     expect(scratch.lines.join('\n')).toMatch(/exit code 9; it goes on from its last checkpoint/);
     expect((await (await ctx.zone('work')).getArtifact(outputs.checkpoint as Digest)).files).toHaveLength(1);
+  });
+
+  it('is kept as a run also when it fails: its curve, the files it saw, the GPUs of the machine, who asked for it', async () => {
+    const files = onnxFiles('{ epochs: 1, crash: true }');
+    const config = String(files['cdl.yaml']).replace('restarts: 1', 'restarts: 0');
+    const query = "printf 'NVIDIA H100 80GB HBM3, 550.54.15\\nNVIDIA H100 80GB HBM3, 550.54.15\\n'";
+    scratch = await openScratch({
+      ...files,
+      'cdl.yaml': config.replace('    gates:', '    resources: { train: { gpu: 2 } }\n    gates:'),
+      'bin/nvidia-smi': `#!/bin/sh\n${query}\n`,
+    });
+    await chmod(join(scratch.root, 'bin/nvidia-smi'), 0o755);
+    const path = [join(scratch.root, 'bin'), join(process.execPath, '..'), process.env.PATH].join(':');
+    const ci = readCi({
+      CI_PROJECT_PATH: 'acme/tiny',
+      CI_JOB_ID: '7',
+      CI_PIPELINE_ID: '31',
+      GITLAB_USER_LOGIN: 'dana',
+    });
+    const ctx = { ...(await scratch.context({ PATH: path })), ci };
+    await runStep(ingest, ctx, all);
+    await expect(runStep(train, ctx, all)).rejects.toMatchObject({ code: 'training-failed' });
+    const work = await ctx.zone('work');
+    const [run] = await listRuns(work, 'tiny');
+    expect(run!.facts).toMatchObject({
+      status: 'failed',
+      reason: expect.stringMatching(/exit code 9/),
+      epochs: [{ epoch: 1, step: 1, metrics: { loss: 0.5, validationLoss: 0.6 } }],
+      environment: { backend: 'node', gpu: '2 × NVIDIA H100 80GB HBM3', driver: '550.54.15' },
+      gpus: 2,
+      who: 'dana',
+      pipeline: '31',
+    });
+    expect(run!.checkpoint).toBeNull();
+    const source = await work.getArtifact(run!.source!);
+    expect(source.files.map((file) => file.path).sort()).toEqual(['cdl.yaml', 'train.mjs']);
   });
 
   it('cannot load native code of its own beside it, nor a model that is none', async () => {
