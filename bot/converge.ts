@@ -11,7 +11,7 @@ import { isQuiet, noteReport, putAside } from './quiet.ts';
 import { type ReadChange, readChange } from './read.ts';
 import { buildReport, reportKey } from './report.ts';
 import { enforceBudget } from './spending.ts';
-import { sayStatus } from './status-writer.ts';
+import { endStatuses, sayStatus } from './status-writer.ts';
 import type { BotContext, Facts } from './types.ts';
 import { takeBackUnreadable, tellUnreadable } from './unreadable.ts';
 import { askingCursor } from './waiting.ts';
@@ -81,7 +81,7 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
     const name = shownCursor(facts);
     await effects.setCursor(name, renderShown(facts.review, change.head, await context.state.cursor(name)));
   }
-  if (change.state === 'open') await sayStatus(context, change, plan.status);
+  await sayStatus(context, change, plan.status);
   if (plan.lock) {
     const self = await context.forge.self();
     const result = await effects.commitLock({
@@ -110,7 +110,10 @@ export async function convergeChange(
     read = await readChange(context, id, isolated);
   if (await proposeFound(context, read)) read = await readChange(context, id, isolated);
   if (await resolveLock(context, read)) read = await readChange(context, id, isolated);
-  if (read.kind === 'ignored') return [];
+  if (read.kind === 'ignored') {
+    await endStatuses(context, id);
+    return [];
+  }
   if (read.kind === 'unreadable') {
     await tellUnreadable(context, read);
     return [];

@@ -267,6 +267,24 @@ describe('who may decide', () => {
   });
 });
 
+describe('a change that is over', () => {
+  it('leaves no pipeline behind that waits for an approval', async () => {
+    world = await createBotWorld(database());
+    const change = await propose(world, 'good\n');
+    await settle(world, change);
+    expect(world.statuses(change)['cdl/fashion']).toContain('pending: waiting for approval');
+    const mr = world.project.mergeRequests.get(change)!;
+    for (const state of ['closed', 'merged'] as const) {
+      Object.assign(mr, { state: 'opened' });
+      await settle(world, change);
+      expect(world.statuses(change)['cdl/fashion']).toContain('pending: waiting for approval');
+      Object.assign(mr, { state });
+      for (let i = 0; i < 2; i++) await converge(world, change);
+      expect(world.statuses(change)['cdl/fashion']).toMatch(/^canceled/);
+    }
+  });
+});
+
 describe('when production moves', () => {
   it('an open approved change is asked again, and its approval is void', async () => {
     world = await createBotWorld(database());
