@@ -1,6 +1,7 @@
 import { type Change, digestJson, type LineProblem, type Report, type Status } from '../src/index.ts';
 import { isQuiet } from './quiet.ts';
 import type { ReadChange } from './read.ts';
+import { sayStatus } from './status-writer.ts';
 import type { BotContext } from './types.ts';
 
 const statusName = 'cdl';
@@ -112,7 +113,7 @@ export async function tellUnreadable(context: BotContext, read: Unreadable): Pro
   if (before !== now) await effects.setCursor(saidCursor(change.id), now);
   if (!quiet) await effects.comment(change.id, commentKey, report);
   await keepLineThreads(context, change, quiet ? [] : (status.problems ?? []));
-  await effects.status(change.head, { name: statusName, url: null, pipeline: null, ...status });
+  await sayStatus(context, change, { name: statusName, url: null, pipeline: null, ...status });
 }
 
 /** Takes back what {@link tellUnreadable} said, once, now that the change can be read. Throws as that does. */
@@ -130,7 +131,7 @@ export async function takeBackUnreadable(context: BotContext, change: Change): P
       blocks: [],
     });
   }
-  await effects.status(change.head, {
+  await sayStatus(context, change, {
     name: statusName,
     state: 'success',
     description: 'cdl.yaml was read again: all is well',

@@ -128,6 +128,12 @@ describe('a mistake in cdl.yaml', () => {
     expect(world.statuses(waiting).cdl).toBe(
       'pending: cdl.yaml of main cannot be read; nothing is judged until it is mended',
     );
+    const earlier = (await world.context.forge.getChange(waiting))!.head;
+    await world.push('ada', 'exp/a', { 'model.ts': 'two\n' });
+    await converge(waiting);
+    // Nobody comes back to the commit before: nothing waits there.
+    const there = world.project.statuses.filter((one) => one.sha === earlier && one.name === 'cdl');
+    expect(there.at(-1)!.status).toBe('canceled');
 
     await keepDrift(world.context);
     const issue = () => [...world.project.issues.values()].at(-1)!;
