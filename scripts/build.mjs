@@ -132,9 +132,8 @@ renameSync(root + fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
 
 /**
- * Puts what `cli/main.js` imports into `startup.js`, the chunks of {@link quick} into `quick.js`, what {@link steps} need beside them
- * into `steps.js`. Whoever else imports one of
- * them finds in its place a file that hands on what is in there, so that nothing is there twice.
+ * Puts what `cli/main.js` imports into `startup.js`, the chunks of {@link quick} into `quick.js`, what {@link steps} need beside
+ * them into `steps.js`. Whoever else imports one of them takes it out of there, so that nothing is there twice.
  */
 async function join() {
   const outputs = new Map(Object.entries(metafile.outputs));
@@ -189,11 +188,17 @@ async function join() {
         const at = joined.get(file);
         if (at === own && own !== null) return { path: root + file };
         // Only where it is imported at the beginning: what is loaded when it is needed stays a file of its own.
-        if (at !== undefined && kind === 'import-statement') return { path: file, namespace: 'joined' };
+        if (at !== undefined && kind === 'import-statement') {
+          return {
+            path: file,
+            namespace: 'joined',
+            suffix: resolve(root, fresh) === resolveDir ? '' : '?above',
+          };
+        }
         return { path, external: true };
       });
-      onLoad({ filter: /./, namespace: 'joined' }, ({ path }) => ({
-        contents: handOn(path, own === null ? '../' : './'),
+      onLoad({ filter: /./, namespace: 'joined' }, ({ path, suffix }) => ({
+        contents: handOn(path, suffix === '' ? './' : '../'),
         resolveDir: `${root}${fresh}`,
       }));
     },
@@ -211,10 +216,13 @@ async function join() {
     const stdin = { contents, resolveDir: `${root}${fresh}`, sourcefile: name };
     await write({ stdin, outfile: `${fresh}/${name}` }, name);
   }
-  await write({ entryPoints: [main], outfile: main }, null);
+  // All others name the joined files themselves: a file that only hands on takes as long to find as any.
+  const others = [...outputs.keys()].filter((file) => file.endsWith('.js') && !joined.has(file));
+  await write({ entryPoints: others, outdir: fresh, outbase: fresh }, null);
   for (const file of order) {
     rmSync(`${root}${file}.map`, { force: true });
-    if (isLazy(file)) rmSync(root + file);
+    // Only what is loaded when it is needed is still asked for under its name.
+    if (isLazy(file) || outputs.get(file).entryPoint === undefined) rmSync(root + file);
     else writeFileSync(root + file, handOn(file, './'));
   }
 }
