@@ -1,12 +1,17 @@
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createApp } from '../../bot/app.ts';
+import { createApp, type Receiver } from '../../bot/app.ts';
 import { registrationIn } from '../../bot/bucket.ts';
+import { createEffects } from '../../bot/effects.ts';
+import { createInbox } from '../../bot/inbox.ts';
 import { createMetrics } from '../../bot/metrics.ts';
 import type { Task } from '../../bot/types.ts';
-import { versionKey } from '../../src/core/claim.ts';
-import { createZone, openStore } from '../../src/store/index.ts';
-import { findMinio, type MinioServer, startMinio } from '../contract/minio.ts';
+import { doTask, jobOf, taskName } from '../../bot/work.ts';
+import { type Claim, candidateDigest, createZone, openQueue, openStore } from '../../src/index.ts';
+import { findMinio, startMinio } from '../contract/minio.ts';
+import { useDatabase } from './database.ts';
+import { makeClaim } from './jobs.ts';
+import { createBotWorld, projectYaml } from './world.ts';
 
 const token = 'f3a1c2d4e5b6978812345678';
 const authorization = `Bearer ${token}`;
@@ -19,29 +24,17 @@ afterEach(async () => {
 function start(bucketToken: string | null = token) {
   const known = new Set<string>();
   const tasks: Task[] = [];
-  let resolve = (_task: Task) => {};
-  const first = new Promise<Task>((done) => {
-    resolve = done;
-  });
   const take = async (id: string, given: readonly Task[]) => {
     if (known.has(id)) return false;
     known.add(id);
     tasks.push(...given);
-    resolve(given[0]!);
     return true;
   };
-  const app = createApp({
-    receivers: new Map([
-      ['acme/dl-demo', { take }],
-      ['acme/other', { take }],
-    ]),
-    secrets: null,
-    bucketToken,
-    metrics: createMetrics(),
-    now: () => 0,
-    onError: () => {},
-  });
-  apps.push(app);
+  const receivers = new Map([
+    ['acme/dl-demo', { take }],
+    ['acme/other', { take }],
+  ]);
+  const app = appOf(receivers, bucketToken);
   const post = (payload: unknown, headers: Record<string, string> = { authorization }) =>
     app.inject({
       method: 'POST',
@@ -49,7 +42,14 @@ function start(bucketToken: string | null = token) {
       headers,
       payload: typeof payload === 'string' ? payload : JSON.stringify(payload),
     });
-  return { app, tasks, first, post };
+  return { tasks, post };
+}
+
+function appOf(receivers: ReadonlyMap<string, Receiver>, bucketToken: string | null) {
+  const metrics = createMetrics();
+  const app = createApp({ receivers, secrets: null, bucketToken, metrics, now: () => 0, onError: () => {} });
+  apps.push(app);
+  return app;
 }
 
 const written = (key: string, eventName = 's3:ObjectCreated:Put', sequencer = '17') => ({
@@ -83,22 +83,73 @@ describe('a notification of the bucket', () => {
 const binary = findMinio();
 if (!binary) console.warn('skipped: there is no MinIO; test/services/minio.sh fetches one, or set CDL_MINIO');
 describe.skipIf(binary === null)('a real MinIO with a webhook target', () => {
-  let minio: MinioServer | null = null;
-  afterEach(() => minio?.dispose());
+  const database = useDatabase();
+  const open: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const close of open.splice(0).reverse()) await close();
+  });
 
-  it('tells the bot of a version that is written to the store', async () => {
-    const { app, first } = start();
+  it('has a version that is written to the store evaluated on the change that waits for it', async () => {
+    const receivers = new Map<string, Receiver>();
+    const app = appOf(receivers, token);
     await app.listen({ host: '127.0.0.1', port: 0 });
     const { port } = app.server.address() as AddressInfo;
-    minio = await startMinio(binary!, {
+    const minio = await startMinio(binary!, {
       MINIO_NOTIFY_WEBHOOK_ENABLE_CDL: 'on',
       MINIO_NOTIFY_WEBHOOK_ENDPOINT_CDL: `http://127.0.0.1:${port}/webhooks/bucket`,
       MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_CDL: token,
     });
+    open.push(() => minio.dispose());
     await minio.notify('arn:minio:sqs::CDL:webhook', 'work/');
     const store = await openStore(`s3://${minio.bucket}?endpoint=${minio.endpoint}`, minio.root);
-    const zone = createZone('work', store);
-    await zone.writeRecord(versionKey('tiny', 'sides', 1), { v: 1 }, { ifAbsent: true });
-    expect(await first).toEqual({ kind: 'registry' });
-  });
+    const work = createZone('work', store);
+    const world = await createBotWorld(database(), projectYaml(), {}, work);
+    open.push(() => world.close());
+    const project = world.context.forge.project;
+    const silent = () => undefined;
+    const options = {
+      database: database(),
+      isolated: false,
+      metrics: createMetrics(),
+      log: { info: silent, warn: silent, error: silent },
+    };
+    const done: Task[] = [];
+    const bot = { ...world.context };
+    const queue = await openQueue(
+      database(),
+      {
+        [taskName(project)]: async (payload) => {
+          const { task } = payload as { task: Task };
+          await doTask(project, bot, task, options);
+          done.push(task);
+        },
+      },
+      { concurrency: 1 },
+    );
+    const enqueue = (task: Task) => queue.add(taskName(project), { task }, jobOf(project, task));
+    bot.effects = createEffects(world.context, enqueue);
+    const running = queue.run();
+    open.push(async () => {
+      await queue.stop();
+      await running;
+    });
+    receivers.set(project, { take: createInbox(database(), project) });
+
+    world.outcome = 'failed';
+    const sha = await world.push('ada', 'exp/a', { 'model.ts': 'better\n' });
+    const change = await world.openChange('exp/a');
+    await enqueue({ kind: 'change', change });
+    await expect.poll(() => done, { timeout: 20_000 }).toContainEqual({ kind: 'change', change });
+    const evaluations = () =>
+      [...world.project.pipelines.values()].filter(({ inputs }) => inputs.cdl_task === 'evaluate');
+    expect(evaluations()).toEqual([]);
+
+    // From here on nobody tells the bot anything but the bucket.
+    const { repository } = world.project;
+    const claim = (await makeClaim({ work, repository, sha, versions: new Map() })) as Claim;
+    await expect.poll(evaluations, { timeout: 20_000 }).toHaveLength(1);
+    const candidate = candidateDigest(claim.candidate);
+    expect(evaluations()[0]).toMatchObject({ status: 'success', inputs: { cdl_candidate: candidate } });
+    expect(done).toContainEqual({ kind: 'registry' });
+  }, 60_000);
 });

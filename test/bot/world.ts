@@ -238,11 +238,15 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
   };
 }
 
-/** Builds a world; `database` is shared between worlds, each has its own project there. `more`: files of the first commit. */
+/**
+ * Builds a world; `database` is shared between worlds, each has its own project there. `more`: files of the first commit;
+ * `elsewhere`: the work zone, where it is not in the world's folder.
+ */
 export async function createBotWorld(
   database: Database,
   yaml = projectYaml(),
   more: Record<string, string> = {},
+  elsewhere: Zone | null = null,
 ): Promise<BotWorld> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-bot-'));
   const source = join(folder, 'source');
@@ -290,7 +294,7 @@ export async function createBotWorld(
   const path = `${namespace}/fashion`;
   const zone = async (name: 'work' | 'trusted') =>
     createZone(name, await openStore(`file://${join(folder, name)}`, null));
-  const [work, trusted] = await Promise.all([zone('work'), zone('trusted')]);
+  const [work, trusted] = await Promise.all([elsewhere ?? zone('work'), zone('trusted')]);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const forge = await openForge({
     kind: 'gitlab',
