@@ -16,6 +16,9 @@ export interface Snapshot {
 /** Where commits of worktrees are kept: no branch, no tag, nothing that is fetched or pushed by itself. */
 export const snapshotRefs = 'refs/cdl/snapshots';
 
+/** Snapshots that stay. */
+export const mostSnapshots = 100;
+
 /** What new files may weigh together, in bytes: more than that is data, or a folder that was forgotten in .gitignore. */
 const mostNew = 256 * 2 ** 20;
 
@@ -77,9 +80,22 @@ export async function takeSnapshot(root: string, env: NodeJS.ProcessEnv): Promis
     });
     const id = commit.trim();
     await git(root, ['update-ref', `${snapshotRefs}/${id}`, id], env);
+    await forgetOldest(root, `${snapshotRefs}/${id}`, env);
     return { commit: id, isNew: true, untracked };
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Lets go of the snapshots of the oldest commits: what a training saw is kept with its run. Git itself removes the objects. */
+async function forgetOldest(root: string, own: string, env: NodeJS.ProcessEnv): Promise<void> {
+  const listed = ['for-each-ref', '--sort=-committerdate', '--format=%(refname)', snapshotRefs];
+  const others = (await git(root, listed, env)).split('\n').filter((ref) => ref !== '' && ref !== own);
+  const old = others.slice(mostSnapshots - 1);
+  if (old.length > 0) {
+    // Where another run does the same at this moment, this one's part fails; the next makes up for it.
+    const input = old.map((ref) => `delete ${ref}\n`).join('');
+    await run('git', ['update-ref', '--stdin'], { cwd: root, env, input });
   }
 }
 

@@ -2,7 +2,8 @@ import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { runHere } from '../../src/cli/run.ts';
-import { snapshotRefs, takeSnapshot } from '../../src/exec/snapshot.ts';
+import { run } from '../../src/exec/run.ts';
+import { mostSnapshots, snapshotRefs, takeSnapshot } from '../../src/exec/snapshot.ts';
 import { reproduce } from '../../src/steps/reproduce.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { openScratch, type Scratch } from '../steps/project.ts';
@@ -83,6 +84,19 @@ describe('a snapshot of a worktree', () => {
     expect(await scratch.git('for-each-ref', '--format=%(refname)', snapshotRefs)).toBe(
       `${snapshotRefs}/${one.commit}`,
     );
+  });
+
+  it('lets go of the oldest, and never of its own', async () => {
+    scratch = await openScratch();
+    const names = Array.from({ length: mostSnapshots + 5 }, (_, at) => `${snapshotRefs}/${at}`);
+    const head = await scratch.git('rev-parse', 'HEAD');
+    const input = names.map((name) => `create ${name} ${head}\n`).join('');
+    await run('git', ['update-ref', '--stdin'], { cwd: scratch.root, input });
+    await scratch.write({ 'new.txt': 'new\n' });
+    const { commit } = await takeSnapshot(scratch.root, scratch.env);
+    const kept = (await scratch.git('for-each-ref', '--format=%(refname)', snapshotRefs)).split('\n');
+    expect(kept).toHaveLength(mostSnapshots);
+    expect(kept).toContain(`${snapshotRefs}/${commit}`);
   });
 
   it('refuses new files that are data by their weight, naming the largest', async () => {
