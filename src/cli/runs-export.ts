@@ -1,6 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { readSteps } from '../model/run-steps.ts';
 import { gpuSeconds, type Run } from '../model/runs.ts';
+import type { Zone } from '../store/types.ts';
 import { count } from './data-text.ts';
 import { partsOfRun, settingsOf, under } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
@@ -41,16 +43,19 @@ function wideCsv(runs: readonly Run[]): string {
   );
 }
 
-/** A line a value that was logged. */
-function longCsv(runs: readonly Run[]): string {
-  return lines(
-    ['run', 'epoch', 'step', 'metric', 'value'],
-    runs.flatMap(({ digest, facts }) =>
-      facts.epochs.flatMap(({ epoch, step, metrics }) =>
-        Object.entries(metrics).map(([name, value]) => [digest, epoch, step, name, value]),
-      ),
-    ),
-  );
+/** A line a value that was logged: within epochs first, then at their ends. */
+async function longCsv(runs: readonly Run[], work: Zone): Promise<string> {
+  const rows: unknown[][] = [];
+  for (const { digest, facts } of runs) {
+    const points = { step: await readSteps(work, digest), epoch: facts.epochs };
+    for (const [at, told] of Object.entries(points)) {
+      for (const { epoch, step, metrics } of told) {
+        for (const [name, value] of Object.entries(metrics))
+          rows.push([digest, at, epoch, step, name, value]);
+      }
+    }
+  }
+  return lines(['run', 'at', 'epoch', 'step', 'metric', 'value'], rows);
 }
 
 /** `cdl runs export [RUN…]`: runs as CSV (a line a run, or a line a logged value) or JSON Lines, for other programs. */
@@ -65,7 +70,7 @@ export async function exportRuns(
     format === 'jsonl'
       ? chosen.map((run) => JSON.stringify(run)).join('\n')
       : format === 'steps'
-        ? longCsv(chosen)
+        ? await longCsv(chosen, desk.work)
         : wideCsv(chosen);
   if (out === undefined) {
     input.console.print(text, { runs: chosen });

@@ -4,8 +4,10 @@ import { type Digest, isDigest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
 import { cleanCommit } from '../exec/code.ts';
 import { gpusHere } from '../exec/gpu.ts';
+import { keepSteps } from '../model/run-steps.ts';
 import { noteRun } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
+import type { StepSeries } from '../train/step-series.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepNotebook } from './kept-notebook.ts';
 import { keepSource } from './source.ts';
@@ -22,6 +24,7 @@ export interface Story {
   /** What the program itself said of where it ran. */
   environment: Record<string, string>;
   epochs: Extract<TrainEvent, { kind: 'epoch' }>[];
+  steps: StepSeries;
 }
 
 /** How it ended. */
@@ -59,7 +62,7 @@ export async function keepRun(
   const run = await zone.putArtifact({
     kind: 'run',
     name: model,
-    files: await keepNotebook(zone, folder),
+    files: [...(await keepNotebook(zone, folder)), ...(await keepSteps(zone, story.steps.points()))],
     parents: [dataset, transform, source, ending.kind === 'done' ? ending.checkpoint : null].filter(isDigest),
     meta: {
       model,

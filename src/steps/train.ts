@@ -9,6 +9,7 @@ import { fromName } from '../core/project-from.ts';
 import type { Report } from '../core/report.ts';
 import { selectCode } from '../exec/code.ts';
 import type { Zone } from '../store/types.ts';
+import { openStepSeries } from '../train/step-series.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepFailedRun, keepRun, type Story } from './kept-run.ts';
 import { pretrainedOf, savePretrained } from './pretrained.ts';
@@ -93,6 +94,7 @@ async function runTraining(
     start: null,
     environment: {},
     epochs: [],
+    steps: openStepSeries(),
   };
   let done: DoneEvent | null = null;
   let rate = 0;
@@ -124,6 +126,7 @@ async function runTraining(
       const { event } = message;
       if (event.kind === 'step') {
         rate = event.samplesPerSecond || rate;
+        story.steps.add(event);
         ctx.progress(...progressOf(event, chosen, story.start?.train ?? 1));
       } else if (event.kind === 'epoch') {
         const { epochs } = story;

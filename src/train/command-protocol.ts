@@ -60,7 +60,7 @@ const speed = z.number().nonnegative().optional();
 export const commandEventSchema = z.discriminatedUnion('kind', [
   z
     .object({ kind: z.literal('step'), ...position, metrics: metricsSchema, samples_per_second: speed })
-    .describe('within an epoch; shown, not kept'),
+    .describe('within an epoch; kept with the run, evenly thinned to less than 10 000'),
   z
     .object({
       kind: z.literal('epoch'),

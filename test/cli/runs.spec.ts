@@ -112,6 +112,7 @@ describe('cdl runs', () => {
     const curves = await readFile(join(place.scratch.root, 'curves.csv'), 'utf8');
     expect(parse(curves, { columns: true })).toContainEqual({
       run: made[0],
+      at: 'epoch',
       epoch: '2',
       step: '16',
       metric: 'validationAccuracy',

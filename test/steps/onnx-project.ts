@@ -30,6 +30,7 @@ y.forEach((label, item) => { counts[label]++; for (let k = 0; k < size; k++) mea
 means.forEach((mean, label) => mean.forEach((sum, k) => { mean[k] = sum / counts[label] / 255; }));
 mkdirSync(job.output + '/checkpoints/1/deep', { recursive: true });
 writeFileSync(job.output + '/checkpoints/1/deep/means.safetensors', JSON.stringify(means.map((mean) => [...mean])));
+tell({ kind: 'step', epoch: 1, step: 1, metrics: { loss: 0.7 } });
 tell({ kind: 'epoch', epoch: 1, step: 1, metrics: { loss: 0.5, validation_loss: 0.6 }, checkpoint: 'checkpoints/1' });
 if (job.hyperparameters.crash && !job.resume) process.exit(9);
 const weights = Array.from({ length: size * classes.length }, (_, at) => 2 * means[at % classes.length][Math.floor(at / classes.length)] / 255);

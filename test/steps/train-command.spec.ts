@@ -8,6 +8,7 @@ import { openDataset } from '../../src/data/dataset.ts';
 import { readCi } from '../../src/forge/ci.ts';
 import { predictIsolated } from '../../src/model/predict.ts';
 import { listVersions } from '../../src/model/registry.ts';
+import { readSteps } from '../../src/model/run-steps.ts';
 import { listRuns } from '../../src/model/runs.ts';
 import { filesFromSource, packageProblems } from '../../src/model/source-files.ts';
 import { openServable } from '../../src/serve/tfjs.ts';
@@ -38,6 +39,7 @@ describe('a model that a command trains and exports as ONNX', () => {
       epochs: [{ epoch: 1, step: 1, metrics: { loss: 0.5, validationLoss: 0.6 } }],
       environment: { backend: 'node', framework: 'none' },
     });
+    expect(await readSteps(work, version!.run)).toEqual([{ epoch: 1, step: 1, metrics: { loss: 0.7 } }]);
     expect((await runStep(train, ctx, all)).cached).toBe(true);
     const packaged = await work.getArtifact(candidate.package);
     expect(packaged.files.map((file) => file.path)).toEqual(['model.onnx', 'signature.json']);
