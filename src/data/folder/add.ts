@@ -331,6 +331,7 @@ class Adding {
           isOld: false,
         };
       }
+      pool.done(result);
       await this.#index.flush(this.#shards);
     }
   }

@@ -90,10 +90,15 @@ export function memberRange(path: string, size: number): { head: number; length:
 /**
  * Reads files and lays them out as members of a tar file, in the order given; a header of our own because a library's costs
  * more than reading a small file does. A file that changes meanwhile is read again, three times at most. No times, owners
- * or modes of ours go in: the same files give the same bytes.
+ * or modes of ours go in: the same files give the same bytes. They are laid into `into` when there is room.
  */
-export function packFiles(root: string, files: readonly PackFile[]): PackResult {
-  let bytes = Buffer.alloc(files.reduce((sum, { path, size }) => sum + headBytes(path) + padded(size), 0));
+export function packFiles(
+  root: string,
+  files: readonly PackFile[],
+  into: ArrayBuffer | null = null,
+): PackResult {
+  const needed = files.reduce((sum, { path, size }) => sum + headBytes(path) + padded(size), 0);
+  let bytes = into && into.byteLength >= needed ? Buffer.from(into).fill(0) : Buffer.alloc(needed);
   const packed: Packed[] = [];
   const near = nearPath(root);
   let end = 0;

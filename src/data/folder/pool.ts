@@ -7,12 +7,12 @@ import { type PackFile, type PackResult, packFiles } from './pack.ts';
 
 /** What a thread of the pool is asked for. */
 export type Job =
-  | { kind: 'pack'; root: string; files: readonly PackFile[] }
+  | { kind: 'pack'; root: string; files: readonly PackFile[]; into: ArrayBuffer | null }
   | { kind: 'extract'; job: ExtractJob };
 
 /** Does a job in the thread that calls it. */
 export function doJob(job: Job): PackResult | ExtractResult {
-  return job.kind === 'pack' ? packFiles(job.root, job.files) : extractFiles(job.job);
+  return job.kind === 'pack' ? packFiles(job.root, job.files, job.into) : extractFiles(job.job);
 }
 
 /** Threads that read and write many small files, and this one, which lends a hand while all of them have enough to do. */
@@ -20,6 +20,8 @@ export interface FilePool {
   /** How many jobs it is worth having under way. */
   readonly width: number;
   pack(root: string, files: readonly PackFile[]): Promise<PackResult>;
+  /** Takes back the bytes of a result, for the next: what is left to the collector is in memory for a while. */
+  done(result: PackResult): void;
   extract(job: ExtractJob): Promise<ExtractResult>;
   close(): Promise<void>;
 }
@@ -83,13 +85,15 @@ async function ask(thread: Thread, job: Job): Promise<PackResult | ExtractResult
     thread.waiting.push({ resolve, reject });
   });
   answer.catch(() => {});
-  (await thread.worker).postMessage(job);
+  const moved = job.kind === 'pack' && job.into ? [job.into] : [];
+  (await thread.worker).postMessage(job, moved);
   return answer;
 }
 
 /** Opens a pool; threads start when there is work for them, at most `threads`. Jobs come back in any order. */
 export function openFilePool(threads: number = idleProcessors()): FilePool {
   const all: Thread[] = [];
+  const spare: ArrayBuffer[] = [];
   let files = 0;
 
   /** The thread that is to do a job; null when all have one, and one of them the next, too. */
@@ -110,9 +114,17 @@ export function openFilePool(threads: number = idleProcessors()): FilePool {
     return doJob(job);
   }
 
+  const width = threads === 0 ? 1 : threads + 2;
   return {
-    width: threads === 0 ? 1 : threads + 2,
-    pack: (root, wanted) => run({ kind: 'pack', root, files: wanted }, wanted.length) as Promise<PackResult>,
+    width,
+    pack: (root, wanted) =>
+      run(
+        { kind: 'pack', root, files: wanted, into: spare.pop() ?? null },
+        wanted.length,
+      ) as Promise<PackResult>,
+    done(result) {
+      if (result.kind === 'packed' && spare.length < width) spare.push(result.bytes.buffer as ArrayBuffer);
+    },
     extract: (job) => run({ kind: 'extract', job }, job.files.length) as Promise<ExtractResult>,
     async close() {
       await Promise.all(all.map(async ({ worker }) => (await worker).terminate()));
