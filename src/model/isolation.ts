@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from '../exec/run.ts';
@@ -51,13 +51,16 @@ export function permissionArguments(
   ];
 }
 
-/** Where packages may be installed for a program in `folder`: every `node_modules` above it, as Node looks for them. */
+/**
+ * Where packages may be installed for a program in `folder`: every `node_modules` above it, as Node looks for them, and where
+ * one that is a link leads to, because permissions are those of the real file.
+ */
 export function moduleFolders(folder: string): string[] {
-  const found: string[] = [];
+  const found = new Set<string>();
   for (let at = folder; ; at = dirname(at)) {
     const modules = join(at, 'node_modules');
-    if (existsSync(modules)) found.push(modules);
-    if (at === dirname(at)) return found;
+    if (existsSync(modules)) found.add(modules).add(realpathSync(modules));
+    if (at === dirname(at)) return [...found];
   }
 }
 

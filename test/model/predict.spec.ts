@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { idxHeader } from '../../src/data/idx.ts';
 import { packageRoot } from '../../src/exec/root.ts';
-import { detectConfinement } from '../../src/model/isolation.ts';
+import { detectConfinement, moduleFolders } from '../../src/model/isolation.ts';
 import { buildPackage } from '../../src/model/package.ts';
 import { type PredictionJob, predictIsolated } from '../../src/model/predict.ts';
 import { openTf } from '../../src/train/backend.ts';
@@ -89,6 +89,21 @@ async function predictWith(code: string, options: Partial<PredictionJob> = {}) {
 }
 
 describe('predicting in isolation', () => {
+  test('finds packages also where node_modules is a link', async () => {
+    const folder = await realpath(await mkdtemp(join(tmpdir(), 'cdl-modules-')));
+    try {
+      await mkdir(join(folder, 'shared'));
+      await mkdir(join(folder, 'cdl', 'dist'), { recursive: true });
+      await symlink(join(folder, 'shared'), join(folder, 'cdl', 'node_modules'));
+      expect(moduleFolders(join(folder, 'cdl', 'dist')).filter((path) => path.startsWith(folder))).toEqual([
+        join(folder, 'cdl', 'node_modules'),
+        join(folder, 'shared'),
+      ]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
   test('gives checked probabilities and a latency, and keeps them where asked', async () => {
     const out = join(folder, 'kept.f32');
     const result = await predictWith(honest, { out });
