@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 
 import numpy
 import torch
@@ -131,7 +132,8 @@ def export(model, items, metrics):
     folder = os.path.join(job["output"], "model")
     os.makedirs(folder, exist_ok=True)
     model.eval()
-    # The older exporter needs no package besides torch and onnx, and is done in a second.
+    # The older exporter needs no package besides torch and onnx, and is done in a second; that it is older is known.
+    warnings.filterwarnings("ignore", message=".*legacy TorchScript-based", category=DeprecationWarning)
     torch.onnx.export(
         model,
         (items,),
