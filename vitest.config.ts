@@ -11,6 +11,8 @@ export default defineConfig({
     maxWorkers: 3,
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // What is polled for comes at once on an idle machine; a busy one is given time (a second is the default).
+    expect: { poll: { timeout: 60_000, interval: 20 } },
     env: { TZ: 'UTC' },
     // They start in the order of their names: what takes longest first, so that no worker is left with it in the end.
     projects: [
