@@ -1,4 +1,4 @@
-import { createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -32,6 +32,15 @@ async function* labelled(data: string, seen: { all: number; unlabelled: number }
   }
 }
 
+/** How many items the data set has: the lines of its index. What fit() saw tells nothing, it may be absent or stop early. */
+async function itemsIn(data: string): Promise<number> {
+  let count = 0;
+  for await (const chunk of createReadStream(join(data, 'index.jsonl')) as AsyncIterable<Buffer>) {
+    for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, at + 1)) count++;
+  }
+  return count;
+}
+
 function sameNumbers(a: ItemArray, b: ItemArray): boolean {
   return a.constructor === b.constructor && a.length === b.length && a.every((value, at) => value === b[at]);
 }
@@ -52,7 +61,7 @@ async function named(item: RawItem, encode: ItemEncoder): Promise<ItemArray> {
 
 /** Fits, then encodes item by item: at no time more than one item and its numbers are in memory. */
 async function transform(job: TransformJob, tell: Tell): Promise<void> {
-  const fitted = { all: 0, unlabelled: 0 };
+  const total = await itemsIn(job.data);
   let state: EncoderState['state'] = null;
   let encode: ItemEncoder;
   if (typeof job.code === 'string') {
@@ -65,7 +74,11 @@ async function transform(job: TransformJob, tell: Tell): Promise<void> {
       );
     }
     tell({ kind: 'progress', what: 'fitting', share: 0 });
-    state = asJson(code.fit ? await code.fit(labelled(job.data, fitted), job.parameters) : job.parameters);
+    state = asJson(
+      code.fit
+        ? await code.fit(labelled(job.data, { all: 0, unlabelled: 0 }), job.parameters)
+        : job.parameters,
+    );
     encode = codeEncoder(code.encode, state);
   } else {
     encode = configuredEncoder(job.code);
@@ -91,10 +104,10 @@ async function transform(job: TransformJob, tell: Tell): Promise<void> {
       await file.write(new Uint8Array(made.buffer, made.byteOffset, made.byteLength));
       labels.push(item.label);
       groups.push(item.attributes.group ?? item.id);
-      if (labels.length % 64 === 0) {
-        tell({ kind: 'progress', what: 'encoding', share: fitted.all ? seen.all / fitted.all : 0 });
-      }
+      if (labels.length % 64 === 0)
+        tell({ kind: 'progress', what: 'encoding', share: Math.min(1, seen.all / total) });
     }
+    tell({ kind: 'progress', what: 'encoding', share: 1 });
     if (first === null) throw new UserError('data-invalid', 'no item of the data set has a label');
     if (!sameNumbers(first.made, await encode(first.bytes))) {
       throw new UserError(

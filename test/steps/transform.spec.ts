@@ -109,6 +109,29 @@ describe('texts from collection to an answer', () => {
   });
 });
 
+it.each([
+  ['there is no fit', ''],
+  [
+    'fit stops at the first item',
+    'export const fit = async (items) => { for await (const _ of items) return {}; };',
+  ],
+])('how far encoding has come is told of all items, also where %s', async (_what, fit) => {
+  const model = `${fit}\nexport const encode = () => Uint8Array.of(1, 2);`;
+  const scratch = await openScratch(await textFiles({ model }));
+  try {
+    const shares: number[] = [];
+    const progress = (what: string, share: number) => {
+      if (what === 'encoding') shares.push(share);
+    };
+    const ctx = { ...(await scratch.context()), progress };
+    await runStep(ingest, ctx, all);
+    const { outputs } = await runStep(transform, ctx, all);
+    expect(shares).toEqual([64 / Number(outputs.items), 1]);
+  } finally {
+    await scratch.remove();
+  }
+});
+
 describe('model code that cannot transform', () => {
   it.each([
     ['exports no encode', 'export const build = 1;', /does not export the function encode/],
