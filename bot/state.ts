@@ -9,8 +9,9 @@ const mostPictures = 1000;
 
 const approvalsOf = `select change::int, model, environment, review, user_id as "userId", username, role, override, comment, at
   from bot_approvals where project = $1 and change = $2 order by at, user_id`;
+// What was lifted stays as a word about no head.
 const rejectionsOf = `select change::int, user_id as "userId", username, head, candidates, step, reason, at
-  from bot_rejections where project = $1 and change = $2 order by at desc`;
+  from bot_rejections where project = $1 and change = $2 and head <> '' order by at desc`;
 const pipelinesOf = 'select pipeline from bot_pipelines where project = $1 and change = $2 order by pipeline';
 const jobs =
   'select job, pipeline, change::int, name, seconds, gpu, ended_at as "endedAt" from bot_jobs where project = $1';
@@ -34,6 +35,24 @@ const toJob = (row: Omit<SpentJob, 'endedAt'> & { endedAt: Date | string | null 
 export function createBotState(database: Database, project: string): BotState {
   const run = (sql: string, ...params: unknown[]) => database.query(sql, [project, ...params]);
   const pictures = new Map<Digest, string>();
+  /** The newest word of a person counts, in whatever order they are read, and however often. */
+  const setWord = async (word: Rejection) => {
+    await run(
+      `insert into bot_rejections as kept (project, change, user_id, username, head, candidates, step, reason, at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+       on conflict (project, change, user_id) do update set username = excluded.username, head = excluded.head,
+         candidates = excluded.candidates, step = excluded.step, reason = excluded.reason, at = excluded.at
+       where kept.at <= excluded.at`,
+      word.change,
+      word.userId,
+      word.username,
+      word.head,
+      word.candidates,
+      word.step,
+      word.reason,
+      word.at,
+    );
+  };
   return {
     async addApproval(a) {
       await run(
@@ -65,28 +84,9 @@ export function createBotState(database: Database, project: string): BotState {
         userId,
       );
     },
-    async setRejection(r) {
-      await run(
-        `insert into bot_rejections (project, change, user_id, username, head, candidates, step, reason, at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         on conflict (project, change, user_id) do update set username = excluded.username, head = excluded.head,
-           candidates = excluded.candidates, step = excluded.step, reason = excluded.reason, at = excluded.at`,
-        r.change,
-        r.userId,
-        r.username,
-        r.head,
-        r.candidates,
-        r.step,
-        r.reason,
-        r.at,
-      );
-    },
-    async liftRejection(change, userId) {
-      await run(
-        'delete from bot_rejections where project = $1 and change = $2 and user_id = $3',
-        change,
-        userId,
-      );
+    setRejection: (r) => setWord(r),
+    async liftRejection(change, userId, at) {
+      await setWord({ change, userId, username: '', head: '', candidates: [], step: '', reason: '', at });
     },
     async rejections(change) {
       return (await database.query<Dated<Rejection, 'at'>>(rejectionsOf, [project, change])).map(toRejection);

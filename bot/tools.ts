@@ -189,7 +189,7 @@ export function createTools(context: BotContext): Tools {
     addApproval: (approval) => state.addApproval(approval),
     approveData: (decision) => context.effects.appendDataDecision(decision),
     setRejection: (rejection) => state.setRejection(rejection),
-    liftRejection: (change, userId) => state.liftRejection(change, userId),
+    liftRejection: (change, userId, at) => state.liftRejection(change, userId, at),
     setPaused: (change, username) => state.setCursor(`paused/${change}`, username ?? ''),
     async askAgain({ question, change }) {
       const run = question ? await state.evaluationRun(question) : null;

@@ -77,6 +77,7 @@ export interface Rejection {
   reason: string;
   userId: string;
   username: string;
+  /** When it was written, ISO 8601. */
   at: string;
 }
 
@@ -104,8 +105,10 @@ export interface BotState {
   remembered(change: number, letter: string): Promise<ChangeMemory>;
   addApproval(approval: Approval): Promise<void>;
   approvals(change: number): Promise<Approval[]>;
+  /** Notes that somebody sent the change back, unless a later word of theirs is known. */
   setRejection(rejection: Rejection): Promise<void>;
-  liftRejection(change: number, userId: string): Promise<void>;
+  /** Takes back what somebody said before `at` (ISO 8601), also when it is only read, or read again, after this. */
+  liftRejection(change: number, userId: string, at: string): Promise<void>;
   rejections(change: number): Promise<Rejection[]>;
   evaluationRun(question: Digest): Promise<EvaluationRun | null>;
   setEvaluationRun(run: EvaluationRun): Promise<void>;

@@ -114,7 +114,7 @@ export const approve: Command<
       at: tools.now().toISOString(),
     };
     await tools.addApproval(said);
-    await tools.liftRejection(call.change.id, person.id);
+    await tools.liftRejection(call.change.id, person.id, call.comment.createdAt);
     const required = requiredApprovals(rules.approvals);
     const roles = await tools.rolesOf(
       rules,

@@ -16,7 +16,7 @@ export const returnable = [
 ] as const;
 
 /** Sends a change back to a step. */
-export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 'now'>> = {
+export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection'>> = {
   name: 'reject',
   usage: '/reject <step> "why"',
   summary: 'Send the change back to a step; void after the next push that changes it.',
@@ -53,7 +53,7 @@ export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 
       reason: reason.slice(0, 1000),
       userId: permission.person.id,
       username: permission.person.username,
-      at: tools.now().toISOString(),
+      at: call.comment.createdAt,
     });
     return {
       emoji: 'thumbsup',

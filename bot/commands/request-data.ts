@@ -4,7 +4,7 @@ import { subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Sends a change back to the data: an issue for those who look after it, and a failed status until the content changes. */
-export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 'openIssue' | 'now'>> = {
+export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 'openIssue'>> = {
   name: 'request-data',
   usage: '/request-data "what" [--model name]',
   summary: 'Open an issue for the data role, and send this change back to the data until it changes.',
@@ -42,7 +42,7 @@ export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejectio
       reason: what,
       userId: permission.person.id,
       username: permission.person.username,
-      at: tools.now().toISOString(),
+      at: call.comment.createdAt,
     });
     return {
       emoji: 'thumbsup',

@@ -59,7 +59,8 @@ export interface Tools {
   /** Signs an approval of a data version, once. */
   approveData(decision: Omit<DataDecision, 'seq' | 'prev' | 'time'>): Promise<void>;
   setRejection(rejection: Rejection): Promise<void>;
-  liftRejection(change: number, userId: string): Promise<void>;
+  /** Takes back what somebody said before `at` (ISO 8601). */
+  liftRejection(change: number, userId: string, at: string): Promise<void>;
   /** Remembers who paused a change; null = nobody any more. */
   setPaused(change: number, username: string | null): Promise<void>;
   /** Has the question of a model asked again; false when that was done for this head before. */

@@ -73,7 +73,7 @@ describe('the memory of a task about a change', () => {
     expect(await state.cursor('paused/12')).toBe('');
     await memory.addApproval(approval(12, 'walt'));
     expect(await memory.approvals(12)).toHaveLength(2);
-    await memory.liftRejection(12, 'vera');
+    await memory.liftRejection(12, 'vera', at);
     expect(await memory.rejections(12)).toEqual([]);
     await memory.setJobs([job(12, 'b12', at)]);
     expect((await memory.jobsOf(12)).every((one) => one.endedAt !== null)).toBe(true);
@@ -112,5 +112,20 @@ describe('comments that nobody answered', () => {
     await createBotState(database(), 'acme/others').setHandled('5');
     expect(await state.unhandled(['5', '3', '4'])).toEqual(['5', '4']);
     expect(await state.unhandled([])).toEqual([]);
+  });
+
+  it('counts the newest word of a person, also when an older one is read late, or again', async () => {
+    const state = createBotState(database(), 'acme/words');
+    const said = (second: number) => ({ ...rejection(12), at: `2026-01-01T10:00:0${second}.000Z` });
+    await state.setRejection(said(1));
+    await state.liftRejection(12, 'vera', said(2).at);
+    await state.setRejection(said(1));
+    expect(await state.rejections(12)).toEqual([]);
+    await state.setRejection(said(3));
+    await state.liftRejection(12, 'vera', said(2).at);
+    expect(await state.rejections(12)).toEqual([said(3)]);
+    await state.liftRejection(12, 'walt', said(4).at);
+    await state.setRejection({ ...said(3), userId: 'walt' });
+    expect((await state.rejections(12)).map((one) => one.userId)).toEqual(['vera']);
   });
 });
