@@ -95,6 +95,14 @@ export async function openQueue(
   async function start(): Promise<Worker> {
     const events: WorkerEvents = new EventEmitter();
     const names = new Set<string>();
+    // Others take the jobs of a worker without a lease for those of a dead one: none is taken before it is there.
+    let allow = () => {};
+    let refuse = (_error: unknown) => {};
+    const leased = new Promise<null>((resolve, reject) => {
+      allow = () => resolve(null);
+      refuse = reject;
+    });
+    leased.catch(() => undefined);
     // Jobs are locked in the name of the pool.
     events.on('pool:create', ({ workerPool }) => names.add(workerPool.id));
     events.on('job:error', ({ job, error }) => options.onFailure?.(job.task_identifier, error));
@@ -107,6 +115,7 @@ export async function openQueue(
       // Workers that look at one serial queue at the same moment turn each other away until they look again.
       pollInterval: 200,
       crontab: '',
+      forbiddenFlags: () => leased,
       // Unbatched, the end of a job is written without anybody waiting for it: stop() would return before, and a lost
       // connection would end the process with an unhandled rejection.
       preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
@@ -114,8 +123,12 @@ export async function openQueue(
     const ended = runner.promise.catch((error: unknown) => error);
     try {
       const lease = await openWorkerLease(database, names, (gone) => utils.forceUnlockWorkers(gone));
+      allow();
       return { runner, lease, ended };
     } catch (error) {
+      refuse(error);
+      // Who waits to take jobs hears of it first, and then stops as one that would ask again later.
+      await wait(0);
       await runner.stop();
       throw error;
     }
