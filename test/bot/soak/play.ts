@@ -19,13 +19,19 @@ import {
 } from './oracle.ts';
 import type { Name, SoakProject } from './project.ts';
 
+/** A rejection as it was said. */
+interface SaidRejection extends RejectionFact {
+  /** Head that the bot made by merging the default branch before it was seen to react; null when it was the same. */
+  moved: string | null;
+}
+
 /** A change and what people did to it. */
 export interface PlayedChange {
   iid: number;
   branch: string;
   parts: number;
   approvals: ApprovalFact[];
-  rejections: RejectionFact[];
+  rejections: SaidRejection[];
   /** Comments that say something to the bot, and those that do not. */
   commands: number[];
   talk: number[];
@@ -87,6 +93,15 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     return soak.answers.get(`${candidateDigest(claim.candidate)} ${live?.candidate ?? null}`) ?? null;
   }
 
+  /**
+   * Whether somebody's word about the head before is about this one. The bot brought the default branch in meanwhile: which of
+   * both came first is for it to say.
+   */
+  const isAbout = ({ moved, reason }: SaidRejection, sha: string): boolean =>
+    moved === sha &&
+    soak.claims.has(sha) &&
+    project.statuses.some((one) => one.sha === sha && one.description === `sent back to train: ${reason}`);
+
   async function factsOf(change: PlayedChange): Promise<FinalFacts> {
     const { sha, draft } = mr(change);
     const claim = soak.claims.get(sha) ?? null;
@@ -121,7 +136,9 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
       liveQuality: live ? (soak.quality.get(live.candidate) ?? 90) : null,
       required,
       approvals: change.approvals,
-      rejections: change.rejections,
+      rejections: change.rejections.map((one) =>
+        isAbout(one, sha) ? { ...one, candidate: candidate! } : one,
+      ),
       mayApprove: deciders,
     };
   }
@@ -200,10 +217,11 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     const line = `/approve ${review.slice(7, 19)}${override ? ' --override "it is urgent"' : ''}`;
     const counts = deciders.has(who) && (passed || override);
     const before = promotions;
+    const { sha } = mr(change);
     await decide(change, who, line, (reaction) => {
       if (!counts) return;
-      // Another change was promoted meanwhile: whether the word came before it is for the bot to say.
-      if (promotions !== before && reaction !== 'thumbsup') return;
+      // Another change was promoted or brought in meanwhile: whether the word came before it is for the bot to say.
+      if ((promotions !== before || mr(change).sha !== sha) && reaction !== 'thumbsup') return;
       change.approvals.push({ who, review, override });
       change.rejections = change.rejections.filter((one) => one.who !== who);
     });
@@ -215,9 +233,12 @@ export function createPlay(soak: SoakProject, dice: Dice, required: number): Pla
     const who = dice.pick(['vera', 'walt', 'eve'] as const);
     const reason = `more epochs, ${change.commands.length}`;
     const candidate = facts.candidate!;
+    const { sha } = mr(change);
     await decide(change, who, `/reject train "${reason}"`, () => {
       if (!validators.includes(who)) return;
-      change.rejections = [...change.rejections.filter((one) => one.who !== who), { who, candidate, reason }];
+      const moved = mr(change).sha === sha ? null : mr(change).sha;
+      const others = change.rejections.filter((one) => one.who !== who);
+      change.rejections = [...others, { who, candidate, reason, moved }];
     });
   }
 
