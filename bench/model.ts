@@ -6,10 +6,13 @@ import { run } from '../src/exec/run.ts';
 import { bundleModel } from '../src/model/bundle.ts';
 import { drawChart } from '../src/report/chart.ts';
 import { openLocalZone } from '../src/store/index.ts';
+import { decide, rungs, type TrialState } from '../src/train/asha.ts';
 import { trainByCommand } from '../src/train/command.ts';
 import { openEventTail } from '../src/train/event-tail.ts';
 import { launchHere } from '../src/train/launch.ts';
-import type { Searched } from './model-search.ts';
+import { permutation, seededRandom } from '../src/train/random.ts';
+import { settingsOf } from '../src/train/tuning.ts';
+import { searched, searchItems } from './model-pool.ts';
 import type { Row } from './row.ts';
 import { backendRates } from './train.ts';
 
@@ -155,50 +158,96 @@ async function fashion(folder: string): Promise<{ data: string; code: string; ca
   return { data, code, cached: median(again) };
 }
 
-/** Both searches with every seed, two processes at a time. */
-async function benchSearch(data: string, code: string): Promise<Row[]> {
+/** What a search came to: after each epoch the samples trained so far, and the best validation accuracy. */
+type Searched = [samples: number, best: number][];
+
+/** The pool of configurations, each trained to its end once, by two processes. */
+async function trainPool(data: string, code: string): Promise<number[][]> {
   const child = join(packageRoot(), 'dist', 'bench', 'model-search.js');
-  const found: { asha: Searched; random: Searched }[] = [];
-  const waiting = [...seeds];
-  const work = async () => {
-    for (let seed = waiting.shift(); seed !== undefined; seed = waiting.shift()) {
-      const done = await run(
-        process.execPath,
-        [child, data, code, String(seed), String(Math.max(...targets))],
-        {
-          env: process.env,
-        },
-      );
-      if (done.code !== 0) throw new Error(done.stderr.toString());
-      found[seeds.indexOf(seed)] = JSON.parse(done.stdout.toString());
+  const pool: number[][] = [];
+  const trained = [0, 1].map(async (first) => {
+    const done = await run(process.execPath, [child, data, code, String(first), '2'], { env: process.env });
+    if (done.code !== 0) throw new Error(done.stderr.toString());
+    for (const line of done.stdout.toString().trim().split('\n')) {
+      const { id, accuracies } = JSON.parse(line) as { id: number; accuracies: number[] };
+      pool[id] = accuracies;
     }
-  };
-  await Promise.all([work(), work()]);
+  });
+  await Promise.all(trained);
+  return pool;
+}
+
+/** Has a search train epochs of configurations one after the other; `more` says what each came to. */
+function searchBy(go: (more: (accuracy: number) => void) => void): Searched {
+  let best = 0;
+  const curve: Searched = [];
+  go((accuracy) => {
+    best = Math.max(best, accuracy);
+    curve.push([(curve.length + 1) * searchItems, best]);
+  });
+  return curve;
+}
+
+/** Asynchronous successive halving by one worker, as `cdl tune` decides; what was promoted trains on from where it was. */
+function halving(curves: readonly number[][]): Searched {
+  const settings = settingsOf(searched);
+  const levels = rungs(settings);
+  const trials: (TrialState & { losses: number[] })[] = [];
+  return searchBy((more) => {
+    for (;;) {
+      const next = decide(trials, settings);
+      if (next.kind === 'new' && trials.length === curves.length) return;
+      if (next.kind === 'new') trials.push({ id: trials.length, losses: [], state: 'waiting' });
+      const trial = next.kind === 'new' ? trials.at(-1)! : trials[next.trial]!;
+      const rung = trial.losses.length;
+      for (const accuracy of curves[trial.id]!.slice(levels[rung - 1] ?? 0, levels[rung])) more(accuracy);
+      trial.losses.push(1 - curves[trial.id]![levels[rung]! - 1]!);
+    }
+  });
+}
+
+/**
+ * Both searches over one pool of configurations, in an order of each seed's own: what a search would have seen is what these
+ * trainings, each run once, really came to. A search that never meets a target counts with all it trained.
+ */
+async function benchSearch(data: string, code: string): Promise<Row[]> {
+  const pool = await trainPool(data, code);
+  const found = seeds.map((seed) => {
+    const order = [...permutation(pool.length, seededRandom('bench', seed))];
+    const curves = order.map((id) => pool[id]!);
+    return {
+      asha: halving(curves),
+      random: searchBy((more) => {
+        for (const curve of curves) for (const accuracy of curve) more(accuracy);
+      }),
+    };
+  });
+  const finals = pool.map((curve) => Math.max(...curve));
   const samplesOf = (curve: Searched) => curve.at(-1)![0];
-  const end = Math.max(...found.flatMap(({ asha, random }) => [samplesOf(asha), samplesOf(random)]));
+  const end = Math.max(...found.map(({ random }) => samplesOf(random)));
   const bestAt = (curve: Searched, samples: number) => curve.findLast(([at]) => at <= samples)?.[1];
   const series = (['asha', 'random'] as const).map((name) => ({
     name: name === 'asha' ? 'ASHA' : 'random search',
-    points: Array.from({ length: 120 }, (_, at): [number, number] => {
-      const samples = ((at + 1) * end) / 120;
+    points: Array.from({ length: 240 }, (_, at): [number, number] => {
+      const samples = ((at + 1) * end) / 240;
       return [samples / 1e6, median(found.map((one) => bestAt(one[name], samples) ?? 0))];
     }).filter(([, best]) => best > 0),
   }));
   const picture = await drawChart({
     kind: 'lines',
-    title: `Best validation accuracy so far, median of ${seeds.length} seeds, until ${Math.max(...targets)}`,
+    title: `Best validation accuracy so far, median of ${seeds.length} orders of ${pool.length} configurations`,
     x: 'million samples trained',
     y: 'accuracy',
     series,
   });
   await writeFile(join(packageRoot(), 'bench', 'search.png'), picture);
   return targets.flatMap((target) => {
-    // Where a search gives up, all it trained: it would have taken more.
     const until = (curve: Searched) => curve.find(([, best]) => best >= target)?.[0] ?? samplesOf(curve);
     const met = (name: 'asha' | 'random') => found.filter((one) => one[name].at(-1)![1] >= target).length;
+    const able = finals.filter((best) => best >= target).length;
     return [
       ratio(
-        `samples trained until validation accuracy ${target}, median of ${seeds.length} seeds: ASHA (met with ${met('asha')}), beside random search (met with ${met('random')})`,
+        `samples trained until validation accuracy ${target} (${able} of ${pool.length} configurations come to it), median of ${seeds.length} seeds: ASHA (met with ${met('asha')}), beside random search (met with ${met('random')})`,
         median(found.map(({ asha }) => until(asha))),
         'samples',
         median(found.map(({ random }) => until(random))),

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises
 import { dirname, join, relative, resolve } from 'node:path';
 import { UserError } from '../core/error.ts';
 import { readVersionDetail } from '../deploy/known-versions.ts';
+import { sbomFile } from '../model/sbom.ts';
 import { bytesText } from './data-text.ts';
 import { type ModelsDesk, oneVersion } from './models-desk.ts';
 import { detailJson } from './models-show.ts';
@@ -40,15 +41,24 @@ export async function pull(input: CommandInput, desk: ModelsDesk, what: readonly
       const artifact = await zone.saveArtifact(digest, join(folder, name));
       bytes += artifact.files.reduce((sum, file) => sum + file.size, 0);
     }
-    if (one.sbom && (await sources.work.hasArtifact(one.sbom.artifact)))
-      await sources.work.saveArtifact(one.sbom.artifact, folder);
+    const bill = one.sbom && (await sources.work.hasArtifact(one.sbom.artifact)) ? one.sbom : null;
+    if (bill) await sources.work.saveArtifact(bill.artifact, folder);
     await writeFile(join(folder, 'version.json'), `${JSON.stringify(detailJson(detail), null, 2)}\n`);
     await rm(out, { recursive: true, force: true });
     await rename(folder, out);
     const shown = relative(input.cwd, out);
+    const parts = ['package', 'checkpoint', ...(bill ? [sbomFile] : [])].join(', ');
+    const missing = bill
+      ? ''
+      : one.sbom
+        ? '\nIts bill of materials is not in the store any more.'
+        : '\nIt was registered without a bill of materials.';
     input.console.print(
-      `${one.model} version ${one.version}: package, checkpoint and version.json (${bytesText(bytes)}) in ${shown}`,
-      { model: one.model, version: one.version, candidate: one.digest, folder: out, bytes },
+      `${one.model} version ${one.version}: ${parts} and version.json (${bytesText(bytes)}) in ${shown}${missing}`,
+      {
+        ...{ model: one.model, version: one.version, candidate: one.digest, folder: out, bytes },
+        sbom: bill ? bill.artifact : null,
+      },
     );
     return 0;
   } finally {

@@ -1,116 +1,18 @@
 import { basename } from 'node:path';
-import { z } from 'zod';
+import parseLicense from 'spdx-expression-parse';
 import { canonicalJson, type Digest } from '../core/digest.ts';
+import { type Component, componentsOf } from './sbom-lockfiles.ts';
 
 /** The file's name in its artifact, as CycloneDX recommends it (cyclonedx.org, "Recognized file patterns"). */
 export const sbomFile = 'sbom.cdx.json';
 
-/** A package that a lockfile names. */
-export interface Component {
-  purl: string;
-  name: string;
-  version: string;
-  /** Algorithm and value in hexadecimal digits, as CycloneDX has them. */
-  hash: { alg: string; content: string } | null;
-  /** SPDX expression or whatever the lockfile says. */
-  license: string | null;
-  /** Needed to develop alone. */
-  dev: boolean;
-}
-
-const npmLockSchema = z.object({
-  packages: z.record(
-    z.string(),
-    z.object({
-      name: z.string().optional(),
-      version: z.string().optional(),
-      integrity: z.string().optional(),
-      license: z.string().optional().catch(undefined),
-      dev: z.boolean().optional(),
-      link: z.boolean().optional(),
-    }),
-  ),
-});
-
-const hashNames: Readonly<Record<string, string>> = {
-  sha1: 'SHA-1',
-  sha256: 'SHA-256',
-  sha384: 'SHA-384',
-  sha512: 'SHA-512',
-};
-
-/** Hexadecimal digits of a hash. */
-const hashLengths: Readonly<Record<string, number>> = { sha1: 40, sha256: 64, sha384: 96, sha512: 128 };
-
-/** `sha512-<base64>` (W3C Subresource Integrity) as CycloneDX has hashes; null for none that is known. */
-function hashOf(integrity: string | undefined): Component['hash'] {
-  const [, name, value] = /^(sha1|sha256|sha384|sha512)-([A-Za-z0-9+/]+=*)/.exec(integrity ?? '') ?? [];
-  const content = Buffer.from(value ?? '', 'base64').toString('hex');
-  // Of a length that the algorithm does not have it is no hash, and the document would be invalid.
-  return name && content.length === hashLengths[name] ? { alg: hashNames[name]!, content } : null;
-}
-
-/** `package-lock.json` of version 2 or 3 (docs.npmjs.com, package-lock.json); null for another. */
-function npmComponents(text: string): Component[] | null {
-  let value: unknown;
+/** An SPDX expression (spdx.github.io/spdx-spec, annex D) as such, anything else as the name of a licence. */
+function licenseOf(text: string): object {
   try {
-    value = JSON.parse(text);
+    parseLicense(text);
+    return { expression: text };
   } catch {
-    return null;
-  }
-  const parsed = npmLockSchema.safeParse(value);
-  if (!parsed.success) return null;
-  return Object.entries(parsed.data.packages).flatMap(([path, one]): Component[] => {
-    const at = path.lastIndexOf('node_modules/');
-    const name = one.name ?? (at < 0 ? '' : path.slice(at + 'node_modules/'.length));
-    // The project itself, its workspaces, and links to these.
-    if (at < 0 || one.link || !/^(@[\w.~-]+\/)?[\w.~-]+$/.test(name)) return [];
-    // Semantic versions are ASCII (semver.org, 9 and 10).
-    if (!one.version || !/^[\w.+~-]{1,200}$/.test(one.version)) return [];
-    const purl = `pkg:npm/${name.replace('@', '%40')}@${encodeURIComponent(one.version)}`;
-    const { version, license = null, dev = false } = one;
-    return [{ purl, name, version, hash: hashOf(one.integrity), license, dev }];
-  });
-}
-
-/** The exact pins of a `requirements.txt` (PEP 440 `==`, PEP 508), and the lines that are none. */
-function pipComponents(text: string): { components: Component[]; inexact: string[] } {
-  const inexact: string[] = [];
-  const components = text
-    .replaceAll(/\\\r?\n/g, ' ')
-    .split(/\r?\n/)
-    .flatMap((line): Component[] => {
-      const requirement = line.replace(/(^|\s)#.*$/, '').trim();
-      if (requirement === '' || /^-(-hash|-extra-index-url|-index-url|i\b)/.test(requirement)) return [];
-      const [, name, version, rest = ''] =
-        /^([A-Za-z0-9][\w.-]*)(?:\[[\w\s,.-]*\])?\s*===?\s*([\w.!+-]+)(?=[\s;]|$)(.*)$/.exec(requirement) ??
-        [];
-      if (!name || !version) {
-        inexact.push(requirement.slice(0, 200));
-        return [];
-      }
-      // PEP 503, names.
-      const normal = name.replaceAll(/[-_.]+/g, '-').toLowerCase();
-      const sha256 = /--hash=sha256:([0-9a-f]{64})/.exec(rest)?.[1];
-      const hash = sha256 ? { alg: 'SHA-256', content: sha256 } : null;
-      const purl = `pkg:pypi/${normal}@${encodeURIComponent(version)}`;
-      return [{ purl, name: normal, version, hash, license: null, dev: false }];
-    });
-  return { components, inexact };
-}
-
-/** What a lockfile names; null for a kind that is not read. */
-function componentsOf(path: string, text: string): { components: Component[]; inexact: string[] } | null {
-  switch (basename(path)) {
-    case 'package-lock.json':
-    case 'npm-shrinkwrap.json': {
-      const components = npmComponents(text);
-      return components && { components, inexact: [] };
-    }
-    case 'requirements.txt':
-      return pipComponents(text);
-    default:
-      return null;
+    return { license: { name: text.slice(0, 200) } };
   }
 }
 
@@ -127,7 +29,7 @@ export function createSbom(
   const found = new Map<string, Component>();
   const properties: { name: string; value: string }[] = [];
   for (const { path, digest, text } of lockfiles) {
-    const read = componentsOf(path, text);
+    const read = componentsOf(basename(path), text);
     properties.push({ name: read ? 'cdl:lockfile' : 'cdl:lockfile-not-read', value: `${path} ${digest}` });
     for (const line of read?.inexact ?? [])
       properties.push({ name: 'cdl:not-exact', value: `${path}: ${line}` });
@@ -159,7 +61,7 @@ export function createSbom(
       version,
       scope: dev ? 'excluded' : 'required',
       ...(hash && { hashes: [hash] }),
-      ...(license && { licenses: [{ license: { name: license.slice(0, 200) } }] }),
+      ...(license && { licenses: [licenseOf(license)] }),
       purl,
     })),
   };

@@ -101,7 +101,7 @@ describe('cdl models', () => {
 
   it('pulls package, checkpoint and record into a new folder, and into no other', async () => {
     const said = await cdl(['pull', ['previous']], { out: 'before' });
-    expect(said.text).toContain('sides version 1: package, checkpoint and version.json');
+    expect(said.text).toContain('sides version 1: package, checkpoint, sbom.cdx.json and version.json');
     expect((await readdir(join(cwd, 'before'), { recursive: true })).sort()).toEqual([
       'checkpoint',
       'checkpoint/model.json',

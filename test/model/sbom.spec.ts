@@ -32,6 +32,7 @@ const npm = JSON.stringify({
     },
     'node_modules/@scope/tool': { version: '2.0.0-rc.1', dev: true },
     'node_modules/left-pad/node_modules/@scope/tool': { version: '2.0.0-rc.1' },
+    'node_modules/own-terms': { version: '1.0.0', license: 'SEE LICENSE IN terms.txt' },
     'node_modules/odd': { version: '1\ud800' },
     'node_modules/short': { version: '1.0.0', integrity: 'sha512-AQID' },
     'node_modules/alias': { name: 'real', version: '3.0.0', dev: true, license: ['odd'] },
@@ -61,8 +62,9 @@ describe('the bill of materials', () => {
       expect.objectContaining({
         purl: 'pkg:npm/left-pad@1.3.0',
         hashes: [{ alg: 'SHA-512', content: '07'.repeat(64) }],
-        licenses: [{ license: { name: 'WTFPL' } }],
+        licenses: [{ expression: 'WTFPL' }],
       }),
+      expect.objectContaining({ licenses: [{ license: { name: 'SEE LICENSE IN terms.txt' } }] }),
       expect.objectContaining({ purl: 'pkg:npm/real@3.0.0', scope: 'excluded' }),
       expect.not.objectContaining({ hashes: expect.anything() }),
     ]);
@@ -87,23 +89,86 @@ describe('the bill of materials', () => {
     ]);
   });
 
+  it('names what the lockfiles of pnpm, uv, poetry, pdm and pipenv do, without the project itself', () => {
+    const purls = (name: string, text: string) =>
+      bomOf(file(name, text)).components.map(({ purl, scope }) => `${purl} ${scope}`);
+    const integrity = `sha512-${Buffer.alloc(64, 7).toString('base64')}`;
+    const pnpm = bomOf(
+      file(
+        'pnpm-lock.yaml',
+        `lockfileVersion: '9.0'\npackages:\n  '@scope/tool@2.0.0':\n    resolution: {integrity: ${integrity}}\n` +
+          "  /old@1.0.0(react@18.0.0):\n    dev: true\n  'git@https://host/x.git':\n    dev: true\n",
+      ),
+    );
+    expect(pnpm.components).toMatchObject([
+      { purl: 'pkg:npm/%40scope/tool@2.0.0', scope: 'required', hashes: [{ content: '07'.repeat(64) }] },
+      { purl: 'pkg:npm/old@1.0.0', scope: 'excluded' },
+    ]);
+    const table = (name: string, rest = '') => `[[package]]\nname = "${name}"\nversion = "2.13.0"\n${rest}\n`;
+    expect(
+      purls(
+        'uv.lock',
+        table('Torch_X', 'source = { registry = "https://pypi.org/simple" }') +
+          table('own', 'source = { virtual = "." }'),
+      ),
+    ).toEqual(['pkg:pypi/torch-x@2.13.0 required']);
+    expect(
+      purls('poetry.lock', table('torch', 'groups = ["main", "dev"]') + table('ruff', 'groups = ["dev"]')),
+    ).toEqual(['pkg:pypi/ruff@2.13.0 excluded', 'pkg:pypi/torch@2.13.0 required']);
+    expect(purls('pdm.lock', table('torch', 'groups = ["default"]'))).toEqual([
+      'pkg:pypi/torch@2.13.0 required',
+    ]);
+    expect(
+      purls(
+        'Pipfile.lock',
+        '{"default": {"torch": {"version": "==2.13.0"}, "here": {"path": "."}}, "develop": {"ruff": {"version": "==0.9.1"}}}',
+      ),
+    ).toEqual(['pkg:pypi/ruff@0.9.1 excluded', 'pkg:pypi/torch@2.13.0 required']);
+  });
+
+  it('is what the published schema of CycloneDX says', async () => {
+    const { Validation, Spec } = await import('@cyclonedx/cyclonedx-library');
+    const validator = new Validation.JsonStrictValidator(Spec.Version.v1dot6);
+    const { text } = createSbom(subject, [
+      file('package-lock.json', npm),
+      file('requirements.txt', `torch==2.13.0 --hash=sha256:${'a'.repeat(64)}\nnumpy>=2\n`),
+      file('yarn.lock', 'not read'),
+    ]);
+    expect(await validator.validate(text)).toBeNull();
+    expect(await validator.validate(text.replace('"library"', '"book"'))).not.toBeNull();
+    await fc.assert(
+      fc.asyncProperty(fc.json(), fc.string(), async (json, license) => {
+        const packages = `{"node_modules/a": ${json}, "node_modules/b": {"version": "1.0.0", "license": ${JSON.stringify(license)}}}`;
+        const made = createSbom(subject, [file('package-lock.json', `{"packages": ${packages}}`)]);
+        expect(await validator.validate(made.text)).toBeNull();
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it('tells which lockfiles it was not made of', () => {
     const bom = bomOf(
       file('package-lock.json', '{"lockfileVersion": 1, "dependencies": {}}'),
       file('uv.lock', 'x'),
+      file('yarn.lock', 'x'),
     );
     expect(bom.components).toEqual([]);
     expect(named(bom, 'cdl:lockfile-not-read').map((one) => one.split(' ')[0])).toEqual([
       'package-lock.json',
       'uv.lock',
+      'yarn.lock',
     ]);
   });
 
   it('is the same bytes for the same files, and comes of any text at all', () => {
     fc.assert(
-      fc.property(fc.constantFrom('package-lock.json', 'requirements.txt'), fc.string(), (path, text) => {
-        expect(createSbom(subject, [file(path, text)])).toEqual(createSbom(subject, [file(path, text)]));
-      }),
+      fc.property(
+        fc.constantFrom('package-lock.json', 'requirements.txt', 'pnpm-lock.yaml', 'uv.lock', 'Pipfile.lock'),
+        fc.string(),
+        (path, text) => {
+          expect(createSbom(subject, [file(path, text)])).toEqual(createSbom(subject, [file(path, text)]));
+        },
+      ),
     );
     fc.assert(
       fc.property(fc.json(), (json) => {
