@@ -94,6 +94,37 @@ export async function openOnnx(folder: string): Promise<Predictor> {
   };
 }
 
+/**
+ * Tries `model.onnx` of a package with two items of nothing but zeros: whether it takes items of this shape and answers each with a
+ * number for every class. False where ONNX Runtime is not installed, so that nothing was tried. Throws UserError artifact-corrupt
+ * for what is no model, code-invalid for one that fits other items or other classes.
+ */
+export async function tryOnnx(
+  folder: string,
+  items: { type: 'uint8' | 'float32'; shape: readonly number[]; classes: number },
+): Promise<boolean> {
+  const { type, shape, classes } = items;
+  const opened = await openOnnx(folder).catch((error: unknown) => {
+    if (error instanceof UserError && error.code === 'not-available') return null;
+    throw error;
+  });
+  if (!opened) return false;
+  try {
+    const size = 2 * shape.reduce((product, dim) => product * dim, 1);
+    const x = type === 'uint8' ? new Uint8Array(size) : new Float32Array(size);
+    const columns = (await opened.predict(x, [...shape])).length / 2;
+    if (columns !== classes)
+      throw bad(`answers with ${columns} numbers an item, and there are ${classes} classes`);
+    return true;
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const hint = `the items are ${type} [N${shape.map((dim) => `, ${dim}`).join('')}], the answers must be [N, ${classes}]: export the model with these, N left open`;
+    throw new UserError(error.code, error.message, hint, { cause: error });
+  } finally {
+    opened.dispose();
+  }
+}
+
 const bad = (what: string) => new UserError('code-invalid', `${onnxFile} ${what}`);
 
 function asBytes(x: ItemArray): Uint8Array {

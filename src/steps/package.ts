@@ -8,12 +8,19 @@ import { runtimeOf } from '../core/project-train.ts';
 import { selectCode } from '../exec/code.ts';
 import { bundleModel } from '../model/bundle.ts';
 import { stateFile } from '../model/encoder.ts';
+import { tryOnnx } from '../model/onnx.ts';
 import { buildPackage } from '../model/package.ts';
 import { classifierManifest, hasCode } from '../model/source-files.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
 
 const params = z.object({ model: modelParameter });
+
+/** What a transform says of the items it made. */
+const encodedItems = z.object({
+  type: z.enum(['uint8', 'float32']),
+  shape: z.array(z.number().int().positive()),
+});
 
 /** Packs weights, bundled code with the identical preprocessing, and the signature; no times, so the same inputs give the same bytes. */
 export const packageStep: Step<typeof params> = {
@@ -51,8 +58,11 @@ export const packageStep: Step<typeof params> = {
     await mkdir(weights);
     await zone.saveArtifact(checkpoint, weights);
     const learned = transform ? join(folder, '.transform') : null;
+    let encoded: z.infer<typeof encodedItems> | null = null;
     if (transform && learned) {
-      const state = (await zone.getArtifact(transform)).files.find((file) => file.path === stateFile);
+      const artifact = await zone.getArtifact(transform);
+      encoded = encodedItems.safeParse(artifact.meta).data ?? null;
+      const state = artifact.files.find((file) => file.path === stateFile);
       if (!state) throw new UserError('artifact-corrupt', `the transform ${transform} has no ${stateFile}`);
       await zone.saveBlob(state.digest, join(learned, stateFile));
     }
@@ -70,6 +80,13 @@ export const packageStep: Step<typeof params> = {
       manifest: classifierManifest({ model, runtime, item, shape, classes }),
       folder: target,
     });
+    // What fits nothing is found here, not only when it is evaluated where nobody who trained it looks.
+    const isTried =
+      runtime === 'onnx' &&
+      (await tryOnnx(target, {
+        ...(encoded ?? { type: 'uint8', shape }),
+        classes: classes.length,
+      }));
     const files = await Promise.all(
       bytes.map(async (path) => ({ path, ...(await zone.putFile(join(target, path))) })),
     );
@@ -87,7 +104,13 @@ export const packageStep: Step<typeof params> = {
         key: `package:${model}`,
         title: `${model}: package`,
         verdict: 'pass',
-        summary: `${(size / 1000).toFixed(1)} kB in ${files.length} files.`,
+        summary: `${(size / 1000).toFixed(1)} kB in ${files.length} files.${
+          runtime !== 'onnx'
+            ? ''
+            : isTried
+              ? ` Tried with items of ${(encoded?.shape ?? shape).join(' × ')} numbers: it answers for ${classes.length} classes.`
+              : ' Not tried: onnxruntime-node is not installed here.'
+        }`,
         blocks: [
           {
             kind: 'table',

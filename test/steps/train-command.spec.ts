@@ -6,6 +6,7 @@ import { candidateKey } from '../../src/core/claim.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import { openDataset } from '../../src/data/dataset.ts';
 import { readCi } from '../../src/forge/ci.ts';
+import { tryOnnx } from '../../src/model/onnx.ts';
 import { predictIsolated } from '../../src/model/predict.ts';
 import { listVersions } from '../../src/model/registry.ts';
 import { readSteps } from '../../src/model/run-steps.ts';
@@ -166,5 +167,29 @@ describe('a model that a command trains and exports as ONNX', () => {
     });
     await writeFile(join(folder, 'model.onnx'), 'not a model');
     await expect(predict()).rejects.toMatchObject({ code: 'artifact-corrupt' });
+  });
+
+  it('is packed when it fits the items and the classes of the data set, and else says what does not', async () => {
+    scratch = await openScratch(onnxFiles());
+    const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
+    await runStep(ingest, ctx, all);
+    await runStep(train, ctx, all);
+    const { report, outputs } = await runStep(packageStep, ctx, all);
+    expect(report.summary).toMatch(/Tried with items of 4 × 4 numbers: it answers for 2 classes\.$/);
+    const folder = join(scratch.root, '.cdl', 'packed');
+    await (await ctx.zone('work')).saveArtifact(outputs.package as Digest, folder);
+    const items = { type: 'uint8' as const, shape: [4, 4], classes: 2 };
+    expect(await tryOnnx(folder, items)).toBe(true);
+    await expect(tryOnnx(folder, { ...items, classes: 3 })).rejects.toMatchObject({
+      code: 'code-invalid',
+      message: 'model.onnx answers with 2 numbers an item, and there are 3 classes',
+      hint: expect.stringContaining('the items are uint8 [N, 4, 4], the answers must be [N, 3]'),
+    });
+    await expect(tryOnnx(folder, { ...items, shape: [5, 4] })).rejects.toMatchObject({
+      code: 'code-invalid',
+      hint: expect.stringContaining('[N, 5, 4]'),
+    });
+    await writeFile(join(folder, 'model.onnx'), 'not a model');
+    await expect(tryOnnx(folder, items)).rejects.toMatchObject({ code: 'artifact-corrupt' });
   });
 });
