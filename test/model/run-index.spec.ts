@@ -47,7 +47,7 @@ it('what was read of a run once is not read again, and which runs there are is w
     expect(read.length).toBe(2);
 
     // A process that was killed while it wrote; then another run; and one whose record is gone.
-    const file = join(folder, 'runs-1', 'a%20b.jsonl');
+    const file = join(folder, 'runs-2', 'a%20b.jsonl');
     expect(await readFile(file, 'utf8')).not.toContain('epochs');
     await appendFile(file, '{"digest":"sha256:12');
     const three = await make('x', 3);
