@@ -1,15 +1,16 @@
-// Trains configurations of the search that bench/model.ts replays, as a process of its own: `node model-search.js DATA CODE FIRST STRIDE`.
+// Trains configurations of the search that bench/model.ts replays, as a process of its own: `node model-search.js DATA CODE POOL FIRST STRIDE`.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { TuneConfig } from '../src/core/project-tune.ts';
 import { openDataset } from '../src/data/dataset.ts';
 import { hyperparametersOf } from '../src/steps/hyperparameters.ts';
 import { openTf } from '../src/train/backend.ts';
 import { createTfjsTrainer } from '../src/train/tfjs.ts';
 import { pointOf } from '../src/train/tuning.ts';
 import type { ModelCode, TrainData } from '../src/train/types.ts';
-import { searched, searchItems, validationItems } from './model-pool.ts';
+import { pools, searchItems, validationItems } from './model-pool.ts';
 
 /** The part of the data that the configurations train on; the items are in the order of their hashes. */
 async function subset(folder: string): Promise<{ train: TrainData; validation: TrainData }> {
@@ -25,8 +26,14 @@ async function subset(folder: string): Promise<{ train: TrainData; validation: T
   return { train: part(0, searchItems), validation: part(searchItems, validationItems) };
 }
 
-/** Prints, a line each, the validation accuracies after every epoch of every `stride`-th configuration from `first` on. */
-async function main(data: string, code: string, first: number, stride: number): Promise<void> {
+/** Prints, a line each, the validation accuracies after every epoch of every `stride`-th configuration of a pool from `first` on. */
+async function main(
+  data: string,
+  code: string,
+  searched: TuneConfig,
+  first: number,
+  stride: number,
+): Promise<void> {
   const trainer = createTfjsTrainer(await openTf({ prefer: 'wasm' }));
   const model = (await import(pathToFileURL(code).href)) as ModelCode;
   const parts = await subset(data);
@@ -56,6 +63,6 @@ async function main(data: string, code: string, first: number, stride: number): 
   }
 }
 
-const [data, code, first, stride] = process.argv.slice(2);
-await main(data!, code!, Number(first), Number(stride));
+const [data, code, name, first, stride] = process.argv.slice(2);
+await main(data!, code!, pools[name as keyof typeof pools], Number(first), Number(stride));
 process.exit();

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { TuneConfig } from '../src/core/project-tune.ts';
 import { packageRoot } from '../src/exec/root.ts';
 import { run } from '../src/exec/run.ts';
 import { bundleModel } from '../src/model/bundle.ts';
@@ -12,7 +13,7 @@ import { openEventTail } from '../src/train/event-tail.ts';
 import { launchHere } from '../src/train/launch.ts';
 import { permutation, seededRandom } from '../src/train/random.ts';
 import { settingsOf } from '../src/train/tuning.ts';
-import { searched, searchItems } from './model-pool.ts';
+import { pools, searchItems } from './model-pool.ts';
 import type { Row } from './row.ts';
 import { backendRates } from './train.ts';
 
@@ -162,11 +163,13 @@ async function fashion(folder: string): Promise<{ data: string; code: string; ca
 type Searched = [samples: number, best: number][];
 
 /** The pool of configurations, each trained to its end once, by two processes. */
-async function trainPool(data: string, code: string): Promise<number[][]> {
+async function trainPool(data: string, code: string, name: keyof typeof pools): Promise<number[][]> {
   const child = join(packageRoot(), 'dist', 'bench', 'model-search.js');
   const pool: number[][] = [];
   const trained = [0, 1].map(async (first) => {
-    const done = await run(process.execPath, [child, data, code, String(first), '2'], { env: process.env });
+    const done = await run(process.execPath, [child, data, code, name, String(first), '2'], {
+      env: process.env,
+    });
     if (done.code !== 0) throw new Error(done.stderr.toString());
     for (const line of done.stdout.toString().trim().split('\n')) {
       const { id, accuracies } = JSON.parse(line) as { id: number; accuracies: number[] };
@@ -189,7 +192,7 @@ function searchBy(go: (more: (accuracy: number) => void) => void): Searched {
 }
 
 /** Asynchronous successive halving by one worker, as `cdl tune` decides; what was promoted trains on from where it was. */
-function halving(curves: readonly number[][]): Searched {
+function halving(searched: TuneConfig, curves: readonly number[][]): Searched {
   const settings = settingsOf(searched);
   const levels = rungs(settings);
   const trials: (TrialState & { losses: number[] })[] = [];
@@ -210,13 +213,13 @@ function halving(curves: readonly number[][]): Searched {
  * Both searches over one pool of configurations, in an order of each seed's own: what a search would have seen is what these
  * trainings, each run once, really came to. A search that never meets a target counts with all it trained.
  */
-async function benchSearch(data: string, code: string): Promise<Row[]> {
-  const pool = await trainPool(data, code);
+async function benchSearch(data: string, code: string, name: keyof typeof pools): Promise<Row[]> {
+  const pool = await trainPool(data, code, name);
   const found = seeds.map((seed) => {
     const order = [...permutation(pool.length, seededRandom('bench', seed))];
     const curves = order.map((id) => pool[id]!);
     return {
-      asha: halving(curves),
+      asha: halving(pools[name], curves),
       random: searchBy((more) => {
         for (const curve of curves) for (const accuracy of curve) more(accuracy);
       }),
@@ -226,34 +229,34 @@ async function benchSearch(data: string, code: string): Promise<Row[]> {
   const samplesOf = (curve: Searched) => curve.at(-1)![0];
   const end = Math.max(...found.map(({ random }) => samplesOf(random)));
   const bestAt = (curve: Searched, samples: number) => curve.findLast(([at]) => at <= samples)?.[1];
-  const series = (['asha', 'random'] as const).map((name) => ({
-    name: name === 'asha' ? 'ASHA' : 'random search',
+  const series = (['asha', 'random'] as const).map((search) => ({
+    name: search === 'asha' ? 'ASHA' : 'random search',
     points: Array.from({ length: 240 }, (_, at): [number, number] => {
       const samples = ((at + 1) * end) / 240;
-      return [samples / 1e6, median(found.map((one) => bestAt(one[name], samples) ?? 0))];
+      return [samples / 1e6, median(found.map((one) => bestAt(one[search], samples) ?? 0))];
     }).filter(([, best]) => best > 0),
   }));
   const picture = await drawChart({
     kind: 'lines',
-    title: `Best validation accuracy so far, median of ${seeds.length} orders of ${pool.length} configurations`,
+    title: `Best validation accuracy so far, median of ${seeds.length} orders of ${pool.length} configurations, ${name} space`,
     x: 'million samples trained',
     y: 'accuracy',
     series,
   });
-  await writeFile(join(packageRoot(), 'bench', 'search.png'), picture);
+  await writeFile(join(packageRoot(), 'bench', `search-${name}.png`), picture);
   return targets.flatMap((target) => {
     const until = (curve: Searched) => curve.find(([, best]) => best >= target)?.[0] ?? samplesOf(curve);
-    const met = (name: 'asha' | 'random') => found.filter((one) => one[name].at(-1)![1] >= target).length;
+    const met = (search: 'asha' | 'random') => found.filter((one) => one[search].at(-1)![1] >= target).length;
     const able = finals.filter((best) => best >= target).length;
     return [
       ratio(
-        `samples trained until validation accuracy ${target} (${able} of ${pool.length} configurations come to it), median of ${seeds.length} seeds: ASHA (met with ${met('asha')}), beside random search (met with ${met('random')})`,
+        `${name} space: samples trained until validation accuracy ${target} (${able} of ${pool.length} configurations come to it), median of ${seeds.length} seeds: ASHA (met with ${met('asha')}), beside random search (met with ${met('random')})`,
         median(found.map(({ asha }) => until(asha))),
         'samples',
         median(found.map(({ random }) => until(random))),
       ),
       ratio(
-        `… ${target}: ASHA ÷ random search of each seed, median, beside the goal`,
+        `… ${name} space, ${target}: ASHA ÷ random search of each seed, median, beside the goal`,
         median(found.map(({ asha, random }) => until(asha) / until(random))),
         '×',
         1 / 3,
@@ -287,19 +290,26 @@ async function benchBackends(): Promise<Row[]> {
 
 /**
  * The model pipeline: what the contract, logging and a cached job cost, what a search saves, and how fast each backend is.
- * CDL_BENCH_MODEL names some of `contract,logging,search,backends`.
+ * CDL_BENCH_MODEL names some of `contract,logging,search-narrow,search-wide,backends`.
  */
 export async function benchModel(): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-bench-model-'));
   try {
-    const wanted = process.env.CDL_BENCH_MODEL?.split(',') ?? ['contract', 'logging', 'search', 'backends'];
+    const wanted = process.env.CDL_BENCH_MODEL?.split(',') ?? [
+      'contract',
+      'logging',
+      'search-narrow',
+      'search-wide',
+      'backends',
+    ];
     const rows: Row[] = [];
     if (wanted.includes('contract')) rows.push(...(await benchContract(folder)));
     if (wanted.includes('logging')) rows.push(await benchPoints(folder));
-    if (wanted.includes('search')) {
+    const searches = (['narrow', 'wide'] as const).filter((name) => wanted.includes(`search-${name}`));
+    if (searches.length > 0) {
       const { data, code, cached } = await fashion(folder);
       rows.push(ratio('cdl train of the fashion example again (cached), beside the goal', cached, 's', 1));
-      rows.push(...(await benchSearch(data, code)));
+      for (const name of searches) rows.push(...(await benchSearch(data, code, name)));
     }
     if (wanted.includes('backends')) rows.push(...(await benchBackends()));
     return rows;
