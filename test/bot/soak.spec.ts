@@ -58,8 +58,6 @@ describe('two bots on one database, with webhooks lost, doubled and late, restar
   const timeout = 240_000;
   it('end in the comments, statuses, locks, decisions and releases the last facts call for', {
     timeout,
-    // Some of thousands of events come together in a way that nobody has understood yet (about 1 in 150 changes): CDL_SOAK finds it.
-    retry: 1,
   }, async () => {
     const { changes } = await soaks(3, 3, 1);
     expect(changes).toBe(3);
