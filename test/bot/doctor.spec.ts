@@ -56,6 +56,13 @@ describe('cdl doctor --forge on GitLab', () => {
     CDL_BOT_URL: hookUrl,
     ...more,
   });
+  /** A project with what `from` holds, where bot and evaluator have the access they need. */
+  const projectOf = async (path: string, from: string): Promise<Project> => {
+    const made = await createProject(sandbox.world, { namespace: 'acme', path, owner: people.olga, from });
+    addMember(made, people.bot, 30);
+    addMember(made, people.evaluator, 40);
+    return made;
+  };
 
   beforeAll(async () => {
     sandbox = await startSandbox({ folder: join(folder, 'sandbox'), path: '/gitlab' });
@@ -70,14 +77,7 @@ describe('cdl doctor --forge on GitLab', () => {
       evaluator: make('project_1_bot_2c3d', true),
       stranger: make('stranger', false),
     };
-    project = await createProject(world, {
-      namespace: 'acme',
-      path: 'fashion',
-      owner: people.olga,
-      from: source,
-    });
-    addMember(project, people.bot, 30);
-    addMember(project, people.evaluator, 40);
+    project = await projectOf('fashion', source);
     project.protectedBranches.splice(0, 9, { name: 'main', pushLevel: 0, mergeLevel: 40 });
   });
   afterAll(() => sandbox?.close());
@@ -150,15 +150,7 @@ describe('cdl doctor --forge on GitLab', () => {
     await writeFile(join(told, 'cdl.yaml'), projectYaml() + notify);
     await git(told, 'add', '.');
     await git(told, '-c', 'user.name=O', '-c', 'user.email=o@example.com', 'commit', '-qm', 'told');
-    const { world } = sandbox;
-    const other = await createProject(world, {
-      namespace: 'acme',
-      path: 'told',
-      owner: people.olga,
-      from: told,
-    });
-    addMember(other, people.bot, 30);
-    addMember(other, people.evaluator, 40);
+    await projectOf('told', told);
     const asked = (more: Record<string, string>) => run(environment({ CDL_PROJECT: 'acme/told', ...more }));
     const none = await asked({});
     expect(none.text).toContain('1 webhook of cdl.yaml: told nothing while CDL_NOTIFY_SECRET is not set');
