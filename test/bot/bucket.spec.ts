@@ -147,9 +147,10 @@ describe.skipIf(binary === null)('a real MinIO with a webhook target', () => {
     // From here on nobody tells the bot anything but the bucket.
     const { repository } = world.project;
     const claim = (await makeClaim({ work, repository, sha, versions: new Map() })) as Claim;
-    await expect.poll(evaluations, { timeout: 20_000 }).toHaveLength(1);
     const candidate = candidateDigest(claim.candidate);
-    expect(evaluations()[0]).toMatchObject({ status: 'success', inputs: { cdl_candidate: candidate } });
-    expect(done).toContainEqual({ kind: 'registry' });
+    await expect
+      .poll(evaluations, { timeout: 20_000 })
+      .toMatchObject([{ status: 'success', inputs: { cdl_candidate: candidate } }]);
+    await expect.poll(() => done, { timeout: 20_000 }).toContainEqual({ kind: 'registry' });
   }, 60_000);
 });
