@@ -85,7 +85,8 @@ export function createApp(options: {
   forward?: (request: ForwardedRequest) => Promise<ForwardedAnswer>;
 }): FastifyInstance {
   const { receivers, secrets, metrics, tracing = untraced } = options;
-  const app = fastify({ logger: false, bodyLimit: largestBody, forceCloseConnections: true });
+  // What came before it was told to close is taken in, and answered.
+  const app = fastify({ logger: false, bodyLimit: largestBody, return503OnClosing: false });
   // The signature is over the bytes as they came.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));

@@ -11,6 +11,9 @@ import type { Origin } from './origin.ts';
 import type { FromReception, ReceptionData, ToReception } from './reception.ts';
 import { openTracing } from './trace.ts';
 
+/** Milliseconds for what is under way when it is told to close: forges hang up by then. */
+const patience = 10_000;
+
 const port = parentPort;
 if (!port) throw new Error('this is a thread of the bot, not a program');
 const data = workerData as ReceptionData;
@@ -94,14 +97,24 @@ if (forge.kind === 'github') {
   await mountGithub(app, { receivers, metrics, tracing, auth, url, secret, onError });
 }
 
+/** Lets nobody new in, and answers what is under way. */
+async function endDoor(): Promise<void> {
+  // A connection whose answer is given stays open for more, and whoever does not end a request would hold everything up.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), 50);
+  const cut = setTimeout(() => app.server.closeAllConnections(), patience);
+  await app.close().finally(() => {
+    clearInterval(sweep);
+    clearTimeout(cut);
+  });
+}
+
 port.on('message', (message: ToReception) => {
   if (message.kind === 'answer') {
     waiting.get(message.id)?.(message.answer);
     waiting.delete(message.id);
     return;
   }
-  void app
-    .close()
+  void endDoor()
     .then(() => database.close())
     .then(() => tracing.close())
     .catch((error: unknown) => onError(error))

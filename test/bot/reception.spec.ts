@@ -62,6 +62,33 @@ async function open(config: ForgeConfig, project: string) {
   };
 }
 
+const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+
+const gitlab = (): ForgeConfig => ({
+  kind: 'gitlab',
+  url: forgeUrl,
+  token: 'glpat-x',
+  evaluationToken: null,
+  webhookSecret: null,
+  signingToken: token,
+});
+
+/** A signed delivery as GitLab sends it. */
+function deliver(url: string, id: string, event: object): Promise<Response> {
+  const body = Buffer.from(JSON.stringify(event));
+  const timestamp = String(Math.floor(Date.now() / 1000));
+  return fetch(`${url}/webhooks/gitlab`, {
+    method: 'POST',
+    body,
+    headers: {
+      'content-type': 'application/json',
+      'webhook-id': id,
+      'webhook-timestamp': timestamp,
+      'webhook-signature': signWebhook(token, id, timestamp, body),
+    },
+  });
+}
+
 const queued = async (project: string) =>
   (await readQueue(database))
     .filter((row) => row.project === project)
@@ -70,19 +97,8 @@ const queued = async (project: string) =>
 
 describe('while the forge does not answer', () => {
   it('GitLab’s deliveries of every kind are queued and answered', async () => {
-    const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
     const project = 'acme/fashion';
-    const door = await open(
-      {
-        kind: 'gitlab',
-        url: forgeUrl,
-        token: 'glpat-x',
-        evaluationToken: null,
-        webhookSecret: null,
-        signingToken: token,
-      },
-      project,
-    );
+    const door = await open(gitlab(), project);
     const at = { project: { path_with_namespace: project } };
     const events = [
       { object_kind: 'push', ...at, ref: 'refs/heads/main', after: 'a'.repeat(40) },
@@ -101,19 +117,7 @@ describe('while the forge does not answer', () => {
     ];
     try {
       for (const [number, event] of events.entries()) {
-        const body = Buffer.from(JSON.stringify(event));
-        const id = `${project} ${number}`;
-        const timestamp = String(Math.floor(Date.now() / 1000));
-        const answer = await fetch(`${door.url}/webhooks/gitlab`, {
-          method: 'POST',
-          body,
-          headers: {
-            'content-type': 'application/json',
-            'webhook-id': id,
-            'webhook-timestamp': timestamp,
-            'webhook-signature': signWebhook(token, id, timestamp, body),
-          },
-        });
+        const answer = await deliver(door.url, `${project} ${number}`, event);
         expect(answer.status, event.object_kind).toBe(202);
       }
     } finally {
@@ -164,5 +168,38 @@ describe('while the forge does not answer', () => {
       await door.close();
     }
     expect(await queued(project)).toEqual(['branch', 'change:4', 'change:4 comment:9', 'push:main']);
+  });
+});
+
+describe('a door that is told to close', () => {
+  it('answers the delivery that is under way, which the database holds up, before it is shut', async () => {
+    const project = 'acme/boots';
+    const door = await open(gitlab(), project);
+    let closed: Promise<void> | null = null;
+    let answered: Promise<Response> | null = null;
+    await database.transaction(async (transaction) => {
+      await transaction.query('lock table deliveries in access exclusive mode');
+      answered = deliver(door.url, project, {
+        object_kind: 'merge_request',
+        project: { path_with_namespace: project },
+        object_attributes: { iid: 3, state: 'opened' },
+      });
+      answered.catch(() => undefined);
+      const waits = `select 1 from pg_locks where relation = 'deliveries'::regclass and not granted`;
+      await expect.poll(() => transaction.query(waits)).toHaveLength(1);
+      closed = door.close();
+      // Nobody new is let in any more.
+      await expect
+        .poll(() =>
+          fetch(`${door.url}/healthz`).then(
+            () => 'open',
+            () => 'shut',
+          ),
+        )
+        .toBe('shut');
+    });
+    expect((await answered!).status).toBe(202);
+    await closed;
+    expect(await queued(project)).toEqual(['change:3']);
   });
 });
