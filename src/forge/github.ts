@@ -13,6 +13,7 @@ import * as schema from './github-schema.ts';
 import { read, toChange, toPerson } from './github-schema.ts';
 import { createStatusWriter } from './github-status.ts';
 import { branchFor, lately } from './lately.ts';
+import { createLimits } from './limits.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
 
@@ -49,7 +50,7 @@ function exists(error: unknown): boolean {
  */
 export async function openGithub(options: GithubOptions): Promise<Forge> {
   const { project, auth } = options;
-  const network: Network = { ca: options.ca, proxy: options.proxy };
+  const network: Network = { ca: options.ca, proxy: options.proxy, limits: createLimits() };
   if (!/^https?:\/\/[^/]/.test(options.url)) {
     throw new UserError('config-invalid', `${options.url} is not the URL of GitHub's API (http or https)`);
   }

@@ -11,6 +11,7 @@ import { read, toChange, toJob, toPerson, toPipeline } from './gitlab-schema.ts'
 import { createLineThreads } from './gitlab-threads.ts';
 import { readBody, send } from './http.ts';
 import { branchFor, lately } from './lately.ts';
+import { createLimits } from './limits.ts';
 import { cut, hasMarker, withMarker } from './marker.ts';
 import type { Network } from './network.ts';
 import type { Change, Forge, Person } from './types.ts';
@@ -45,7 +46,7 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
   }
   const host = options.url.replace(/\/+$/, '');
   const { Gitlab } = await import('@gitbeaker/rest');
-  const network: Network = { ca: options.ca, proxy: options.proxy };
+  const network: Network = { ca: options.ca, proxy: options.proxy, limits: createLimits() };
   const requesterFn = createRequester(network);
   const api = new Gitlab({ host, token: options.token, requesterFn });
   const evaluator = new Gitlab({ host, token: options.evaluationToken ?? options.token, requesterFn });

@@ -28,9 +28,17 @@ export interface Received {
 const attempts = 5;
 const longestWait = 60_000;
 
+/** Milliseconds that Retry-After says to wait (RFC 9110, 10.2.3: seconds or a date); null when it says nothing. */
+function readWait(retryAfter: string | undefined, now: number): number | null {
+  if (retryAfter === undefined) return null;
+  const seconds = Number(retryAfter);
+  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(retryAfter) - now;
+  return Number.isFinite(wait) ? Math.max(0, wait) : null;
+}
+
 /**
- * Milliseconds to wait before attempt `attempt` (from 1): what Retry-After says (RFC 9110, 10.2.3: seconds or a date),
- * otherwise exponential from 250 ms with full jitter; null when a person would have given up before.
+ * Milliseconds to wait before attempt `attempt` (from 1): what Retry-After says, otherwise exponential from 250 ms with full
+ * jitter; null when a person would have given up before.
  */
 export function backoff(
   attempt: number,
@@ -38,11 +46,8 @@ export function backoff(
   now: number,
   random: number,
 ): number | null {
-  if (retryAfter !== undefined) {
-    const seconds = Number(retryAfter);
-    const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(retryAfter) - now;
-    if (Number.isFinite(wait)) return wait > longestWait ? null : Math.max(0, wait);
-  }
+  const wait = readWait(retryAfter, now);
+  if (wait !== null) return wait > longestWait ? null : wait;
   return 250 * 2 ** (attempt - 1) * (0.5 + random / 2);
 }
 
@@ -155,9 +160,14 @@ export function readLimit(
   return { status: 429, retryAfter: seconds.toString() };
 }
 
+/** Says when the limit of the token itself ends, and not of one route alone: only such answers say how much is left. */
+const tellsOfToken = (headers: Readonly<Record<string, string>>): boolean =>
+  'ratelimit-reset' in headers || 'x-ratelimit-reset' in headers;
+
 /**
- * Sends, and repeats what may be repeated. Throws UserError forge-denied (401, 403), UpstreamError with `status` for
- * every other answer that is no success; `retryable` for 408, 409, 429, 5xx and a broken connection.
+ * Sends, and repeats what may be repeated. What the forge said not to ask for yet waits, for longer than a minute it fails
+ * unasked. Throws UserError forge-denied (401, 403), UpstreamError with `status` for every other answer that is no success;
+ * `retryable` for 408, 409, 429, 5xx and a broken connection.
  */
 export async function send(
   sending: Sending,
@@ -165,7 +175,17 @@ export async function send(
 ): Promise<Received> {
   const what = `${sending.method} ${sending.url.pathname}`;
   const service = sending.url.host;
+  const limits = sending.network?.limits;
   for (let attempt = 1; ; attempt++) {
+    const rest = limits?.rest(sending, Date.now()) ?? 0;
+    if (rest > longestWait) {
+      const end = new Date(Date.now() + rest).toISOString();
+      throw new UpstreamError(service, `${what}: not asked, the rate limit is used up until ${end}`, {
+        retryable: true,
+        status: 429,
+      });
+    }
+    if (rest > 0) await wait(rest);
     let received: Received;
     const began = performance.now();
     const tell = (outcome: string, pause: number | null, isLimited: boolean) =>
@@ -196,6 +216,8 @@ export async function send(
     }
     const { status, retryAfter } = readLimit(received.status, headers, Date.now());
     const said = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
+    const told = status === 429 ? readWait(retryAfter, Date.now()) : null;
+    if (told !== null) limits?.refused(sending, told, tellsOfToken(headers), Date.now());
     const pause = backoff(attempt, retryAfter, Date.now(), Math.random());
     const isRepeated = attempt < attempts && pause !== null && mayRepeat(sending.method, { status });
     tell(String(status), isRepeated ? pause : null, status === 429);

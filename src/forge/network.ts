@@ -1,5 +1,6 @@
 import { rootCertificates } from 'node:tls';
 import type { Dispatcher } from 'undici';
+import type { Limits } from './limits.ts';
 
 /** Proxies by the scheme of what is asked for, and the hosts that are asked directly; null: none. */
 export interface ProxySettings {
@@ -14,6 +15,8 @@ export interface Network {
   /** PEM certificates to trust besides the usual ones, of the proxy as well. */
   ca?: string | undefined;
   proxy?: ProxySettings | null | undefined;
+  /** What the server said of when to come back. */
+  limits?: Limits | undefined;
 }
 
 /**

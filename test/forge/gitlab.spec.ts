@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UpstreamError } from '../../src/core/error.ts';
 import { openGitlab } from '../../src/forge/gitlab.ts';
 import { backoff, mayRepeat, readBody, send } from '../../src/forge/http.ts';
+import { createLimits } from '../../src/forge/limits.ts';
 import { addMember, createProject, createToken, createUser, setGroup } from '../../src/sandbox/seed.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/server.ts';
 import { type ForgeBench, forgeContract } from '../contract/forge.ts';
@@ -189,6 +190,49 @@ describe('the HTTP below it', () => {
     expect(await call('GET', [{ status: 429, headers: { 'retry-after': '600' } }])).toMatchObject({
       calls: 1,
     });
+  });
+
+  it('is not asked before the time it named: by that token at all, or for that route alone', async () => {
+    const network = { limits: createLimits() };
+    const waits: number[] = [];
+    const ask = (method: string, path: string, token: string) =>
+      send(
+        { method, url: new URL(path, url), headers: { 'private-token': token }, body: null, network },
+        async (ms) => waits.push(ms),
+      ).catch((error: unknown) => error);
+    const notes = '/api/v4/projects/1/merge_requests/2/notes';
+    got = [];
+    answers = [{ status: 429, headers: { 'retry-after': '600' } }];
+    expect(await ask('POST', notes, 'one')).toMatchObject({ status: 429, retryable: true });
+    const refused = await ask('POST', notes.replace('2', '3'), 'one');
+    expect(refused).toBeInstanceOf(UpstreamError);
+    expect(refused).toMatchObject({
+      status: 429,
+      retryable: true,
+      message: expect.stringMatching(/not asked.* until 2/),
+    });
+    expect(await ask('GET', notes, 'one')).toMatchObject({ status: 200 });
+    expect(await ask('POST', notes, 'two')).toMatchObject({ status: 200 });
+    expect(got).toEqual(['POST', 'GET', 'POST']);
+    const reset = String(Math.ceil(Date.now() / 1000) + 30);
+    answers = [{ status: 429, headers: { 'ratelimit-remaining': '0', 'ratelimit-reset': reset } }];
+    await ask('GET', notes, 'one');
+    await ask('GET', '/api/v4/user', 'one');
+    await ask('GET', '/api/v4/user', 'two');
+    // Once for the pause itself, and for what is left of it at the next two requests (the time here did not pass).
+    expect(waits).toHaveLength(3);
+    for (const wait of waits) expect(wait).toBeGreaterThan(20_000);
+  });
+
+  it('is asked again when that time is over, and never told to stay away for ever', () => {
+    const limits = createLimits();
+    const request = { method: 'GET', url, headers: { authorization: 'Bearer x' } };
+    limits.refused(request, 5_000, true, 1_000);
+    expect([limits.rest(request, 2_000), limits.rest(request, 6_000), limits.rest(request, 9_000)]).toEqual([
+      4_000, 0, 0,
+    ]);
+    limits.refused(request, 1e12, false, 10_000);
+    expect(limits.rest(request, 10_000)).toBe(3_600_000);
   });
 
   it('does not wait for ever for an answer that does not come, or stops coming', async () => {

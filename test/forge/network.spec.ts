@@ -80,7 +80,7 @@ describe('a forge behind a proxy, with a certificate of its own', () => {
   let secure: Server;
   let proxy: Server;
   const said: string[] = [];
-  let network: Required<Network>;
+  let network: Required<Pick<Network, 'ca' | 'proxy'>>;
   let token: string;
 
   beforeAll(async () => {
