@@ -124,6 +124,7 @@ async function startOn(
   metrics.build.set({ version, node: process.versions.node }, 1);
   metrics.refresh = () => measureQueue(metrics, database, config.projects);
   tracing = await openTracing(config.traces ?? null, { version, mask });
+  for (const project of config.projects) metrics.reconciled.set({ project }, 0);
   const contexts = new Map<string, BotContext>();
   const options = { database, isolated, metrics, log, notify: config.notify ?? null };
   const handlers: Record<string, (payload: unknown) => Promise<void>> = {};

@@ -108,7 +108,7 @@ export function createMetrics({ process = true } = {}): BotMetrics {
     }),
     reconciled: new Gauge({
       name: 'cdl_bot_reconcile_last_success_timestamp_seconds',
-      help: 'When the last look for what no webhook told ended well, in Unix time',
+      help: 'When the last look for what no webhook told ended well, in Unix time; 0 until the first',
       labelNames: ['project'],
       registers: [registry],
     }),

@@ -260,7 +260,8 @@ export function variableNamed(name: VariableName): Variable {
 
 /** Its value, or what counts without one; null for neither. An empty one is not set. */
 export function readVariable(env: Environment, name: VariableName): string | null {
-  return env[name] || variableNamed(name).standard;
+  // A file that became a variable ends in a newline, which no token has.
+  return env[name]?.trim() || variableNamed(name).standard;
 }
 
 const forgeNames = { gitlab: 'GitLab', github: 'GitHub' };

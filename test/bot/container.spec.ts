@@ -1,7 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { type Variable, variables } from '../../bot/variables.ts';
+import { readVariable, type Variable, variables } from '../../bot/variables.ts';
+import { run } from '../../src/exec/run.ts';
+import { packageRoot } from '../../src/index.ts';
 
 const table: readonly Variable[] = variables;
 
@@ -13,8 +17,8 @@ interface Manifest {
   spec?: Record<string, unknown>;
 }
 
-async function manifests(): Promise<Manifest[]> {
-  const documents = parseAllDocuments(await readFile('bot/kubernetes.yaml', 'utf8'), { uniqueKeys: true });
+async function manifests(file = 'bot/kubernetes.yaml'): Promise<Manifest[]> {
+  const documents = parseAllDocuments(await readFile(file, 'utf8'), { uniqueKeys: true });
   return documents.map((one) => {
     if ('errors' in one) expect(one.errors).toEqual([]);
     return (one as { toJS(): Manifest }).toJS();
@@ -22,7 +26,10 @@ async function manifests(): Promise<Manifest[]> {
 }
 
 interface Container {
-  env: { name: string; value?: string; valueFrom?: { secretKeyRef?: { name: string; key: string } } }[];
+  image: string;
+  command?: string[];
+  env?: { name: string; value?: string; valueFrom?: { secretKeyRef?: { name: string; key: string } } }[];
+  envFrom?: { configMapRef?: { name: string }; secretRef?: { name: string } }[];
   ports: { name: string; containerPort: number }[];
   securityContext: object;
   resources: { requests: object; limits: object };
@@ -46,21 +53,26 @@ describe('the manifests for Kubernetes', () => {
     const config = all.find((one) => one.kind === 'ConfigMap')!.data!;
     const byName = new Map(table.map((one) => [one.name, one]));
     for (const name of Object.keys(config)) expect([name, byName.get(name)?.secret]).toEqual([name, false]);
-    for (const { name, value, valueFrom } of container.env) {
-      expect(byName.has(name)).toBe(true);
-      expect(value).toBeUndefined();
-      expect(valueFrom?.secretKeyRef).toMatchObject({ name: 'cdl-bot', key: name });
-    }
-    const image = await readFile('bot/Dockerfile', 'utf8');
-    const given = new Set([
-      ...Object.keys(config),
-      ...container.env.map((one) => one.name),
-      ...(image.match(/CDL_\w+(?==)/g) ?? []),
+    expect(container).not.toHaveProperty('env');
+    expect(container.envFrom).toEqual([
+      { configMapRef: { name: 'cdl-bot' } },
+      { secretRef: { name: 'cdl-bot' } },
     ]);
+    // What the comment above says to put into the Secret.
+    const [head] = (await readFile('bot/kubernetes.yaml', 'utf8')).split('\napiVersion', 1);
+    const secrets = head!.match(/CDL_\w+/g) ?? [];
+    for (const name of secrets) expect([name, byName.has(name)]).toEqual([name, true]);
+    const image = await readFile('bot/Dockerfile', 'utf8');
+    const given = new Set([...Object.keys(config), ...secrets, ...(image.match(/CDL_\w+(?==)/g) ?? [])]);
     const needed = table.filter((one) => one.required.includes('gitlab')).map((one) => one.name);
     expect(needed.filter((name) => !given.has(name))).toEqual([]);
     // Two bots need one database, and cannot share an embedded one.
     expect(given).toContain('CDL_DATABASE');
+  });
+
+  it('may make its Secret of files, which end in a newline', () => {
+    expect(readVariable({ CDL_BOT_TOKEN: 'glpat-x\n' }, 'CDL_BOT_TOKEN')).toBe('glpat-x');
+    expect(readVariable({ CDL_BOT_PORT: ' \n' }, 'CDL_BOT_PORT')).toBe('8080');
   });
 
   it('run two of it without rights, with probes, and hang together', async () => {
@@ -71,6 +83,7 @@ describe('the manifests for Kubernetes', () => {
       'apps/v1 Deployment',
       'policy/v1 PodDisruptionBudget',
       'v1 Service',
+      'networking.k8s.io/v1 Ingress',
     ]);
     const deployment = all.find((one) => one.kind === 'Deployment')!.spec as {
       replicas: number;
@@ -105,7 +118,82 @@ describe('the manifests for Kubernetes', () => {
   });
 });
 
+describe('the door from outside', () => {
+  it('is where the forge is told the bot is, and leads to nothing but webhooks and the status page', async () => {
+    const all = await manifests();
+    const of = (kind: string) => all.find((one) => one.kind === kind)!;
+    const { host } = new URL(of('ConfigMap').data!.CDL_BOT_URL!);
+    const ingress = of('Ingress').spec as {
+      tls: { hosts: string[] }[];
+      rules: { host: string; http: { paths: { path: string; pathType: string; backend: object }[] } }[];
+    };
+    expect(ingress.tls.flatMap((one) => one.hosts)).toEqual([host]);
+    expect(ingress.rules.map((one) => one.host)).toEqual([host]);
+    const paths = ingress.rules[0]!.http.paths;
+    expect(paths.map(({ path, pathType }) => `${pathType} ${path}`)).toEqual([
+      'Prefix /webhooks/',
+      'Exact /status',
+      'Exact /status.json',
+    ]);
+    const service = of('Service');
+    const [port] = service.spec!.ports as { name: string; targetPort: string }[];
+    for (const { backend } of paths)
+      expect(backend).toEqual({ service: { name: service.metadata.name, port: { name: port!.name } } });
+  });
+});
+
+describe('the nightly backup', () => {
+  it('is made by the image and the Secret of the bot, by nobody with more rights, to a volume that stays', async () => {
+    const bot = (await manifests()).find((one) => one.kind === 'Deployment')!;
+    const { template } = bot.spec as { template: { spec: PodSpec } };
+    const [claim, job] = await manifests('bot/kubernetes-backup.yaml');
+    const made = (job!.spec as { jobTemplate: { spec: { template: { spec: PodSpec } } } }).jobTemplate.spec;
+    const pod = made.template.spec;
+    expect(pod.securityContext).toEqual(template.spec.securityContext);
+    const [container] = pod.containers;
+    const [like] = template.spec.containers;
+    expect(container.image).toBe(like.image);
+    expect(container.securityContext).toEqual(like.securityContext);
+    expect(container.env).toEqual([
+      { name: 'CDL_DATABASE', valueFrom: { secretKeyRef: { name: 'cdl-bot', key: 'CDL_DATABASE' } } },
+    ]);
+    const [, path] = /cdl db backup "(\/\w+)\//.exec(container.command!.join(' '))!;
+    const { name } = container.volumeMounts.find((one) => one.mountPath === path)!;
+    expect(pod.volumes).toContainEqual({ name, persistentVolumeClaim: { claimName: claim!.metadata.name } });
+    // The command is there by its name.
+    expect(await readFile('bot/Dockerfile', 'utf8')).toContain('ln -s /app/bin/cdl.js /usr/local/bin/cdl');
+  });
+});
+
 describe('the container file', () => {
+  it('copies all that the command needs, wherever it is called from', async () => {
+    const text = await readFile('bot/Dockerfile', 'utf8');
+    const folder = await mkdtemp(join(tmpdir(), 'cdl-image-'));
+    try {
+      const copied = [...text.matchAll(/^COPY --from=build \/app\/(\S+) \.\/(\S*)$/gm)];
+      expect(copied.length).toBeGreaterThan(3);
+      for (const [, from, to] of copied) {
+        const target = join(folder, 'app', to || from!);
+        await mkdir(dirname(target), { recursive: true });
+        if (from === 'node_modules') await symlink(join(packageRoot(), from), target);
+        else await cp(join(packageRoot(), from!), target, { recursive: true });
+      }
+      await symlink(join(folder, 'app', 'bin', 'cdl.js'), join(folder, 'cdl'));
+      const env = { PATH: process.env.PATH ?? '', CDL_BOT_FOLDER: join(folder, 'bot') };
+      const file = join(folder, 'backup.gz');
+      for (const args of [
+        ['db', 'backup', file],
+        ['bot', 'queue'],
+      ]) {
+        const done = await run(join(folder, 'cdl'), args, { cwd: folder, env });
+        expect([args, done.code, done.stderr.toString()]).toEqual([args, 0, '']);
+      }
+      expect((await stat(file)).size).toBeGreaterThan(0);
+    } finally {
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 });
+    }
+  });
+
   it('ends as a user without rights, holds no secret, and looks after itself', async () => {
     const text = await readFile('bot/Dockerfile', 'utf8');
     const last = text.slice(text.lastIndexOf('\nFROM '));

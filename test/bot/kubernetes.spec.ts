@@ -17,6 +17,9 @@ const definitions: Record<string, string> = {
   'apps/v1 Deployment': 'io.k8s.api.apps.v1.Deployment',
   'policy/v1 PodDisruptionBudget': 'io.k8s.api.policy.v1.PodDisruptionBudget',
   'v1 Service': 'io.k8s.api.core.v1.Service',
+  'networking.k8s.io/v1 Ingress': 'io.k8s.api.networking.v1.Ingress',
+  'v1 PersistentVolumeClaim': 'io.k8s.api.core.v1.PersistentVolumeClaim',
+  'batch/v1 CronJob': 'io.k8s.api.batch.v1.CronJob',
 };
 
 interface Manifest {
@@ -40,7 +43,10 @@ async function openSchemas(version: string): Promise<(manifest: Manifest) => str
 
 describe.skipIf(folder === null)('the manifests for Kubernetes', () => {
   const read = async () => {
-    const text = await readFile(join(packageRoot(), 'bot', 'kubernetes.yaml'), 'utf8');
+    const files = ['kubernetes.yaml', 'kubernetes-backup.yaml'].map((file) =>
+      join(packageRoot(), 'bot', file),
+    );
+    const text = (await Promise.all(files.map((file) => readFile(file, 'utf8')))).join('---\n');
     return (values: readonly [string, string] = ['', '']) =>
       parseAllDocuments(text.replace(...values)).map((one) => (one as { toJS(): Manifest }).toJS());
   };
@@ -54,6 +60,8 @@ describe.skipIf(folder === null)('the manifests for Kubernetes', () => {
       ['replicas: 2', 'replicas: two'],
       ['policy/v1', 'policy/v1beta1'],
       ['containerPort: 8080', 'port: 8080'],
+      ['pathType: Exact', 'type: Exact'],
+      ['concurrencyPolicy: Forbid', 'concurrency: Forbid'],
     ] as const) {
       expect(manifests(broken).flatMap(problems), broken[1]).not.toEqual([]);
     }
