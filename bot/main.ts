@@ -126,7 +126,7 @@ async function startOn(
   tracing = await openTracing(config.traces ?? null, { version, mask });
   for (const project of config.projects) metrics.reconciled.set({ project }, 0);
   const contexts = new Map<string, BotContext>();
-  const options = { database, isolated, metrics, log, notify: config.notify ?? null };
+  const options = { database, isolated, metrics, log, mask, notify: config.notify ?? null };
   const handlers: Record<string, (payload: unknown) => Promise<void>> = {};
   let queue: Queue | null = null;
 

@@ -18,6 +18,18 @@ function forgeSecrets(forge: ForgeConfig): (string | null)[] {
   return [...shared, forge.auth.kind === 'app' ? forge.auth.privateKey : forge.auth.token];
 }
 
+/**
+ * What the bot is lent for an hour and no configuration holds: an app's tokens and the JWT it asks for them with (docs.github.com,
+ * authenticating as a GitHub App), by their form, and whatever a request says of who sends it.
+ */
+const lent =
+  /\bgh[a-z]_[A-Za-z0-9_.-]{16,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}|(?<=\b(?:basic|bearer)(?:\s|%20)+)[A-Za-z0-9+/_=.~-]{16,}/gi;
+
+const withLent =
+  (mask: (text: string) => string) =>
+  (text: string): string =>
+    mask(text).replace(lent, '[MASKED]');
+
 /** A function that masks everything in a text that only the bot may know: tokens, keys, passwords, in any usual encoding. */
 export function botRedactor(config: BotConfig): (text: string) => string {
   const { work, trusted } = config.stores;
@@ -46,12 +58,12 @@ export function botRedactor(config: BotConfig): (text: string) => string {
     ...credentials,
     ...urls.flatMap(urlPasswords),
   ];
-  return createRedactor(secrets.map((one) => one ?? undefined));
+  return withLent(createRedactor(secrets.map((one) => one ?? undefined)));
 }
 
 /** As {@link botRedactor}, while there is no configuration yet. */
 export function startRedactor(env: Environment): (text: string) => string {
-  return createRedactor(environmentSecrets(env));
+  return withLent(createRedactor(environmentSecrets(env)));
 }
 
 function maskDeep<T>(value: T, mask: (text: string) => string): T {
@@ -64,8 +76,8 @@ function maskDeep<T>(value: T, mask: (text: string) => string): T {
 /** Further down than this there is nothing that anybody prints. */
 const deepest = 10;
 
-/** What a server said may repeat what it was told: its words go into logs, dead letters and comments. */
-function maskError(error: unknown, mask: (text: string) => string): void {
+/** Masks what an error says: what a server said may repeat what it was told, and goes into logs, dead letters and comments. */
+export function maskError(error: unknown, mask: (text: string) => string): void {
   let one = error;
   for (let depth = 0; one instanceof Error && depth < deepest; depth++) {
     one.message = mask(one.message);

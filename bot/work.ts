@@ -6,6 +6,7 @@ import { keepDrift } from './drift.ts';
 import { queueSeekers } from './elsewhere.ts';
 import { handleComment } from './handle.ts';
 import { importIndex } from './import.ts';
+import { maskError } from './mask.ts';
 import { convergeQueue } from './merge-queue.ts';
 import type { BotMetrics } from './metrics.ts';
 import { deliverEvent, type NotifySettings, noChannels } from './notify.ts';
@@ -34,6 +35,8 @@ export interface WorkOptions {
   /** How receivers of `notify:` are reached; absent: not at all. */
   notify?: NotifySettings | null;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
+  /** Masks what errors say before it is kept or told; absent: nothing. */
+  mask?: (text: string) => string;
 }
 
 /** Name of a project's tasks in the queue: a bot takes only those of its own projects, whoever else uses the database. */
@@ -171,6 +174,8 @@ export async function doTask(
       await context.state.setCursor(letter, '');
     }
   } catch (error) {
+    // The store and mail servers are not asked by way of a port that does so.
+    if (options.mask) maskError(error, options.mask);
     const { code, message } = describeError(error);
     // What another service could not do now is tried again; anything else would only fail the same way.
     const again = error instanceof UpstreamError && error.retryable;

@@ -15,9 +15,18 @@ function linesOf(secret: string): string[] {
   return lines.length === 1 ? lines : [secret, ...lines.filter((line) => line.length >= 2 * shortest)];
 }
 
+/** Names that HTML has for characters; libraries differ in those of quotes. */
+const entities: readonly Record<string, string>[] = [
+  { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' },
+  { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#x27;' },
+];
+
+const escaped = (code: string): string => `\\u${code.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
 /**
- * Every form in which a secret tends to reach a log: as is, URL-encoded (RFC 3986 and forms, either case),
- * JSON-escaped (as JavaScript, Ruby and PHP do it), base64 and base64url at any offset.
+ * Every form in which a secret tends to reach a log: as is, URL-encoded (RFC 3986 and forms, either case, twice),
+ * JSON-escaped (as JavaScript, Ruby, PHP and Python do it, and JSON within JSON), in HTML, hexadecimal, base64 and base64url at
+ * any offset.
  */
 function forms(secret: string): string[] {
   const percent = encodeURIComponent(secret);
@@ -27,19 +36,25 @@ function forms(secret: string): string[] {
     text.replace(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
   );
   const json = JSON.stringify(secret).slice(1, -1);
-  const html = json.replace(/[<>&]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`);
   const bytes = Buffer.from(secret);
   const base64 = [bytes.toString('base64'), ...base64Cores(bytes)];
   const base64url = base64.map((text) => text.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, ''));
+  const hex = bytes.toString('hex');
   return [
     secret,
     percent,
     strict,
     form,
+    encodeURIComponent(percent),
     ...lower,
     json,
-    html,
+    json.replace(/[<>&]/g, escaped),
     json.replaceAll('/', '\\/'),
+    json.replace(/[^ -~]/g, escaped),
+    JSON.stringify(json).slice(1, -1),
+    ...entities.map((names) => secret.replace(/[&<>"']/g, (c) => names[c]!)),
+    hex,
+    hex.toUpperCase(),
     ...base64,
     ...base64url,
   ];
@@ -101,8 +116,15 @@ export function environmentSecrets(env: Readonly<Record<string, string | undefin
   ]);
 }
 
-/** A secret, and each of several that stand in one text with spaces between (two signing tokens while one is replaced). */
+/**
+ * A secret, and each of several that stand in one text with spaces between (two signing tokens while one is replaced), with
+ * and without what only says which kind it is.
+ */
 export function secretParts(value: string): string[] {
-  const parts = value.split(' ').filter((part) => part.length >= 2 * shortest);
-  return value.includes('\n') ? [value] : [value, ...parts];
+  const whole = value.trim();
+  if (whole.includes('\n')) return [value];
+  const parts = whole.split(/\s+/);
+  const bare = parts.map((part) => part.replace(/^whsec_/, ''));
+  const long = [...parts, ...bare].filter((part) => part.length >= 2 * shortest);
+  return [...new Set([whole, ...long])];
 }

@@ -10,7 +10,7 @@ import { createEffects } from '../../bot/effects.ts';
 import { botRedactor, discreet } from '../../bot/mask.ts';
 import { createMetrics } from '../../bot/metrics.ts';
 import { doTask } from '../../bot/work.ts';
-import { type Database, openDatabase, openForge } from '../../src/index.ts';
+import { type Database, openDatabase, openForge, UpstreamError, UserError } from '../../src/index.ts';
 import { startCdl } from '../cli/run-cdl.ts';
 import { startFaultProxy } from './soak/chaos.ts';
 import { type BotWorld, createBotWorld } from './world.ts';
@@ -55,6 +55,10 @@ function echoes(secret: string): { text: string; core: string }[] {
     encodeURIComponent(secret).replace(/%../g, (code) => code.toLowerCase()),
     new URLSearchParams({ s: secret }).toString().slice(2),
     JSON.stringify(secret).slice(1, -1),
+    JSON.stringify(JSON.stringify(secret).slice(1, -1)).slice(1, -1),
+    encodeURIComponent(encodeURIComponent(secret)),
+    secret.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;'),
+    Buffer.from(secret).toString('hex'),
   ].map((text) => ({ text, core: text }));
   const encoded = ['x:', 'ab:', 'git:', ''].flatMap((user) =>
     (['base64', 'base64url'] as const).map((encoding) => {
@@ -279,5 +283,60 @@ describe('what the bot knows and nobody else may', () => {
     const letter = await context.state.cursor(`failed/${project} change:${change}`);
     expect(letter).toContain('[MASKED]');
     expectNoSecret(JSON.stringify([lines, comments, letter]));
+  });
+
+  it('stands not in what is kept of a store that repeats it', async () => {
+    const mask = await everyMask();
+    await world.push('ada', 'exp/c', { 'model.ts': 'third\n' });
+    const change = await world.openChange('exp/c');
+    const { project } = world.context.forge;
+    const silent = () => undefined;
+    const options = {
+      database,
+      isolated: false,
+      metrics: createMetrics({ process: false }),
+      log: { info: silent, warn: silent, error: silent } as never,
+      mask,
+    };
+    const run = (error: Error) => {
+      const work = {
+        ...world.work,
+        readRecord: () => Promise.reject(error),
+        hasArtifact: () => Promise.reject(error),
+      };
+      return doTask(project, { ...world.context, work }, { kind: 'change', change }, options);
+    };
+    for (let index = 0; index < secrets.length; index++) {
+      const denied = new UserError('store-denied', `s3://cdl-work GET x: 403 ${parrot(index)}`);
+      await run(denied);
+      const letter = await world.context.state.cursor(`failed/${project} change:${change}`);
+      expect(letter).toContain('[MASKED]');
+      expectNoSecret(letter!);
+      // What is thrown is kept by the queue.
+      const away = new UpstreamError('store', `s3://cdl-work: ${parrot(index)}`, { retryable: true });
+      const thrown = await run(away).catch((error: unknown) => String(error));
+      expect(thrown).toContain('[MASKED]');
+      expectNoSecret(String(thrown));
+    }
+  });
+
+  it('is masked when it was lent and stands in no configuration: tokens of an app, and headers that carry one', async () => {
+    const mask = await everyMask();
+    const token = `ghs_${'16C7e42F292c6912E7710c838347Ae178B4a'}`;
+    const jwt = `${Buffer.from('{"alg":"RS256"}').toString('base64url')}.${Buffer.from('{"iss":"42"}').toString('base64url')}.c2lnbmF0dXJl`;
+    const basic = Buffer.from(`x-access-token:${token}`).toString('base64');
+    for (const [text, core] of [
+      [`401 for ${token}, try again`, token],
+      [`a JSON web token could not be decoded: ${jwt}`, jwt],
+      [`fatal: header AUTHORIZATION: basic ${basic} was refused`, basic],
+      [`authorization=Bearer%20${token}`, token],
+      [`Authorization: Bearer ${'k'.repeat(40)}`, 'k'.repeat(40)],
+    ] as const) {
+      const masked = mask(text);
+      expect(masked).toContain('[MASKED]');
+      expect(masked).not.toContain(core);
+    }
+    const plain = 'Basic authentication is off; bearer tokens of ghost_users are fine; https://x.y/eyJ';
+    expect(mask(plain)).toBe(plain);
   });
 });
