@@ -88,7 +88,7 @@ describe('the bot and a budget', () => {
   let world: BotWorld;
   beforeAll(async () => {
     database = await openDatabase({
-      url: process.env.CDL_TEST_DATABASE ?? null,
+      url: null,
       folder: join(process.env.TMPDIR ?? '/tmp', `cdl-budget-${process.pid}`),
     });
     world = await createBotWorld(database, projectYaml('budgets: { change: { gpu_seconds: 100 } }\n'));

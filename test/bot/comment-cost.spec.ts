@@ -12,7 +12,7 @@ let world: BotWorld;
 let change: number;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-comment-cost-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+  database = await openDatabase({ url: null, folder });
   world = await createBotWorld(database);
   await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
   change = await world.openChange('exp/a');

@@ -26,7 +26,7 @@ let database: Database;
 let world: BotWorld;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-bot-decide-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+  database = await openDatabase({ url: null, folder });
 });
 afterAll(async () => {
   await database?.close();

@@ -30,7 +30,7 @@ let sources: Pick<BotContext, 'forge' | 'mirror'>;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-walk-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

@@ -95,7 +95,7 @@ describe('a thousand comments on a change', () => {
   let world: BotWorld;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'cdl-bot-fuzz-'));
-    database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+    database = await openDatabase({ url: null, folder });
     world = await createBotWorld(database);
   });
   afterAll(async () => {

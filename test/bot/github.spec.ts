@@ -114,7 +114,7 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
     };
     fake.registerApp('cdl-bot', createPublicKey(appKey));
     database = await openDatabase({
-      url: process.env.CDL_TEST_DATABASE ?? null,
+      url: null,
       folder: join(folder, 'database'),
     });
     bot = await startBot({
@@ -249,7 +249,7 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
   const edit = (id: number, body: string, change: number) => {
     const comment = one(id);
     const now = Date.now();
-    Object.assign(comment, { body, createdAt: new Date(now - 5000).toISOString() });
+    Object.assign(comment, { body, createdAt: new Date(now - 2000).toISOString() });
     comment.updatedAt = new Date(now).toISOString();
     fake.emit('issue_comment', {
       action: 'edited',

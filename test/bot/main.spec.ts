@@ -46,7 +46,7 @@ function configOf(w: BotWorld): BotConfig {
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-bot-main-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

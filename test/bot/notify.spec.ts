@@ -14,7 +14,7 @@ import { readQueue } from '../../bot/queue.ts';
 import type { BotContext, Facts, Task } from '../../bot/types.ts';
 import { deadTasks, doTask, jobOf, taskName, taskOfKey } from '../../bot/work.ts';
 import { type Job, openQueue, parseProject } from '../../src/index.ts';
-import { useDatabase } from './database.ts';
+import { doQueued, useDatabase } from './database.ts';
 import { factsWith } from './facts.ts';
 import { createBotWorld, projectYaml } from './world.ts';
 
@@ -367,26 +367,8 @@ describe('an event in the queue', () => {
       expect(rows.map(({ state }) => state)).toEqual(['waiting', 'waiting']);
       expect(JSON.stringify(rows)).not.toContain('hook');
 
-      const done: Task[] = [];
-      let ended = () => {};
-      const both = new Promise<void>((resolve) => {
-        ended = resolve;
-      });
-      const second = await openQueue(
-        database(),
-        {
-          async [taskName(project)](payload) {
-            const { task } = payload as { task: Task };
-            await run(bot, task);
-            if (done.push(task) === 2) ended();
-          },
-        },
-        { concurrency: 1 },
-      );
-      const running = second.run();
-      await both;
-      await second.stop();
-      await running;
+      const did = await doQueued<{ task: Task }>(database(), project, 2, ({ task }) => run(bot, task));
+      const done = did.map(({ task }) => task);
       const types = got.map(({ body }) => (JSON.parse(body) as BotEvent).type);
       expect(types).toEqual(['training', 'registration']);
       expect((JSON.parse(got[0]!.body) as BotEvent).timestamp).toBe(now.toISOString());

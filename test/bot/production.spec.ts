@@ -20,7 +20,7 @@ describe.skipIf(!isAsked)('the bot from a production install', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'cdl-production-'));
     database = await openDatabase({
-      url: process.env.CDL_TEST_DATABASE ?? null,
+      url: null,
       folder: join(folder, 'database'),
     });
   });

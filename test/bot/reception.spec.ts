@@ -21,7 +21,7 @@ let forge: Server;
 let forgeUrl: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-reception-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+  database = await openDatabase({ url: null, folder });
   await (await openQueue(database, {}, { concurrency: 1 })).stop();
   forge = createServer(() => {}).listen(0, '127.0.0.1');
   await once(forge, 'listening');

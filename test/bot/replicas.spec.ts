@@ -27,7 +27,7 @@ let both: BotContext[];
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-replicas-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

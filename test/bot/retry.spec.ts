@@ -22,7 +22,7 @@ let bot: BotContext;
 const tasks: Task[] = [];
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-retry-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+  database = await openDatabase({ url: null, folder });
   world = await createBotWorld(database);
   proxy = await startFaultProxy(world.sandbox.url);
   const forge = await openForge({

@@ -119,7 +119,7 @@ let asked = 0;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-secrets-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

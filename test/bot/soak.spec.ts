@@ -1,20 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Database, openDatabase } from '../../src/index.ts';
+import { describe, expect, it } from 'vitest';
+import { useDatabase } from './database.ts';
 import { type SoakResult, soak } from './soak/run.ts';
 
-let folder: string;
-let database: Database;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cdl-soak-database-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
-});
-afterAll(async () => {
-  await database?.close();
-  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
-});
+const database = useDatabase();
 
 const wanted = Number(process.env.CDL_SOAK ?? 0);
 const first = Number(process.env.CDL_SEED ?? Math.floor(Math.random() * 1_000_000));
@@ -41,7 +29,7 @@ async function soaks(total: number, size: number, atOnce: number) {
       const mine = Math.min(size, left);
       left -= mine;
       const at = seed++;
-      const result: SoakResult = await soak(database, at, mine).catch((error: unknown) => {
+      const result: SoakResult = await soak(database(), at, mine).catch((error: unknown) => {
         left = 0;
         throw new Error(`CDL_SEED=${at}, ${mine} changes: ${String(error)}`, { cause: error });
       });

@@ -24,7 +24,7 @@ let change: number;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-status-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);
@@ -122,7 +122,7 @@ describe('the status', () => {
       async () => {
         const [project] = (await readJson()).projects;
         expect(project!.changes[0]?.standing?.models[0]?.says).toMatch(/waiting for approval/);
-        expect(project!.looked).not.toBeNull();
+        expect(project!.look).toMatchObject({ problem: null });
       },
       { timeout: 40_000, interval: 1_000 },
     );

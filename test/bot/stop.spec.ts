@@ -58,7 +58,7 @@ async function openGate(target: string): Promise<Gate> {
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-stop-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

@@ -55,7 +55,7 @@ const services = new Set<unknown>();
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-trace-'));
   database = await openDatabase({
-    url: process.env.CDL_TEST_DATABASE ?? null,
+    url: null,
     folder: join(folder, 'database'),
   });
   world = await createBotWorld(database);

@@ -17,7 +17,7 @@ let world: BotWorld;
 let story: ReturnType<typeof tell>;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cdl-bot-trust-'));
-  database = await openDatabase({ url: process.env.CDL_TEST_DATABASE ?? null, folder });
+  database = await openDatabase({ url: null, folder });
 });
 afterAll(async () => {
   await database?.close();

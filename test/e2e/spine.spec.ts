@@ -156,6 +156,12 @@ describe('from a push to a prediction', { timeout }, () => {
     expect((await predict(live.endpoint!)).version).toBe(String(live.current!.version));
     await stage.said(accepted.iid, /is promoted in production/);
     // What is live has changed, so the refused change is measured against the new one, and refused again.
+    await stage.until('the second measurement', () => {
+      const asked = [...stage.rig.project.pipelines.values()].filter(
+        ({ inputs }) => inputs.cdl_task === 'evaluate' && inputs.cdl_change === String(refused.iid),
+      );
+      return asked.length > 1 && asked.every((one) => one.finishedAt !== null) ? asked : null;
+    });
     await stage.said(refused.iid, /Refused by (a gate|gates): accuracy/);
     const now = await stage.reaches(refused.iid, 'failed', /^gate failed/);
     expect(now.sha).toBe(failed.sha);

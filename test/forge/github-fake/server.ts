@@ -112,6 +112,8 @@ export async function startGithubFake(options: {
     const answer = await fetch(hook.url, {
       method: 'POST',
       body,
+      // Whoever waits for the end waits for this.
+      signal: AbortSignal.timeout(60_000),
       headers: {
         'content-type': 'application/json',
         'x-github-event': event,
