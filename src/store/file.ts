@@ -22,7 +22,7 @@ import { keepNewest } from '../core/keep.ts';
 import { withFolderLock } from '../exec/folder-lock.ts';
 import { isOwnerGone, ownerName } from '../exec/owner.ts';
 import { checkKey, checkRange, compareKeys } from './key.ts';
-import type { Entry, FileObjectStore, PutResult, Range } from './types.ts';
+import { type Entry, type FileObjectStore, type PutResult, type Range, refreshAfter } from './types.ts';
 
 /** Up to this many bytes an etag is the content's hash; beyond it, what the file system knows, so that `stat` stays cheap. */
 const hashedSize = 64 * 1024;
@@ -224,12 +224,20 @@ class FileStore {
   async adopt(path: string, key: string): Promise<PutResult> {
     const target = this.pathOf(key);
     await chmod(path, 0o444);
+    const { size } = await stat(path);
     try {
-      const done = await this.#linkNew(path, target);
-      if (done === 'stored' || (await stat(path)).size === (await stat(target)).size) return done;
-      // What a power cut or a full disk left of it.
-      await rename(path, target);
-      return 'stored';
+      for (;;) {
+        if ((await this.#linkNew(path, target)) === 'stored') return 'stored';
+        const there = await stat(target).catch(ignoreAbsent);
+        if (there && there.size !== size) {
+          // What a power cut or a full disk left of it.
+          await rename(path, target);
+          return 'stored';
+        }
+        // Relied on from now on; where it is removed at this moment, this file takes its place.
+        const isYoung = there !== undefined && Date.now() - there.mtimeMs < refreshAfter;
+        if (isYoung || (await this.touch(key))) return 'exists';
+      }
     } finally {
       await rm(path, { force: true });
     }

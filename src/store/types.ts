@@ -13,6 +13,12 @@ export interface Entry {
   modified: number;
 }
 
+/**
+ * An object that is relied on again is made young when it is older than this, in milliseconds. Garbage is collected only
+ * when it is at least twice as old, so that whoever refers to an object has as long again to say so.
+ */
+export const refreshAfter = 24 * 60 * 60 * 1000;
+
 /** A part of an object, in bytes. What lies beyond the object's end is left out, as RFC 9110 §14.1.2 has it. */
 export interface Range {
   offset: number;
@@ -74,8 +80,8 @@ export interface FileObjectStore extends ObjectStore {
   pathOf(key: string): string;
   /** A path for a new file that may be adopted; what a killed process left there is removed when the store is opened. */
   temporary(): string;
-  /** Makes a file at a {@link temporary} path an object (read-only from then on), unless one of the same size is there. Not synced
-   * to the disk: what a power cut damages shows in its size or digest, and is stored again. */
+  /** Makes a file at a {@link temporary} path an object (read-only from then on), unless one of the same size is
+   * there, which is made young when it is old. Not synced to the disk: what a power cut damages shows in its size or digest, and is stored again. */
   adopt(path: string, key: string): Promise<PutResult>;
 }
 

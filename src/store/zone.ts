@@ -20,13 +20,15 @@ import {
 } from './in-place.ts';
 import { artifactKey, blobKey, checkKey, inPlaceKey } from './key.ts';
 import { hashFile, saveStream, verified } from './stream.ts';
-import type { Entry, FileObjectStore, LocalZone, ObjectStore, Range, Zone } from './types.ts';
-
-/**
- * An object that is relied on again is made young when it is older than this, in milliseconds. Garbage is collected only
- * when it is at least twice as old, so that whoever refers to an object has as long again to say so.
- */
-export const refreshAfter = 24 * 60 * 60 * 1000;
+import {
+  type Entry,
+  type FileObjectStore,
+  type LocalZone,
+  type ObjectStore,
+  type Range,
+  refreshAfter,
+  type Zone,
+} from './types.ts';
 
 /** How many files of one artifact travel at once. */
 const atOnce = 8;

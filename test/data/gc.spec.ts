@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Artifact } from '../../src/core/artifact.ts';
 import { type Digest, digestBytes } from '../../src/core/digest.ts';
+import { copyVersions, fetchArtifact } from '../../src/data/folder/transfer.ts';
 import { collectGarbage, type GarbageInput } from '../../src/data/gc.ts';
 import { readGitRoots } from '../../src/data/git-roots.ts';
 import {
@@ -17,6 +18,7 @@ import {
 } from '../../src/data/repositories.ts';
 import { artifactKey, createZone, openLocalZone, openStore } from '../../src/store/index.ts';
 import type { LocalZone, Zone } from '../../src/store/types.ts';
+import { add as addTree } from './folder/folder-place.ts';
 
 const day = 24 * 60 * 60 * 1000;
 const grace = 2 * day;
@@ -197,6 +199,42 @@ describe('cdl gc', () => {
     expect(isAdded).toBe(true);
     expect(done.manifests).toEqual([]);
     expect(await zone.hasArtifact(digest)).toBe(true);
+  });
+
+  it('leaves the objects of a folder whole that somebody adds, or fetches, while it runs', async () => {
+    const folder = join(root, 'photos');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'small'), 'small');
+    writeFileSync(join(folder, 'large'), 'x'.repeat(100));
+    const first = await addTree(zone, folder, { statCache: join(root, 'first.stat') });
+    const other = await openLocalZone(join(root, 'other'));
+    await copyVersions(zone, other, first.version);
+    const { files } = await zone.getArtifact(first.version);
+    const again: (() => Promise<unknown>)[] = [
+      () => addTree(zone, folder, { statCache: join(root, 'second.stat') }),
+      () => fetchArtifact(zone, other, first.version),
+    ];
+    for (const makeAgain of again) {
+      // Given up long ago, manifest and all; what it named is still there.
+      await zone.store.delete(artifactKey('work', first.version));
+      for (const { digest } of files) ageBlob(digest, 40);
+      let isAdded = false;
+      const store = {
+        ...zone.store,
+        async *list(prefix: string) {
+          for await (const entry of zone.store.list(prefix)) {
+            if (!isAdded && prefix.includes('/objects/')) {
+              isAdded = true;
+              await makeAgain();
+            }
+            yield entry;
+          }
+        },
+      };
+      await run({ zone: { ...zone, store } });
+      expect(isAdded).toBe(true);
+      expect(await zone.hasArtifact(first.version)).toBe(true);
+    }
   });
 
   it('removes nothing unless it is told to', async () => {

@@ -6,7 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import type { Artifact } from '../../core/artifact.ts';
 import type { Digest } from '../../core/digest.ts';
 import { UserError } from '../../core/error.ts';
-import type { LocalZone, Zone } from '../../store/types.ts';
+import { blobKey } from '../../store/key.ts';
+import { type LocalZone, refreshAfter, type Zone } from '../../store/types.ts';
 import { artifactIfThere } from '../../store/zone.ts';
 import { readNote, writeNote } from './refs.ts';
 import { folderVersion } from './version.ts';
@@ -61,15 +62,22 @@ const waiting = 1 << 20;
  */
 export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Digest): Promise<Digest[]> {
   const known = await artifactIfThere(local, digest);
-  const isHere = ({ digest, size }: Artifact['files'][number]) =>
-    statSync(local.blobPath(digest), { throwIfNoEntry: false })?.size === size;
+  const found = ({ digest }: Artifact['files'][number]) =>
+    statSync(local.blobPath(digest), { throwIfNoEntry: false });
   const fetched: Digest[] = [];
-  if (known?.files.every(isHere)) return fetched;
-  const artifact = await remote.getArtifact(digest);
+  if (known?.files.every((file) => found(file)?.size === file.size) && (await local.isFresh(digest)))
+    return fetched;
+  // What was here may be what nothing held on to, and garbage be collected at this moment.
+  const keep = async (file: Artifact['files'][number]): Promise<boolean> => {
+    const there = found(file);
+    if (there?.size !== file.size) return false;
+    return Date.now() - there.mtimeMs < refreshAfter || local.store.touch(blobKey(local.name, file.digest));
+  };
+  const artifact = known ?? (await remote.getArtifact(digest));
   const rest = artifact.files.values();
   const lane = async () => {
     for (const file of rest) {
-      if (isHere(file)) continue;
+      if (await keep(file)) continue;
       await fetchBlob(local, remote, file);
       fetched.push(file.digest);
     }
@@ -78,7 +86,7 @@ export async function fetchArtifact(local: LocalZone, remote: Zone, digest: Dige
   await Promise.allSettled(lanes);
   await Promise.all(lanes);
   await local.putArtifact(artifact);
-  const note = await readNote(remote, digest);
+  const note = known && fetched.length === 0 ? null : await readNote(remote, digest);
   if (note) await writeNote(local, digest, note);
   return fetched;
 }
