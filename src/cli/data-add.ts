@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { addFolder } from '../data/folder/add.ts';
-import { readPointers, setPointer } from '../data/folder/pointers.ts';
+import { pointerFile, readPointers, setPointer } from '../data/folder/pointers.ts';
 import { openFilePool } from '../data/folder/pool.ts';
 import { isBefore, moveRef, readRef, writeNote } from '../data/folder/refs.ts';
 import { hasVersion } from '../data/folder/transfer.ts';
@@ -18,7 +18,8 @@ export async function addPaths(input: CommandInput, desk: Desk, paths: readonly 
   if (paths.length === 0) throw new UserError('usage', 'cdl data add takes the folders or files to add');
   const { ref, message, from } = input.options as { ref?: string; message?: string; from?: string[] };
   if (ref !== undefined && paths.length > 1) throw new UserError('usage', '--ref goes with one path');
-  const names = paths.map((path) => desk.nameOf(path));
+  const names = [...new Set(paths.map((path) => desk.nameOf(path)))];
+  refuseOverlaps(names, [...readPointers(desk.root).keys()]);
   const sources: Digest[] = [];
   for (const one of from ?? []) sources.push(await resolveVersion(desk, one));
   // Of a million files next to nothing is kept; V8 would still let what it has not looked through yet grow to 48 MB.
@@ -38,6 +39,12 @@ export async function addPaths(input: CommandInput, desk: Desk, paths: readonly 
         code: null,
         pool,
         signal: input.console.signal,
+        progress: late((entries, bytes) =>
+          input.console.progress(
+            `adding ${name}, ${count(entries, 'entry', 'entries')}, ${bytesText(bytes)} read`,
+            0,
+          ),
+        ),
       });
       if (done.changed) {
         await writeNote(desk.local, done.version, {
@@ -64,6 +71,29 @@ export async function addPaths(input: CommandInput, desk: Desk, paths: readonly 
   return 0;
 }
 
+/** What lies in two versions would be two things after a checkout of both. Throws UserError usage. */
+function refuseOverlaps(names: readonly string[], known: readonly string[]): void {
+  for (const name of names) {
+    for (const other of [...names, ...known]) {
+      const [inner, outer] = name.length > other.length ? [name, other] : [other, name];
+      if (!inner.startsWith(`${outer}/`)) continue;
+      throw new UserError(
+        'usage',
+        `${inner} is part of ${outer}: only one of them can have versions`,
+        `cdl data add ${outer} alone, or its parts by themselves; ${pointerFile} says what has versions now`,
+      );
+    }
+  }
+}
+
+/** Lets nothing be told in the first second: most is done before. */
+function late<T extends unknown[]>(tell: (...told: T) => void): (...told: T) => void {
+  const start = performance.now();
+  return (...told) => {
+    if (performance.now() - start > 1000) tell(...told);
+  };
+}
+
 /**
  * The version that a new one comes after: what this commit has, or where the ref is, when that has come further from there
  * (another add of the same folder, made meanwhile).
@@ -77,23 +107,30 @@ async function previousOf(desk: Desk, name: string, ref: string): Promise<Digest
 }
 
 /** Runs git. To load what starts programs takes longer than all that is done where nothing has changed. */
-async function git(root: string, ...args: string[]) {
+async function git(root: string, args: string[], input?: string) {
   const { run } = await import('../exec/run.ts');
-  return run('git', args, { cwd: root }).catch(() => null);
+  return run('git', args, { cwd: root, ...(input !== undefined && { input }) }).catch(() => null);
 }
 
 async function whoami(root: string): Promise<string> {
-  const told = await git(root, 'config', 'user.name');
+  const told = await git(root, ['config', 'user.name']);
   const name = told?.code === 0 ? told.stdout.toString().trim() : '';
   return name || userInfo().username;
 }
 
-/** What is versioned here must not be committed there. */
+/** What is versioned here must not be committed there, and neither must the store of this machine. */
 async function ignoreInGit(root: string, name: string): Promise<void> {
-  const result = await git(root, 'check-ignore', '-q', '--no-index', name);
-  if (result?.code !== 1) return;
+  const wanted = ['.cdl/', name];
+  const result = await git(root, ['check-ignore', '--no-index', '-z', '--stdin'], wanted.join('\0'));
+  // 1: none of them is ignored.
+  if (result?.code !== 0 && result?.code !== 1) return;
+  const ignored = result.stdout.toString().split('\0');
+  const lines = wanted
+    .filter((one) => !ignored.includes(one))
+    .map((one) => `/${one.replace(/[\\*?[\] ]/g, '\\$&')}\n`)
+    .join('');
+  if (lines === '') return;
   const path = join(root, '.gitignore');
   const text = await readFile(path, 'utf8').catch(() => '');
-  const line = `/${name.replace(/[\\*?[\] ]/g, '\\$&')}\n`;
-  await appendFile(path, text === '' || text.endsWith('\n') ? line : `\n${line}`);
+  await appendFile(path, text === '' || text.endsWith('\n') ? lines : `\n${lines}`);
 }

@@ -79,6 +79,13 @@ export async function openDesk(input: CommandInput): Promise<Desk> {
       if (name === '' || name.startsWith('../') || name === '..' || /^\.(git|cdl)(\/|$)/.test(name)) {
         throw new UserError('usage', `${path} is not a folder or file of data below ${root}`);
       }
+      if (/[\p{Cc}\\]/u.test(name)) {
+        throw new UserError(
+          'usage',
+          `${JSON.stringify(name)} has a control character or a backslash in it`,
+          `rename it: cdl.data.lock names one path a line`,
+        );
+      }
       return name;
     },
     statCache(name) {

@@ -12,6 +12,6 @@ export function bytesText(bytes: number): string {
 }
 
 /** `1 file`, `2 files`. */
-export function count(number: number, one: string): string {
-  return `${number} ${one}${number === 1 ? '' : 's'}`;
+export function count(number: number, one: string, more = `${one}s`): string {
+  return `${number} ${number === 1 ? one : more}`;
 }

@@ -72,7 +72,7 @@ describe('cdl data', () => {
     const [second] = (await ok<Versions>(['data', 'add', 'photos', '-m', 'second'])).versions;
     expect([first!.changed, second!.changed, second!.read]).toEqual([true, true, 2]);
     expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).toContain(`${second!.version} photos\n`);
-    expect(readFileSync(join(work, '.gitignore'), 'utf8')).toContain('/photos\n');
+    expect(readFileSync(join(work, '.gitignore'), 'utf8')).toBe('/.cdl/\n/photos\n');
 
     const log = await ok<{ versions: { version: string; who: string; message: string; count: number }[] }>([
       'data',
@@ -265,13 +265,18 @@ describe('cdl data', () => {
 
   it('says what it did not understand', async () => {
     plant(join(work, 'data'), files(2));
-    await ok(['data', 'add', 'data']);
+    plant(join(work, 'more'), { 'in/a.txt': { bytes: 'a', exec: false } });
+    await ok(['data', 'add', 'data', 'more/in']);
     for (const [args, said] of [
       [['data', 'ad'], 'did you mean add'],
       [['data', 'add'], 'takes the folders'],
       [['data', 'add', '..'], 'below'],
       [['data', 'add', '.cdl'], 'below'],
       [['data', 'add', 'absent'], 'does not exist'],
+      [['data', 'add', 'two\nlines'], 'a control character'],
+      [['data', 'add', 'data/d0'], 'data/d0 is part of data:'],
+      [['data', 'add', 'more'], 'more/in is part of more:'],
+      [['data', 'add', 'other', 'other/inner'], 'other/inner is part of other:'],
       [['data', 'ls', 'absent'], 'is no version'],
       [['data', 'diff', 'data'], 'no version before'],
       [['data', 'get', 'data', 'absent'], 'has no file absent'],

@@ -40,8 +40,8 @@ export interface AddInput {
   code: Digest | null;
   pool: FilePool;
   signal: AbortSignal;
-  /** Told from time to time how many entries were looked at. */
-  progress?: (entries: number) => void;
+  /** Told from time to time how many entries were looked at, and how many bytes were read. */
+  progress?: (entries: number, bytes: number) => void;
   limits?: Partial<AddLimits>;
 }
 
@@ -81,7 +81,11 @@ export async function addFolder(input: AddInput): Promise<Added> {
   const stat = lstatSync(input.path, { throwIfNoEntry: false });
   if (!stat) throw new UserError('file-missing', `${input.path} does not exist`, 'check the path');
   if (!stat.isDirectory() && !stat.isFile()) {
-    throw new UserError('data-invalid', `${input.path} is neither a file nor a folder`);
+    throw new UserError(
+      'data-invalid',
+      `${input.path} is neither a file nor a folder`,
+      stat.isSymbolicLink() ? 'add what the link leads to' : 'add a folder or a file',
+    );
   }
   const single = stat.isFile();
   const root = single ? dirname(input.path) : input.path;
@@ -119,6 +123,8 @@ class Adding {
   readonly #index: IndexWriter;
   readonly #seen: StatCacheWriter;
   #read = 0;
+  #bytes = 0;
+  #looked = 0;
 
   constructor(
     input: AddInput,
@@ -145,12 +151,12 @@ class Adding {
     // As long as everything is as it was, only how much of which part: a million entries that nobody needs cost time.
     let same = null as { part: number; count: number } | null;
     let items: Item[] = [];
-    let looked = 0;
     const again = () => {
       if (same) items = base!.first(same.part, same.count).map((old) => ({ found: old, old, clean: true }));
       same = null;
     };
     for (const found of walkFolder(this.#root, only)) {
+      this.#looked += 1;
       while (known !== null && comparePaths(known.path, found.path) < 0) known = base!.next();
       const old = known?.path === found.path ? known : null;
       const clean =
@@ -177,13 +183,18 @@ class Adding {
         await this.#part(items);
       }
       [same, items] = [null, []];
-      looked += 1;
-      this.#input.signal.throwIfAborted();
-      this.#input.progress?.(looked * this.#limits.part);
+      this.#tell(0);
     }
     if (this.#keep(same)) return;
     again();
     if (items.length > 0) await this.#part(items);
+  }
+
+  /** Counts bytes that were read, and stops when that is asked for. */
+  #tell(bytes: number): void {
+    this.#bytes += bytes;
+    this.#input.signal.throwIfAborted();
+    this.#input.progress?.(this.#looked, this.#bytes);
   }
 
   /** Takes over a part of the base in which nothing changed, with its part of the stat cache. */
@@ -244,7 +255,9 @@ class Adding {
 
   async #large(found: Walked, before: TreeEntry | null): Promise<Resolved> {
     const { path, exec } = found;
-    const { sha256, stat } = await storeLarge(this.#input.zone, join(this.#root, path));
+    const { sha256, stat } = await storeLarge(this.#input.zone, join(this.#root, path), (bytes) =>
+      this.#tell(bytes),
+    );
     Object.assign(found, stat);
     this.#read += 1;
     const old = this.#same(before, sha256, stat.size, exec);
@@ -303,7 +316,9 @@ class Adding {
           result.why === 'changing'
             ? `${join(this.#root, result.path)} changes while it is read`
             : `${join(this.#root, result.path)} cannot be read: ${result.why}`,
-          'add it when nothing writes to it; no version was made',
+          result.why === 'changing'
+            ? 'add it when nothing writes to it; no version was made'
+            : 'check that it is there and that this user may read it; no version was made',
         );
       }
       for (const [at, packed] of result.files.entries()) {
@@ -331,6 +346,7 @@ class Adding {
           isOld: false,
         };
       }
+      this.#tell(result.bytes.length);
       pool.done(result);
       await this.#index.flush(this.#shards);
     }

@@ -21,6 +21,14 @@ export type TreeEntry =
   | { kind: 'link'; path: string; target: string }
   | { kind: 'folder'; path: string };
 
+/** What git takes for a repository of its own; checked out, its `config` and hooks would run programs of whoever made the version. */
+export const gitName = /^\.git$/i;
+
+/** Whether a version may have an entry at a path: inside its folder, and in no repository of git. */
+export function isEntryPath(path: string): boolean {
+  return isInsidePath(path) && !path.split('/').some((part) => gitName.test(part));
+}
+
 const surrogate = /[\ud800-\udfff]/;
 
 /** Whether a text has characters beyond U+FFFF, which sort otherwise in UTF-16 than in UTF-8. */
@@ -98,7 +106,7 @@ export function parseLine(text: string, blobs: readonly string[], where: string)
     throw bad('not JSON');
   }
   const { path } = line;
-  if (typeof path !== 'string' || !isInsidePath(path)) throw bad('not a path inside the folder');
+  if (typeof path !== 'string' || !isEntryPath(path)) throw bad('not a path inside the folder');
   if (line.folder === true) return { kind: 'folder', path };
   if (typeof line.link === 'string') {
     if (!linkStaysInside(path, line.link)) throw bad('a link that leads out of the folder');

@@ -10,15 +10,19 @@ const chunk = 1 << 20;
 /**
  * Stores a file as an object of its own, read once: while one piece is hashed, the next is read and the last is written. Where
  * the file system can, the copy shares the file's blocks. A file that changes meanwhile is read again, three times at most;
- * then UserError data-invalid.
+ * then UserError data-invalid. `onBytes` hears how many more were read, and may stop it by throwing.
  */
-export async function storeLarge(zone: LocalZone, path: string): Promise<{ sha256: string; stat: FileStat }> {
+export async function storeLarge(
+  zone: LocalZone,
+  path: string,
+  onBytes: (bytes: number) => void = () => {},
+): Promise<{ sha256: string; stat: FileStat }> {
   for (let attempt = 0; attempt < 4; attempt++) {
     const temporary = zone.temporary();
     const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
       const before = fileStat(await file.stat());
-      const found = (await clone(path, temporary)) ?? (await copyHashing(file, temporary));
+      const found = (await clone(path, temporary)) ?? (await copyHashing(file, temporary, onBytes));
       const after = fileStat(await file.stat());
       if (!sameStat(before, after) || found.size !== after.size) continue;
       await zone.adopt(temporary, `sha256:${found.sha256}`);
@@ -42,7 +46,11 @@ async function clone(path: string, to: string): Promise<{ sha256: string; size: 
   return { sha256: digest.slice(7), size };
 }
 
-async function copyHashing(file: FileHandle, to: string): Promise<{ sha256: string; size: number }> {
+async function copyHashing(
+  file: FileHandle,
+  to: string,
+  onBytes: (bytes: number) => void,
+): Promise<{ sha256: string; size: number }> {
   const output = await open(to, 'wx');
   const hash = createHash('sha256');
   const buffers = [Buffer.allocUnsafe(chunk), Buffer.allocUnsafe(chunk), Buffer.allocUnsafe(chunk)];
@@ -63,6 +71,7 @@ async function copyHashing(file: FileHandle, to: string): Promise<{ sha256: stri
       await written;
       written = writeWhole(output, bytes, at);
       hash.update(bytes);
+      onBytes(bytesRead);
     }
     await written;
     return { sha256: hash.digest('hex'), size };

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { join, relative } from 'node:path';
 import { UserError } from '../../core/error.ts';
-import { comparePaths, hasSurrogate, linkStaysInside } from './entry.ts';
+import { comparePaths, gitName, hasSurrogate, linkStaysInside } from './entry.ts';
 
 /** What decides whether a file is still the one that was read: bytes, and times in milliseconds with fractions. */
 export interface FileStat {
@@ -43,8 +43,8 @@ export function nearPath(folder: string): string {
 /**
  * Everything below a folder in the order of {@link comparePaths}: files, links and empty folders. `only` restricts it to one
  * file directly in the folder. File system calls are synchronous, which for many small files costs a tenth of promises.
- * Names of one folder at a time are in memory. Throws UserError data-invalid for names that are not UTF-8 and for pipes,
- * sockets and devices.
+ * Names of one folder at a time are in memory. `.git` is left out. Throws UserError data-invalid for names that are not UTF-8
+ * or hold a backslash, and for pipes, sockets and devices.
  */
 export function* walkFolder(root: string, only: string | null = null): Generator<Walked> {
   const near = nearPath(root);
@@ -84,6 +84,8 @@ function* below(root: string, above: string, names: string[]): Generator<Walked>
   yield* flush(null);
 }
 
+const leftOut = new RegExp(`${temporaryPrefix.replaceAll('.', '\\.')}|\\.git(?:/|$)`, 'i');
+
 function namesIn(folder: string): string[] {
   const names = readdirSync(folder);
   // Looked at all at once: hardly ever is there anything to find.
@@ -96,8 +98,16 @@ function namesIn(folder: string): string[] {
       'rename it; versions travel between systems, and other systems could not write it',
     );
   }
-  const kept = listed.includes(temporaryPrefix)
-    ? names.filter((name) => !name.startsWith(temporaryPrefix))
+  if (listed.includes('\\')) {
+    const odd = names.find((name) => name.includes('\\'))!;
+    throw new UserError(
+      'data-invalid',
+      `${join(folder, odd)}: a name with a backslash`,
+      'rename it; versions travel between systems, and on some it parts folders',
+    );
+  }
+  const kept = leftOut.test(listed)
+    ? names.filter((name) => !name.startsWith(temporaryPrefix) && !gitName.test(name))
     : names;
   return hasSurrogate(listed) ? kept.sort(comparePaths) : kept.sort();
 }
@@ -120,7 +130,11 @@ function look(root: string, path: string): Walked | 'folder' | null {
   }
   if (stat.isDirectory()) return 'folder';
   if (stat.isSymbolicLink()) return { path, kind: 'link', exec: false, ...fileStat(stat) };
-  throw new UserError('data-invalid', `${full} is neither a file nor a folder nor a link`);
+  throw new UserError(
+    'data-invalid',
+    `${full} is neither a file nor a folder nor a link`,
+    'take the pipe, socket or device away: a version holds bytes',
+  );
 }
 
 /** Where a link leads. Throws UserError data-invalid when that is outside the folder it was found in. */

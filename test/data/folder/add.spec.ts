@@ -1,3 +1,4 @@
+import { spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   mkdirSync,
@@ -16,6 +17,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { localVersion } from '../../../src/data/folder/base.ts';
 import { diffListings } from '../../../src/data/folder/diff.ts';
+import { parseLine } from '../../../src/data/folder/entry.ts';
 import { openDataReader } from '../../../src/data/folder/places.ts';
 import { openFilePool } from '../../../src/data/folder/pool.ts';
 import { findEntry, openListing, readEntry } from '../../../src/data/folder/reader.ts';
@@ -205,7 +207,7 @@ describe('a version of a folder', () => {
     }
   });
 
-  it('refuses links that lead out, names that are not UTF-8, pipes; and says which', async () => {
+  it('refuses links that lead out, names that are not UTF-8 or hold a backslash, pipes; and says which', async () => {
     const folder = join(root, 'data');
     plant(folder, files(2));
     symlinkSync('../../etc', join(folder, 'out'));
@@ -221,11 +223,77 @@ describe('a version of a folder', () => {
       message: expect.stringContaining('UTF-8'),
     });
     rmSync(odd);
+    plant(folder, { 'sub/c\\d': { bytes: 'x', exec: false } });
+    await expect(add(zone, folder)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringContaining('backslash'),
+    });
+    rmSync(join(folder, 'sub'), { recursive: true });
+    spawnSync('mkfifo', [join(folder, 'pipe')]);
+    await expect(add(zone, folder)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringContaining('pipe'),
+      hint: expect.stringContaining('take the pipe'),
+    });
+    rmSync(join(folder, 'pipe'));
     await expect(add(zone, join(root, 'absent'))).rejects.toMatchObject({ code: 'file-missing' });
     expect(await add(zone, folder)).toMatchObject({ count: 2 });
   });
 
-  it('says so when a file does not stop changing, and makes no version', async () => {
+  it('leaves out repositories of git, and takes none from a version', async () => {
+    const folder = join(root, 'data');
+    plant(folder, {
+      'a.txt': { bytes: 'a', exec: false },
+      'inner/.gitattributes': { bytes: 'b', exec: false },
+      'inner/.git/config': { bytes: '[core]\n\tfsmonitor = ./evil', exec: false },
+      'linked/.GIT': { bytes: 'gitdir: elsewhere', exec: false },
+    });
+    const { version } = await add(zone, folder);
+    expect(await checkout(zone, join(root, 'copy'), version)).toMatchObject({ written: 3 });
+    expect(seen(join(root, 'copy'))).toEqual({
+      'a.txt': { bytes: 'a', exec: false },
+      'inner/.gitattributes': { bytes: 'b', exec: false },
+      linked: 'folder',
+    });
+    // Neither what is left out nor what stands beside it goes, whatever is checked out.
+    plant(folder, { 'a.txt': { bytes: 'more', exec: false } });
+    const later = await add(zone, folder, { previous: version });
+    await checkout(zone, folder, version);
+    await checkout(zone, folder, later.version);
+    expect(readFileSync(join(folder, 'inner/.git/config'), 'utf8')).toContain('fsmonitor');
+    const sha256 = '0'.repeat(64);
+    for (const path of ['.git/config', 'inner/.Git/hooks/post-checkout', 'inner/.git']) {
+      const line = JSON.stringify({ in: 0, path, sha256, size: 1 });
+      expect(() => parseLine(line, [sha256], 'here')).toThrow('not a path inside the folder');
+    }
+  });
+
+  it('gives up on a file that does not stop changing, and makes no version', async () => {
+    const folder = join(root, 'data');
+    plant(folder, { log: { bytes: 'x'.repeat(8 << 20), exec: false } });
+    const writer = spawn(process.execPath, [
+      '-e',
+      `const fs = require('node:fs'), f = fs.openSync(${JSON.stringify(join(folder, 'log'))}, 'a');
+      for (;;) fs.writeSync(f, 'x');`,
+    ]);
+    try {
+      const attempt = () =>
+        add(zone, folder, { limits: { large: 1 << 20 } }).then(
+          () => null,
+          ({ code, message }) => ({ code, message }),
+        );
+      await expect.poll(attempt, { timeout: 20_000 }).toMatchObject({
+        code: 'data-invalid',
+        message: expect.stringContaining('log changes while it is read'),
+      });
+    } finally {
+      writer.kill('SIGKILL');
+    }
+    const { version } = await add(zone, folder);
+    expect(await localVersion(zone, version)).toMatchObject({ meta: { count: 1, previous: null } });
+  });
+
+  it('stores what was read of a file that grows meanwhile, and the next look sees the rest', async () => {
     const folder = join(root, 'data');
     plant(folder, { log: { bytes: 'x'.repeat(100), exec: false } });
     const file = join(folder, 'log');
