@@ -98,15 +98,19 @@ async function readPlain(file: SourceFile, limits: SourceLimits): Promise<Buffer
       bytes += chunk.length;
       count(chunk.length);
       if (bytes > (whole?.length ?? largestFile)) throw whole ? changed() : tooLarge(name);
-      if (whole) whole.set(chunk, at);
-      else chunks.push(chunk);
-      if (file.plain) hash.update(chunk);
+      if (!whole) chunks.push(chunk);
+      else {
+        whole.set(chunk, at);
+        hash.update(chunk);
+      }
     }
   };
   try {
     if (packed) {
       const unpacked = createGunzip();
       source.on('error', (error) => unpacked.destroy(error));
+      // The folder was looked at as it lies there: packed.
+      source.on('data', (chunk) => hash.update(chunk));
       await take(source.pipe(unpacked));
     } else await take(source);
   } catch (cause) {

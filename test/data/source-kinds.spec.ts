@@ -5,12 +5,15 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { datasetSchema } from '../../src/core/project-data.ts';
+import { idxHeader } from '../../src/data/idx.ts';
 import { pollSources } from '../../src/data/poll.ts';
 import { readRawSource } from '../../src/data/raw-read.ts';
+import { readItems } from '../../src/data/read.ts';
 import { decodeListing, encodeListing, listingDigest } from '../../src/data/source/listing.ts';
 import { type FetchedSource, fetchSource } from '../../src/data/sources.ts';
 import { run } from '../../src/exec/run.ts';
@@ -99,6 +102,23 @@ describe('a folder', () => {
     await expect(fetchSource({ file: ['data/**/*.png'], read }, options())).rejects.toMatchObject({
       code: 'source-unreachable',
       message: expect.stringContaining('no file'),
+    });
+  });
+
+  it('gives tensor files that are packed, and refuses one that changed since it was looked at', async () => {
+    await write({
+      'data/images.gz': gzipSync(Buffer.concat([idxHeader([2, 1, 2]), Buffer.from([1, 2, 3, 4])])),
+    });
+    await write({ 'data/labels': Buffer.concat([idxHeader([2]), Buffer.from([1, 0])]) });
+    const idx = { format: 'idx', images: ['images.gz'], labels: ['labels'] } as const;
+    const fetched = await fetchSource({ file: ['data'], read: idx as never }, options());
+    const tensors = { item: 'tensor', shape: [1, 2], classes: ['cat', 'dog'] } as unknown as DatasetConfig;
+    expect([...(await readItems(tensors, fetched)).x]).toEqual([1, 2, 3, 4]);
+    await write({
+      'data/images.gz': gzipSync(Buffer.concat([idxHeader([2, 1, 2]), Buffer.from([9, 2, 3, 4])])),
+    });
+    await expect(readItems(tensors, fetched)).rejects.toMatchObject({
+      message: expect.stringContaining('images.gz changed while it was read'),
     });
   });
 
