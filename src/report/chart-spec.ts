@@ -1,5 +1,6 @@
 import type { TopLevelSpec } from 'vega-lite';
 import type { Chart } from '../core/report.ts';
+import { foldBars } from './chart-fold.ts';
 import { parallelSpec } from './chart-parallel.ts';
 import { chartConfig as config, faint, ink, shownNames } from './chart-style.ts';
 import { cleanLine, clip, displayWidth } from './text.ts';
@@ -8,6 +9,9 @@ const blue = '#2f6fb4';
 
 /** Colour-blind safe (Okabe & Ito 2008, Color Universal Design), darkest first. */
 const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000'];
+
+/** Of shares, from none to all. */
+const shares: [string, ...string[]] = ['#f5f8fb', '#c6dcef', '#7fb2d9', '#3a7fbf', '#174f8a'];
 
 /** The vega-lite specification of a chart. Pure. */
 export function chartSpec(chart: Exclude<Chart, { kind: 'sheet' }>): TopLevelSpec {
@@ -24,6 +28,13 @@ export function chartSpec(chart: Exclude<Chart, { kind: 'sheet' }>): TopLevelSpe
   }
 }
 
+/** A line below the title. */
+const subtitle = (text: string) => ({ subtitle: text, subtitleColor: faint });
+const withSubtitle = { ...config, title: { ...config.title, subtitleFontSize: 12, subtitlePadding: 6 } };
+
+/** From here on cells are too small for a gap, and names for a line of their own. */
+const manyClasses = 40;
+
 /** Colour is the share of the row (how often this class was called that); the number is the count. */
 function confusionSpec(chart: Extract<Chart, { kind: 'confusion' }>, title: string): TopLevelSpec {
   const names = shownNames(chart.classes, 18);
@@ -37,19 +48,26 @@ function confusionSpec(chart: Extract<Chart, { kind: 'confusion' }>, title: stri
       return { truth, predicted, count, share: total > 0 ? count / total : 0 };
     });
   });
+  const many = size > manyClasses;
   const slanted = names.some((name) => displayWidth(name) * 7 > cell);
-  const axis = { ticks: false, domain: false, labelPadding: 8 };
-  const order = { sort: names, scale: { paddingInner: 0.04, paddingOuter: 0 } } as const;
+  const axis = {
+    ticks: false,
+    domain: false,
+    labelPadding: 8,
+    ...(many && { labelOverlap: 'parity' as const, labelSeparation: 2 }),
+  };
+  const order = {
+    sort: names,
+    scale: { domain: names, paddingInner: many ? 0 : 0.04, paddingOuter: 0 },
+  } as const;
   return {
-    title: {
-      text: title,
-      subtitle: 'rows: truth · columns: prediction · colour: share of the row',
-      subtitleColor: faint,
-    },
-    config: { ...config, title: { ...config.title, subtitleFontSize: 12, subtitlePadding: 6 } },
+    title: { text: title, ...subtitle('rows: truth · columns: prediction · colour: share of the row') },
+    config: withSubtitle,
     width: cell * size,
     height: cell * size,
-    data: { values },
+    ...(many && { view: { fill: shares[0] } }),
+    // Nearly all cells of a large matrix are empty; drawing them takes most of a minute.
+    data: { values: many ? values.filter(({ count }) => count > 0) : values },
     encoding: {
       x: {
         field: 'predicted',
@@ -61,12 +79,12 @@ function confusionSpec(chart: Extract<Chart, { kind: 'confusion' }>, title: stri
     },
     layer: [
       {
-        mark: { type: 'rect', cornerRadius: 3 },
+        mark: { type: 'rect', cornerRadius: many ? 0 : 3 },
         encoding: {
           color: {
             field: 'share',
             type: 'quantitative',
-            scale: { domain: [0, 1], range: ['#f5f8fb', '#c6dcef', '#7fb2d9', '#3a7fbf', '#174f8a'] },
+            scale: { domain: [0, 1], range: shares },
             legend: { title: 'share', format: '.0%', gradientLength: Math.min(200, cell * size) },
           },
         },
@@ -145,15 +163,16 @@ function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): Top
 
 /** Horizontal bars, so that names of any length can be read. */
 function barsSpec(chart: Extract<Chart, { kind: 'bars' }>, title: string): TopLevelSpec {
+  const { bars, note } = foldBars(chart.bars);
   const names = shownNames(
-    chart.bars.map((bar) => bar.name),
+    bars.map((bar) => bar.name),
     28,
   );
-  const values = chart.bars.map((bar, index) => ({ name: names[index]!, value: bar.value }));
+  const values = bars.map((bar, index) => ({ name: names[index]!, value: bar.value }));
   const whole = values.every((bar) => Number.isInteger(bar.value));
   return {
-    title,
-    config,
+    title: note === null ? title : { text: title, ...subtitle(note) },
+    config: withSubtitle,
     width: 520,
     height: { step: 28 },
     data: { values },
@@ -163,17 +182,22 @@ function barsSpec(chart: Extract<Chart, { kind: 'bars' }>, title: string): TopLe
         type: 'nominal',
         sort: names,
         scale: { paddingInner: 0.25 },
-        axis: { title: null, domain: false, ticks: false, labelPadding: 8 },
+        // Names are cut already.
+        axis: { title: null, domain: false, ticks: false, labelPadding: 8, labelLimit: 0 },
       },
       x: {
         field: 'value',
         type: 'quantitative',
+        // Where all are 0 there is still a left and a right.
+        ...(values.every((bar) => bar.value === 0) && { scale: { domain: [0, 1] } }),
+        // Each bar says its number: lines behind them would run through it.
         axis: {
           title: cleanLine(chart.y),
           tickCount: 5,
+          grid: false,
           domain: false,
           ticks: false,
-          ...(whole ? { format: ',d' } : {}),
+          ...(whole ? { format: ',d', tickMinStep: 1 } : {}),
         },
       },
     },

@@ -1,4 +1,4 @@
-import { cleanLine, clip } from './text.ts';
+import { cleanLine, clip, clipMiddle } from './text.ts';
 
 /** Of text. */
 export const ink = '#1f2933';
@@ -28,11 +28,18 @@ export const chartConfig = {
   legend: { labelColor: ink, labelFontSize: 12, titleFontSize: 12, titleColor: ink, symbolStrokeWidth: 3 },
 } as const;
 
-/** Names as they are shown: cleaned, cut, and distinct even when two classes share one. */
+/** Names as they are shown: cleaned, cut where it tells them apart, and distinct even when two classes share one. */
 export function shownNames(names: readonly string[], width: number): string[] {
+  const cleaned = names.map(cleanLine);
+  const heads = new Map<string, Set<string>>();
+  for (const name of cleaned) {
+    const head = clip(name, width);
+    heads.set(head, (heads.get(head) ?? new Set()).add(name));
+  }
   const used = new Map<string, number>();
-  return names.map((name) => {
-    const text = clip(cleanLine(name), width) || '–';
+  return cleaned.map((name) => {
+    const head = clip(name, width);
+    const text = (heads.get(head)!.size > 1 ? clipMiddle(name, width) : head) || '–';
     const times = (used.get(text) ?? 0) + 1;
     used.set(text, times);
     return times === 1 ? text : `${text} (${times})`;

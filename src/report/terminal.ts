@@ -1,4 +1,5 @@
 import type { Block, Chart, Report } from '../core/report.ts';
+import { foldBars } from './chart-fold.ts';
 import { chartTable, type TextTable } from './chart-table.ts';
 import {
   cleanLine,
@@ -132,7 +133,10 @@ function renderTable(table: TextTable, columns: number, paint: Paint): string[] 
 
 function renderChart(chart: Chart, columns: number, paint: Paint): string[] {
   const title = paint(clip(cleanLine(chart.title), columns), 'bold');
-  if (chart.kind === 'bars') return [title, ...renderBars(chart.bars, columns, paint)];
+  if (chart.kind === 'bars') {
+    const { bars, note } = foldBars(chart.bars);
+    return [title, ...renderBars(bars, columns, paint), ...(note === null ? [] : [paint(note, 'dim')])];
+  }
   // Pictures have no form in text; their number is in the table of classes already.
   if (chart.kind === 'sheet') return [title, paint('(pictures; see the report of the change)', 'dim')];
   if (chart.kind === 'lines') {

@@ -57,6 +57,20 @@ export function clip(text: string, width: number): string {
   return `${out}…`;
 }
 
+/** Cuts to a display width in the middle, where beginnings are alike. */
+export function clipMiddle(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text;
+  const half = Math.floor(width / 2);
+  const tail: string[] = [];
+  let used = 0;
+  for (const segment of [...text].reverse()) {
+    used += displayWidth(segment);
+    if (used > half) break;
+    tail.unshift(segment);
+  }
+  return `${clip(text, width - half)}${tail.join('')}`;
+}
+
 /** A number with at most four significant decimals and thin thousands, as people read it. */
 export function formatNumber(value: number): string {
   if (!Number.isFinite(value)) return String(value);

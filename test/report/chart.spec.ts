@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { Chart } from '../../src/core/report.ts';
 import { drawChart, drawSvg } from '../../src/report/chart.ts';
 import { chartsOf } from '../../src/report/chart-key.ts';
+import { renderTerminal } from '../../src/report/terminal.ts';
 import { sample } from './sample.ts';
 
 const charts = [...chartsOf(sample.blocks).values()];
@@ -88,6 +89,48 @@ test('draws charts without data, with one point, with equal names, with hostile 
   expect(await drawSvg(odd[4]!)).not.toMatch(/<image|<a /);
   expect(await drawSvg(odd[6]!)).not.toContain('<script');
   expect(await drawSvg(odd[5]!)).toContain('>a (2)<');
+});
+
+test('of many bars the highest and the lowest are shown, in a picture one can look at and on the terminal', async () => {
+  const bars = Array.from({ length: 256 }, (_, index) => ({
+    name: `class ${index}`,
+    value: 1000 + ((index * 37) % 256),
+  }));
+  const chart: Chart = { kind: 'bars', title: 'Items', x: 'class', y: 'items', bars };
+  const values = bars.map(({ value }) => value).sort((a, b) => a - b);
+  const svg = await drawSvg(chart);
+  const drawn = [...svg.matchAll(/>class (\d+)</g)].map(([, index]) => bars[Number(index)]!);
+  expect(drawn.map(({ name }) => name)).toEqual(
+    bars.filter(({ value }) => value <= values[19]! || value >= values[236]!).map(({ name }) => name),
+  );
+  expect(svg).toContain('the 20 highest and the 20 lowest of 256');
+  const png = await drawChart(chart);
+  expect(png.readUInt32BE(20)).toBeLessThan(3000);
+  const block = { kind: 'chart', chart } as const;
+  const text = renderTerminal({ key: 'k', title: 't', verdict: 'pass', summary: 's', blocks: [block] });
+  expect(text.match(/^class \d+ /gm)).toHaveLength(40);
+  expect(text).toContain('the 20 highest and the 20 lowest of 256');
+});
+
+test('long names of one beginning are told apart by their ends, and bars that are all 0 begin at the left', async () => {
+  const name = (end: string) => `a class whose name goes on and on ${end}`;
+  const bars = [
+    { name: name('by day'), value: 0 },
+    { name: name('by night'), value: 0 },
+  ];
+  const svg = await drawSvg({ kind: 'bars', title: 't', x: 'x', y: 'y', bars });
+  expect(svg).toMatch(/>a class whose[^<]*…[^<]*by day</);
+  expect(svg).toMatch(/>a class whose[^<]*…[^<]*by night</);
+  const zeros = [...svg.matchAll(/translate\(([\d.]+),[\d.]+\)"[^>]*>0</g)].map(([, x]) => Number(x));
+  expect(Math.max(...zeros)).toBeLessThan(20);
+});
+
+test('a matrix of many classes draws the cells that hold something, and names that do not run into each other', async () => {
+  const classes = Array.from({ length: 120 }, (_, index) => `class ${index}`);
+  const counts = classes.map((_, row) => classes.map((_, column) => (row === column ? 9 : 0)));
+  const svg = await drawSvg({ kind: 'confusion', title: 't', classes, counts });
+  expect(svg.match(/aria-roledescription="rect mark"/g)).toHaveLength(120);
+  expect(svg.match(/opacity="1">class \d+</g)!.length).toBeLessThan(130);
 });
 
 test('parallel coordinates name every choice where it lies, and the ends of a scale', async () => {
