@@ -3,8 +3,11 @@ import { z } from 'zod';
 import { classMetric } from './evaluation.ts';
 import type { TrainConfig } from './project-train.ts';
 import type { EncodeConfig } from './project-transform.ts';
+import type { TuneConfig } from './project-tune.ts';
+import { tuneProblems } from './project-tune-rules.ts';
 import { type Slices, sliceMetric, slicesSchema } from './slices.ts';
 import { nearest } from './suggest.ts';
+import { hyperparameterProblem } from './trainer-parameters.ts';
 
 /** A rule that a file breaks: where, and what to write instead. */
 export interface RuleProblem {
@@ -48,28 +51,6 @@ const ofNumbers = /^(mae|rmse|r2|median_ae|mape)(\[|$)/;
 const areNumbers = (classes: readonly string[]) =>
   classes.every((name) => name.trim() !== '' && Number.isFinite(Number(name))) &&
   new Set(classes.map(Number)).size === classes.length;
-
-/** The hyperparameters the built-in trainer itself reads, and what they must be. */
-const trainerParameters: Record<string, (value: unknown) => string | null> = {
-  epochs: atLeast(1, true),
-  batch_size: atLeast(1, true),
-  learning_rate: (value) => (typeof value === 'number' && value > 0 ? null : 'takes a number above 0'),
-  patience: atLeast(1, true),
-  min_delta: atLeast(0, false),
-  optimizer: (value) => {
-    const known = ['adam', 'sgd', 'momentum', 'rmsprop'];
-    if (known.includes(String(value))) return null;
-    const guess = nearest(String(value), known);
-    return `is not one of ${known.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`;
-  },
-};
-
-function atLeast(least: number, whole: boolean): (value: unknown) => string | null {
-  return (value) =>
-    typeof value === 'number' && value >= least && (!whole || Number.isInteger(value))
-      ? null
-      : `takes a ${whole ? 'whole ' : ''}number of at least ${least}`;
-}
 
 /** What is wrong with a metric of a slice: it must be declared, by name or by the field before the `=`. */
 function sliceProblem(metric: string, slice: string, slices: Slices | undefined): string | null {
@@ -169,6 +150,7 @@ export function modelProblems(
     code: readonly string[];
     hyperparameters: Readonly<Record<string, unknown>>;
     train?: TrainConfig | undefined;
+    tune?: TuneConfig | undefined;
     encode?: EncodeConfig | undefined;
     transform?: unknown;
     evaluate?: { slices: Slices; task?: 'regression' | undefined } | undefined;
@@ -212,6 +194,10 @@ export function modelProblems(
   if (needsEntry && !model.code.some((glob) => picomatch.isMatch(model.entry, glob, { dot: true }))) {
     say(['entry'], `"${model.entry}" is matched by none of code: ${model.code.join(', ')}`);
   }
+  if (model.tune) {
+    for (const { at, text } of tuneProblems(model.tune, model.resources.train.gpu, train === undefined))
+      say(['tune', ...at], text);
+  }
   if (train) {
     if (train.launcher === 'torchrun' && train.processes === undefined && model.resources.train.gpu === 0)
       say(
@@ -224,18 +210,9 @@ export function modelProblems(
       say(['train', 'address'], 'is for launcher: ray');
     return problems;
   }
-  const known = Object.keys(trainerParameters);
   for (const [name, value] of Object.entries(model.hyperparameters)) {
-    if (Object.hasOwn(trainerParameters, name)) {
-      const problem = trainerParameters[name]!(value);
-      if (problem) say(['hyperparameters', name], `${JSON.stringify(value)} ${problem}`);
-      continue;
-    }
-    // Every other name belongs to the model's own code; one that is nearly the trainer's is a slip.
-    const guess = name.length > 4 ? nearest(name, known) : null;
-    if (guess && !Object.hasOwn(model.hyperparameters, guess)) {
-      say(['hyperparameters', name], `is nearly ${guess}, which the trainer reads — did you mean ${guess}?`);
-    }
+    const problem = hyperparameterProblem(name, value, model.hyperparameters);
+    if (problem) say(['hyperparameters', name], problem);
   }
   return problems;
 }

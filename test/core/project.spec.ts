@@ -265,6 +265,21 @@ describe('the rules no schema can say', () => {
     expect(broken('learning_rate: 0.001', 'learnin_rate: 0.001')).toThrow(/did you mean learning_rate\?/);
   });
 
+  it('names what a search cannot vary, and a budget that would stop nothing', () => {
+    const tune = (space: string, more = '') =>
+      broken('    resources:\n', `    tune: { space: { ${space} }${more} }\n    resources:\n`);
+    expect(tune('epochs: { int: [1, 9] }')).toThrow(
+      /tune\.space\.epochs cannot vary: the search itself decides/,
+    );
+    expect(tune('patience: { int: [1, 9] }')).toThrow(/tune\.space\.patience cannot vary/);
+    expect(tune('batch_size: { uniform: [16, 64] }')).toThrow(/batch_size [\d.]+ takes a whole number/);
+    expect(tune('optimizer: { choice: [adam, adma] }')).toThrow(/optimizer "adma" .*did you mean adam\?/);
+    expect(tune('learnin_rate: { log: [0.001, 0.1] }')).toThrow(/did you mean learning_rate\?/);
+    const budget = ', gpu_seconds: 60';
+    expect(tune('hidden: { int: [8, 64] }', budget)).toThrow(/gpu_seconds would stop nothing.*say seconds/);
+    expect(tune('hidden: { int: [8, 64] }')().models.fashion!.tune?.trials).toBe(64);
+  });
+
   it('says what a launcher lacks, and what is not for it', () => {
     const entry = '    entry: models/fashion/model.ts\n';
     const train = (more: string) =>
