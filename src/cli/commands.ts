@@ -122,7 +122,10 @@ export const commands: readonly CommandEntry[] = [
     options: [
       { flags: '--model <name>', description: 'runs of this model only' },
       { flags: '-n, --number <count>', description: 'ls, best: at most so many', default: '20' },
-      { flags: '--metric <name>', description: 'best: what counts; default: accuracy, or else loss' },
+      {
+        flags: '--metric <name>',
+        description: 'best: what counts (also its first word); default: accuracy, or else loss',
+      },
       {
         flags: '--format <name>',
         description: 'export: csv (a line a run), steps (a line a logged value), jsonl',
@@ -135,7 +138,7 @@ export const commands: readonly CommandEntry[] = [
     examples: [
       'cdl runs ls',
       'cdl runs show 3f9a2c41',
-      'cdl runs best --metric validationLoss -n 3',
+      'cdl runs best validationLoss -n 3',
       'cdl runs compare 3f9a2c41 7b02d1e9 v7        # v7: the run of version 7',
       'cdl runs diff 3f9a2c41 7b02d1e9',
       'cdl runs export --format steps -o curves.csv',

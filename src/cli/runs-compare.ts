@@ -43,12 +43,21 @@ export async function compare(input: CommandInput, desk: RunsDesk, what: readonl
 /** The metric that is looked at when none is named. */
 const usual = ['validationAccuracy', 'accuracy', 'validationLoss', 'loss'];
 
-/** `cdl runs best`: the runs with the best value of a metric; of loss and error the lowest, of others the highest. */
+/** Whether a word can stand for a run: the beginning of a digest, or a version. */
+const namesRun = (word: string) => /^((sha256:)?[0-9a-f]{4,64}|v\d{1,9})$/i.test(word);
+
+/**
+ * `cdl runs best [METRIC] [RUN…]`: the runs with the best value of a metric; of loss and error the lowest, of others the highest.
+ */
 export async function best(input: CommandInput, desk: RunsDesk, what: readonly string[]): Promise<number> {
   const most = mostListed(input);
-  const done = (await desk.listed(what)).filter(({ facts }) => facts.status === 'done');
+  const named = typeof input.options.metric === 'string' ? input.options.metric : undefined;
+  const isFirst = named === undefined && what[0] !== undefined && !namesRun(what[0]);
+  const given = isFirst ? what[0] : named;
+  const done = (await desk.listed(isFirst ? what.slice(1) : what)).filter(
+    ({ facts }) => facts.status === 'done',
+  );
   const known = [...new Set(done.flatMap(({ facts }) => Object.keys(facts.metrics)))].sort();
-  const given = typeof input.options.metric === 'string' ? input.options.metric : undefined;
   const metric = given ?? usual.find((name) => known.includes(name)) ?? known[0];
   if (metric === undefined)
     throw new UserError('input-missing', 'there is no run with metrics yet', 'run cdl train first');

@@ -82,9 +82,10 @@ describe('cdl runs', () => {
     expect(usual.runs.map(({ run }) => run)).toEqual([made[1], made[0]]);
     const loss = (await cdl<Best>(['best', []], { metric: 'validationLoss', number: '1' })).value;
     expect([loss.order, loss.runs.map(({ run }) => run)]).toEqual(['lowest', [made[1]]]);
-    expect((await cdl(['best', []], { metric: 'validationLos' })).text).toContain(
-      'did you mean validationLoss?',
-    );
+    const asWord = (await cdl<Best>(['best', ['validationLoss', short(made[0]!)]])).value;
+    expect([asWord.metric, asWord.runs.map(({ run }) => run)]).toEqual(['validationLoss', [made[0]]]);
+    for (const wrong of [cdl(['best', []], { metric: 'validationLos' }), cdl(['best', ['validationLos']])])
+      expect((await wrong).text).toContain('did you mean validationLoss?');
   });
 
   it('tells how two differ, down to the files between their commits', async () => {
