@@ -46,15 +46,18 @@ export function changesText(found: {
 }): string[] {
   const { parts, inside, config, metrics } = found;
   const { code, data, weights } = inside;
-  const largest = Math.max(...(weights ?? []).map((one) => one.largest));
+  const measured = (weights ?? []).filter(({ why }) => why === null).map(({ largest }) => largest);
   return [
     ...(parts.length === 0 ? ['every part is the same'] : tableOf(parts)),
     ...(code?.length ? ['files between the two commits', ...code.map((line) => `  ${line}`)] : []),
     ...(code === null ? ['files: this clone does not have both commits'] : []),
     ...(data ? [`data: ${data.added} added, ${data.removed} removed, ${data.changed} changed`] : []),
-    ...(weights?.length
-      ? [`weights: ${count(weights.length, 'tensor')} differing by up to ${largest.toPrecision(3)}`]
+    ...(measured.length > 0
+      ? [
+          `weights: ${count(measured.length, 'tensor')} differing by up to ${Math.max(...measured).toPrecision(3)}`,
+        ]
       : []),
+    ...(weights ?? []).flatMap(({ name, why }) => (why === null ? [] : [`weights: ${name} ${why}`])),
     ...(config.length > 0 ? ['configuration', ...tableOf(config)] : []),
     ...(metrics.length > 0 ? ['metrics', ...tableOf(metrics)] : []),
   ];

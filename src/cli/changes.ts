@@ -7,7 +7,7 @@ import { diffListings } from '../data/folder/diff.ts';
 import { openDataReader } from '../data/folder/places.ts';
 import { openListing } from '../data/folder/reader.ts';
 import { run } from '../exec/run.ts';
-import { diffWeights, type TensorDifference } from '../model/weights-diff.ts';
+import { diffCheckpoints, type TensorDifference } from '../model/weights-diff.ts';
 import type { Zone } from '../store/types.ts';
 
 /** How many items (by path or content) came, went and are others. */
@@ -56,18 +56,20 @@ async function dataChanges(work: Zone, from: Digest, to: Digest): Promise<DataCh
   }
 }
 
+/** Bytes of a checkpoint beyond which nobody waits for a look into it. */
+const mostWeights = 2 ** 30;
+
 async function weightChanges(work: Zone, from: Digest, to: Digest): Promise<TensorDifference[] | null> {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-weights-'));
   try {
-    for (const digest of [from, to]) {
-      // Another framework's may be large, and cannot be read here.
+    const saved = [];
+    for (const [at, digest] of [from, to].entries()) {
       const { files } = await work.getArtifact(digest);
-      const names = files.map((file) => file.path);
-      if (!names.includes('model.json') || !names.includes('weights.bin')) return null;
+      if (files.reduce((sum, file) => sum + file.size, 0) > mostWeights) return null;
+      saved.push({ folder: join(folder, String(at)), files });
+      await work.saveArtifact(digest, saved[at]!.folder);
     }
-    await work.saveArtifact(from, join(folder, 'from'));
-    await work.saveArtifact(to, join(folder, 'to'));
-    return await diffWeights(join(folder, 'from'), join(folder, 'to'));
+    return await diffCheckpoints(saved[0]!, saved[1]!);
   } catch (error) {
     // Pruned, or not what it seems: then the digests are all there is to say.
     if (error instanceof UserError || (error as NodeJS.ErrnoException).code === 'ENOENT') return null;

@@ -1,70 +1,73 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { z } from 'zod';
-import { UserError } from '../core/error.ts';
+import { readTensorFile, type SavedCheckpoint, unitsOf } from './tensor-files.ts';
+import { distanceOf, type StoredTensor } from './tensor-values.ts';
 
-const specSchema = z.object({ name: z.string(), shape: z.array(z.int().nonnegative()), dtype: z.string() });
-const modelSchema = z.object({ weightsManifest: z.array(z.object({ weights: z.array(specSchema) })) });
-
-/** How one tensor differs between two checkpoints. */
+/** How one tensor, or one file that is not made of tensors, differs between two checkpoints. */
 export interface TensorDifference {
   name: string;
   shape: number[];
-  /** Largest absolute difference of a value; infinity where the shapes differ or one side has no such tensor. */
+  /** Largest absolute difference of a value; infinity where that cannot be said, and `why` tells the reason. */
   largest: number;
   /** Root mean square of the differences. */
   rms: number;
+  why: string | null;
+}
+
+const incomparable = (name: string, shape: number[], why: string): TensorDifference => ({
+  name,
+  shape,
+  largest: Number.POSITIVE_INFINITY,
+  rms: Number.POSITIVE_INFINITY,
+  why,
+});
+
+function tensorDifference(
+  name: string,
+  one: StoredTensor | undefined,
+  other: StoredTensor | undefined,
+): TensorDifference[] {
+  if (!one || !other) return [incomparable(name, (one ?? other)!.shape, one ? 'is gone' : 'is new')];
+  if (one.type !== other.type) return [incomparable(name, one.shape, `is ${other.type}, was ${one.type}`)];
+  if (one.shape.join() !== other.shape.join())
+    return [incomparable(name, one.shape, `is of the shape ${other.shape.join(' × ')}`)];
+  if (one.bytes.equals(other.bytes)) return [];
+  const distance = distanceOf(one, other);
+  return Number.isFinite(distance.largest)
+    ? [{ name, shape: one.shape, ...distance, why: null }]
+    : [incomparable(name, one.shape, 'holds values that are no finite number on one side')];
 }
 
 /**
- * Every tensor whose bytes differ between two saved models (`model.json`, `weights.bin`), in the order of the first. Throws
- * UserError artifact-corrupt for a folder that holds no such model.
+ * Every tensor whose bytes differ between two checkpoints, in the order of the first, and every file that differs in anything
+ * but tensors. Tensors of TensorFlow.js have their own names, others that of their file before it.
  */
-export async function diffWeights(first: string, second: string): Promise<TensorDifference[]> {
-  const [a, b] = await Promise.all([readTensors(first), readTensors(second)]);
+export async function diffCheckpoints(
+  first: SavedCheckpoint,
+  second: SavedCheckpoint,
+): Promise<TensorDifference[]> {
+  const [a, b] = [unitsOf(first.files), unitsOf(second.files)];
   const differences: TensorDifference[] = [];
-  for (const name of new Set([...a.keys(), ...b.keys()])) {
-    const [one, other] = [a.get(name), b.get(name)];
-    if (!one || !other || one.shape.join() !== other.shape.join()) {
-      differences.push({
-        name,
-        shape: (one ?? other)!.shape,
-        largest: Number.POSITIVE_INFINITY,
-        rms: Number.POSITIVE_INFINITY,
-      });
+  for (const path of new Set([...a.keys(), ...b.keys()])) {
+    const [one, other] = [a.get(path), b.get(path)];
+    if (!one || !other) {
+      differences.push(incomparable(path, [], one ? 'is gone' : 'is new'));
       continue;
     }
-    if (one.bytes.equals(other.bytes)) continue;
-    let [largest, squares] = [0, 0];
-    const count = one.bytes.length / 4;
-    for (let at = 0; at < count; at++) {
-      const difference = Math.abs(one.bytes.readFloatLE(at * 4) - other.bytes.readFloatLE(at * 4));
-      // A NaN on either side is as different as can be.
-      if (!(difference <= largest))
-        largest = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
-      squares += difference ** 2;
+    const digests = [one, other].map((unit) => unit.map(({ digest }) => digest).join());
+    if (digests[0] === digests[1]) continue;
+    const [before, after] = [
+      await readTensorFile(first.folder, one),
+      await readTensorFile(second.folder, other),
+    ];
+    if (!before || !after) {
+      differences.push(incomparable(path, [], 'has other bytes'));
+      continue;
     }
-    differences.push({ name, shape: one.shape, largest, rms: Math.sqrt(squares / count) });
+    for (const name of new Set([...before.tensors.keys(), ...after.tensors.keys()])) {
+      const label = one.length > 1 ? name : `${path}: ${name}`;
+      differences.push(...tensorDifference(label, before.tensors.get(name), after.tensors.get(name)));
+    }
+    if (before.rest !== after.rest)
+      differences.push(incomparable(path, [], 'differs in more than its tensors'));
   }
   return differences;
-}
-
-async function readTensors(folder: string): Promise<Map<string, { shape: number[]; bytes: Buffer }>> {
-  const [text, weights] = await Promise.all([
-    readFile(join(folder, 'model.json'), 'utf8'),
-    readFile(join(folder, 'weights.bin')),
-  ]);
-  const parsed = modelSchema.safeParse(JSON.parse(text));
-  if (!parsed.success) throw new UserError('artifact-corrupt', `${folder}/model.json describes no weights`);
-  const tensors = new Map<string, { shape: number[]; bytes: Buffer }>();
-  let at = 0;
-  for (const { name, shape, dtype } of parsed.data.weightsManifest.flatMap((group) => group.weights)) {
-    const size = shape.reduce((product, one) => product * one, dtype === 'bool' ? 1 : 4);
-    tensors.set(name, { shape, bytes: weights.subarray(at, at + size) });
-    at += size;
-  }
-  if (at !== weights.length) {
-    throw new UserError('artifact-corrupt', `${folder}/weights.bin has ${weights.length} bytes, not ${at}`);
-  }
-  return tensors;
 }

@@ -12,7 +12,7 @@ import { selectCode } from '../exec/code.ts';
 import { run as runProgram } from '../exec/run.ts';
 import { listVersions } from '../model/registry.ts';
 import { findRun, readRun } from '../model/runs.ts';
-import { diffWeights, type TensorDifference } from '../model/weights-diff.ts';
+import { diffCheckpoints, type TensorDifference } from '../model/weights-diff.ts';
 import { createZone, openStore } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
 import { readProject } from './context.ts';
@@ -218,24 +218,11 @@ async function differencesOf(
 ): Promise<TensorDifference[]> {
   const [before, after] = [join(folder, 'original'), join(folder, 'rebuilt')];
   const old = await ctx.zone('work');
-  const [{ meta }] = await Promise.all([
+  const [one, other] = await Promise.all([
     old.saveArtifact(original, before),
     rebuilt.zone.saveArtifact(rebuilt.checkpoint, after),
   ]);
-  const framework = meta.framework ?? 'tfjs';
-  if (framework === 'tfjs') return diffWeights(before, after);
-  // What a command made are files, which are the same or not.
-  const filesOf = async (zone: Zone, digest: Digest) =>
-    new Map((await zone.getArtifact(digest)).files.map((file) => [file.path, file]));
-  const [a, b] = await Promise.all([filesOf(old, original), filesOf(rebuilt.zone, rebuilt.checkpoint)]);
-  return [...new Set([...a.keys(), ...b.keys()])]
-    .filter((path) => a.get(path)?.digest !== b.get(path)?.digest)
-    .map((path) => ({
-      name: path,
-      shape: [a.get(path)?.size ?? 0],
-      largest: Number.POSITIVE_INFINITY,
-      rms: Number.POSITIVE_INFINITY,
-    }));
+  return diffCheckpoints({ folder: before, files: one.files }, { folder: after, files: other.files });
 }
 
 async function runReproduce(ctx: Ctx, given: z.output<typeof params>, folder: string): Promise<Outcome> {
@@ -269,6 +256,22 @@ async function runReproduce(ctx: Ctx, given: z.output<typeof params>, folder: st
   };
 }
 
+/** Where a checkpoint differs, the worst first. */
+function whereText(differences: readonly TensorDifference[]): string {
+  const measured = differences.filter(({ why }) => why === null);
+  const worst = measured.reduce((a, b) => (b.largest > a.largest ? b : a), measured[0]!);
+  const others = differences.flatMap(({ name, why }) => (why === null ? [] : [`${name} ${why}`]));
+  return [
+    ...others.slice(0, 3),
+    ...(others.length > 3 ? [`${others.length - 3} more cannot be compared`] : []),
+    ...(worst
+      ? [
+          `${measured.length} ${measured.length === 1 ? 'tensor' : 'tensors'} by up to ${worst.largest.toPrecision(3)}, most of all ${worst.name}`,
+        ]
+      : []),
+  ].join('; ');
+}
+
 function reproduceReport(
   model: string,
   original: Original,
@@ -283,9 +286,7 @@ function reproduceReport(
   const summary = {
     'bit-identical': `${what} was trained again from a clean clone: every bit is the same.`,
     'within tolerance': `${what} was trained again: no weight differs by more than ${largest.toPrecision(3)}.`,
-    differs: Number.isFinite(largest)
-      ? `${what} was trained again and differs: by up to ${largest.toPrecision(3)} in ${differences.length} tensors.`
-      : `${what} was trained again and differs: ${differences.map((one) => one.name).join(', ')} have other bytes.`,
+    differs: `${what} was trained again and differs: ${whereText(differences)}.`,
   }[verdict]!;
   const blocks: Block[] = [
     {
@@ -304,12 +305,17 @@ function reproduceReport(
   if (differences.length > 0) {
     blocks.push({
       kind: 'table',
-      head: ['tensor', 'shape', 'largest difference', 'rms'],
+      head: ['where', 'shape', 'largest difference', 'rms'],
       align: ['left', 'left', 'right', 'right'],
       rows: differences
         .toSorted((a, b) => b.largest - a.largest)
         .slice(0, 20)
-        .map((one) => [one.name, one.shape.join(' × '), one.largest.toPrecision(3), one.rms.toPrecision(3)]),
+        .map((one) => [
+          one.name,
+          one.shape.join(' × '),
+          one.why ?? one.largest.toPrecision(3),
+          one.why === null ? one.rms.toPrecision(3) : '–',
+        ]),
     });
   }
   return {

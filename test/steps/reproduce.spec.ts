@@ -9,6 +9,7 @@ import { reproduce } from '../../src/steps/reproduce.ts';
 import { runStep } from '../../src/steps/run-step.ts';
 import { train } from '../../src/steps/train.ts';
 import { tuneStep } from '../../src/steps/tune.ts';
+import { onnxFiles } from './onnx-project.ts';
 import { openScratch, type Scratch, tinyConfig, tinyFiles } from './project.ts';
 
 const all = { dataset: '', model: '', side: 'train' as const };
@@ -66,6 +67,30 @@ describe('the step reproduce', () => {
     expect(table.kind === 'table' && table.rows.map((row) => row[0]!)).toContain('dense_Dense1/kernel');
     const near = await runStep(reproduce, await scratch.context(), { ...asked, version: 2, tolerance: 100 });
     expect([near.outputs.verdict, near.report.verdict]).toEqual(['within tolerance', 'warn']);
+  });
+
+  it('names the tensor of a command’s model that differs most, within tolerance or not', async () => {
+    const files = onnxFiles();
+    const noisy = String(files['train.mjs'])
+      .replace(/^tell\(\{ kind: 'done'/m, "writeFileSync(job.output + '/model/log.txt', 'trained');\n$&")
+      .replace(
+        'const bias =',
+        'weights[3] += 1e-6 * (1 + Number(process.hrtime.bigint() % 997n));\nconst bias =',
+      );
+    scratch = await openScratch({ ...files, 'train.mjs': noisy });
+    await registerOne();
+    const near = await runStep(reproduce, await scratch.context(), { ...asked, tolerance: 0.01 });
+    expect([near.outputs.verdict, near.report.verdict]).toEqual(['within tolerance', 'warn']);
+    expect(near.report.summary).toMatch(/no weight differs by more than [\d.e-]+\.$/);
+    const { outputs, report } = await runStep(reproduce, await scratch.context(), { ...asked, tolerance: 0 });
+    expect([outputs.verdict, report.verdict]).toEqual(['differs', 'fail']);
+    expect(Number(outputs.largest)).toBeGreaterThan(0);
+    expect(Number(outputs.largest)).toBeLessThan(0.001);
+    expect(report.summary).toMatch(/differs: 1 tensor by up to [\d.e-]+, most of all model\.onnx: w\. The/);
+    const table = report.blocks.find((block) => block.kind === 'table')!;
+    expect(table.kind === 'table' && table.rows).toEqual([
+      ['model.onnx: w', '16 × 2', Number(outputs.largest).toPrecision(3), expect.any(String)],
+    ]);
   });
 
   it('trains what was never committed again from the files kept with the run, also one that has no version', async () => {
