@@ -207,7 +207,7 @@ export function judge(
 }
 
 /** Increase when the evaluator changes what it measures, so that older evaluations are not taken for current ones. */
-export const evaluatorEpoch = 4;
+export const evaluatorEpoch = 5;
 
 /**
  * Identity of the question an evaluation answers: this candidate, in this environment, against this baseline, under the

@@ -19,7 +19,7 @@ export interface Judged {
   brier: Float64Array;
   confidence: Float64Array;
   bin: Uint8Array;
-  /** How many classes stand before the truth (of equals, those of lower index do). */
+  /** How many classes stand before the truth (of equals those of higher index do, as scikit-learn sorts them). */
   above: Uint16Array;
   /** 1 ÷ rank of the truth, the last of its equals. */
   reciprocal: Float64Array;
@@ -76,14 +76,14 @@ function judgeItem(judged: Judged, item: number): void {
   for (let k = 0; k < classes; k++) row[k]! /= sum;
   const own = row[truth]!;
   let brier = 0;
-  let [higher, equal, before] = [0, 0, 0];
+  let [higher, equal, later] = [0, 0, 0];
   for (let k = 0; k < classes; k++) {
     const p = row[k]!;
     brier += (p - (k === truth ? 1 : 0)) ** 2;
     if (p > own) higher++;
     else if (p === own) {
       equal++;
-      if (k < truth) before++;
+      if (k > truth) later++;
     }
   }
   let gain = 0;
@@ -94,7 +94,7 @@ function judgeItem(judged: Judged, item: number): void {
   judged.brier[item] = brier;
   judged.confidence[item] = confidence;
   judged.bin[item] = Math.min(bins - 1, Math.max(0, Math.ceil(confidence * bins) - 1));
-  judged.above[item] = higher + before;
+  judged.above[item] = higher + later;
   judged.reciprocal[item] = 1 / (higher + equal);
   judged.gain[item] = gain / equal;
 }

@@ -23,7 +23,7 @@ const mostRanked = 5e7;
  * Definitions are scikit-learn's: the predicted class is the first with the highest probability; `balanced_accuracy` is the
  * mean recall over classes that occur; `macro_*` is the plain mean over classes that occur or are predicted, 0 where
  * undefined; `log_loss` in nats; `brier` the sum over classes of squared errors (Brier 1950, 0 to 2); `ece` the expected
- * calibration error of 15 equal bins (Guo et al. 2017); `topK_accuracy` whether the truth is among the K highest; `roc_auc`
+ * calibration error of 15 equal bins (Guo et al. 2017); `topK_accuracy` whether the truth is among the K highest (of equals, later classes count as higher); `roc_auc`
  * and `pr_auc` the mean areas of one class against the rest; `map` label ranking average precision, `ndcg` with one relevant
  * class an item. With `values` also the regression errors of `regression.ts`. Rows are scaled to sum to 1. Throws UserError data-invalid when sizes do not fit or there is nothing.
  */
@@ -42,7 +42,7 @@ export function score(
     add(sums, judged, item);
     confusion[judged.truth[item]!]![judged.predicted[item]!]! += 1;
   }
-  const measured = resampled([judged], options, ([first], ranked) => ({
+  const measured = resampled([judged], [], options, ([first], ranked) => ({
     ...metricsOf(first!),
     ...ranked[0],
   }));
@@ -69,7 +69,7 @@ export function score(
 export interface Comparison {
   /**
    * candidate − baseline of every metric of {@link score} and of `precision[class]`, `recall[class]`, `specificity[class]`,
-   * `f1[class]`, `f0.5[class]`, `f2[class]`, with a 95 % interval of the paired bootstrap.
+   * `f1[class]`, `f0.5[class]`, `f2[class]`, `roc_auc[class]`, `pr_auc[class]`, with a 95 % interval of the paired bootstrap.
    */
   differences: Record<string, Measure>;
   mcnemar: Paired;
@@ -84,8 +84,8 @@ export function compare(
   options: BootstrapOptions = {},
 ): Comparison {
   const pair = [candidate, baseline].map((rows) => judgeItems(rows, labels, classes.length));
-  const differences = resampled(pair, options, ([after, before], [rankedAfter, rankedBefore]) => {
-    const first = { ...allMetrics(after!, classes), ...rankedAfter };
+  const differences = resampled(pair, classes, options, ([after, before], [rankedAfter, rankedBefore]) => {
+    const first: Record<string, number> = { ...allMetrics(after!, classes), ...rankedAfter };
     const second: Record<string, number> = { ...allMetrics(before!, classes), ...rankedBefore };
     return Object.fromEntries(Object.entries(first).map(([name, value]) => [name, value - second[name]!]));
   });
@@ -95,9 +95,13 @@ export function compare(
   };
 }
 
-/** Values of a statistic over all items, with intervals from resamples that draw the same items for every model. */
+/**
+ * Values of a statistic over all items, with intervals from resamples that draw the same items for every model. Areas are those
+ * of the classes that are named, too.
+ */
 function resampled(
   models: readonly Judged[],
+  names: readonly string[],
   options: BootstrapOptions,
   statistic: (sums: readonly Sums[], ranked: readonly Record<string, number>[]) => Record<string, number>,
 ): Record<string, Measure> {
@@ -108,7 +112,7 @@ function resampled(
   const numeric = models.map((model) => options.values && numericOf(model, options.values));
   const ranked = (withAreas: boolean) =>
     models.map((model, index) => ({
-      ...(withAreas && rankedMetrics(model, orders[index]!, weights)),
+      ...(withAreas && rankedMetrics(model, orders[index]!, weights, names)),
       ...(numeric[index] && regressionMetrics(numeric[index], weights)),
     }));
   for (let item = 0; item < count; item++) {

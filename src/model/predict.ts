@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, open, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { catalogue, type ErrorCode, UserError } from '../core/error.ts';
+import type { Measure } from '../core/evaluation.ts';
 import { packageRoot } from '../exec/root.ts';
 import { type ChildReply, type ChildRequest, type ChildTask, childReplySchema } from './child-protocol.ts';
 import { decodesPictures } from './encoder.ts';
@@ -38,8 +39,11 @@ export interface PredictionJob {
 export interface Prediction {
   /** `[count, classes]`, row-major; every row within [0, 1] and summing to 1 ± 0.001. */
   probabilities: Float32Array;
-  /** Median time for a single item in milliseconds, measured from outside, process border included. */
-  latencyMs: number;
+  /**
+   * Median time for a single item in milliseconds, measured from outside, process border included, with the interval between
+   * order statistics that holds the true median with at least 95 % (David & Nagaraja 2003, §7.1).
+   */
+  latencyMs: Measure;
   isolation: Isolation;
   /** What the model ran on. */
   backend: string;
@@ -113,7 +117,7 @@ export async function predictIsolated(job: PredictionJob): Promise<Prediction> {
   }
 }
 
-type Conversation = { latencyMs: number; rows: Map<number, number[]>; backend: string };
+type Conversation = { latencyMs: Measure; rows: Map<number, number[]>; backend: string };
 
 /** Asks for some items one by one, then for all. The process has ended when this returns or throws. */
 async function converse(
@@ -168,8 +172,7 @@ async function converse(
     }
     const done = await ask({ kind: 'all' });
     if (done.kind !== 'done') throw unexpected(done);
-    times.sort((a, b) => a - b);
-    return { latencyMs: times[times.length >> 1] ?? 0, rows, backend: ready.backend };
+    return { latencyMs: medianOf(times), rows, backend: ready.backend };
   } catch (error) {
     throw stopped ?? error;
   } finally {
@@ -179,6 +182,21 @@ async function converse(
     child.kill('SIGKILL');
     await replies.ended;
   }
+}
+
+/** The median of some values and its interval: all that was seen where fewer than six values cannot have one of 95 %. */
+export function medianOf(values: readonly number[]): Measure {
+  const sorted = values.toSorted((a, b) => a - b);
+  const count = sorted.length;
+  if (count === 0) return { value: 0, low: 0, high: 0 };
+  // Each side may be wrong with 2.5 %: Binomial(count, ½) below the place.
+  let [place, chance] = [0, 2 ** -count];
+  for (let tail = chance; ; place++) {
+    chance *= (count - place) / (place + 1);
+    tail += chance;
+    if (tail > 0.025) break;
+  }
+  return { value: sorted[count >> 1]!, low: sorted[place]!, high: sorted[count - 1 - place]! };
 }
 
 function unexpected(reply: ChildReply): UserError {

@@ -48,12 +48,17 @@ export function areasOf(judged: Judged, order: Order, index: number, weights: Ui
   return hits > 0 && misses > 0 ? { roc: area / (hits * misses), pr: precision / hits } : null;
 }
 
-/** `roc_auc` and `pr_auc`: plain means, one class against the rest, over the classes for which they are defined. */
+/**
+ * `roc_auc` and `pr_auc`: plain means, one class against the rest, over the classes for which they are defined; with names of
+ * the classes also of each, as `roc_auc[class]`.
+ */
 export function rankedMetrics(
   judged: Judged,
   orders: readonly Order[],
   weights: Uint16Array,
+  names: readonly string[] = [],
 ): Record<string, number> {
+  const each: Record<string, number> = {};
   let [roc, pr, known] = [0, 0, 0];
   for (const [index, order] of orders.entries()) {
     const areas = areasOf(judged, order, index, weights);
@@ -61,6 +66,9 @@ export function rankedMetrics(
     roc += areas.roc;
     pr += areas.pr;
     known++;
+    if (names[index] === undefined) continue;
+    each[`roc_auc[${names[index]}]`] = areas.roc;
+    each[`pr_auc[${names[index]}]`] = areas.pr;
   }
-  return known === 0 ? {} : { roc_auc: roc / known, pr_auc: pr / known };
+  return known === 0 ? {} : { roc_auc: roc / known, pr_auc: pr / known, ...each };
 }

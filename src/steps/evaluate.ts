@@ -164,7 +164,7 @@ async function measure(
         ...scores.metrics,
         ...sliced,
         size_bytes: exact(bytes),
-        latency_ms: exact(predicted.latencyMs),
+        latency_ms: predicted.latencyMs,
       },
     },
   };

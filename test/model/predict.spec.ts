@@ -10,7 +10,7 @@ import { idxHeader } from '../../src/data/idx.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 import { detectConfinement, moduleFolders } from '../../src/model/isolation.ts';
 import { buildPackage } from '../../src/model/package.ts';
-import { type PredictionJob, predictIsolated } from '../../src/model/predict.ts';
+import { medianOf, type PredictionJob, predictIsolated } from '../../src/model/predict.ts';
 import { openTf } from '../../src/train/backend.ts';
 import { encodeModel } from '../../src/train/model-files.ts';
 
@@ -109,7 +109,8 @@ describe('predicting in isolation', () => {
     const result = await predictWith(honest, { out });
     expect(result.probabilities.length).toBe(count * 3);
     expect(new Set(result.probabilities).size).toBeGreaterThan(count);
-    expect(result.latencyMs).toBeGreaterThan(0);
+    const { value, low, high } = result.latencyMs;
+    expect([low > 0, low <= value, value <= high]).toEqual([true, true, true]);
     const again = await predictWith(honest, { out });
     expect(again.probabilities).toEqual(result.probabilities);
   });
@@ -257,5 +258,24 @@ let signal; try { process.kill(${process.pid}, 0); signal = 'ALIVE'; } catch (e)
       program: join(built, 'child.js'),
     };
     await expect(predictIsolated(job)).rejects.toMatchObject({ code: 'artifact-corrupt' });
+  });
+});
+
+test.each([
+  // Table of order statistics for the median (Conover 1999, table A3): the k-th smallest and the k-th largest.
+  [5, 1],
+  [6, 1],
+  [9, 2],
+  [15, 4],
+  [21, 6],
+  [50, 18],
+])('the interval of the median of %i values begins at number %i from each end', (count, place) => {
+  const values = Array.from({ length: count }, (_, at) => (at * 11) % count);
+  expect(new Set(values).size).toBe(count);
+  const sorted = values.toSorted((a, b) => a - b);
+  expect(medianOf(values)).toEqual({
+    value: sorted[count >> 1],
+    low: sorted[place - 1],
+    high: sorted[count - place],
   });
 });
