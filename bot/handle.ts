@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { type Comment, digestJson, UpstreamError } from '../src/index.ts';
+import { type Change, type Comment, digestJson, UpstreamError } from '../src/index.ts';
+import { changedSince } from './changed-since.ts';
 import { commandNames, commands } from './commands/index.ts';
 import { refuseOutsider } from './commands/permission.ts';
 import type { Answer, Call, Tools } from './commands/types.ts';
@@ -63,6 +64,12 @@ const atOnce = 1000;
 const isEdited = ({ createdAt, updatedAt }: Comment): boolean =>
   Date.parse(updatedAt) - Date.parse(createdAt) > atOnce;
 
+/** The answer to a command about what a change was made of before. */
+const outdated = ({ head }: Change): Answer => ({
+  emoji: 'confused',
+  text: `I read this when code, configuration or data of the change were others already (by now it is at \`${head.slice(0, 12)}\`): nothing was done. If it still holds, please write it again.`,
+});
+
 /** The answer to an edited comment. */
 const edited: Said = {
   emoji: 'confused',
@@ -95,6 +102,9 @@ async function carryOut(
   let author: { member: Awaited<ReturnType<typeof member>> } | null = null;
   let reading: Reading | null = null;
   const answers: Answer[] = [];
+  const writtenAt = Date.parse(comment.createdAt);
+  // Found out once: what the commands of this comment alter is no reason against the next of them.
+  let isOutdated: boolean | null = null;
   for (const one of spoken) {
     if (one.kind === 'typo') {
       answers.push(answerTypo(one));
@@ -117,6 +127,18 @@ async function carryOut(
     const handle = ({ call, tools }: Reading) =>
       command.handle({ ...call, comment, args: one.args, options: one.options }, tools);
     reading ??= await look();
+    if (command.holds !== undefined && context.now().getTime() - writtenAt >= command.holds) {
+      isOutdated ??= await changedSince(
+        context,
+        reading.call.change,
+        reading.call.models.map(({ facts }) => facts),
+        comment.createdAt,
+      );
+      if (isOutdated) {
+        answers.push(outdated(reading.call.change));
+        continue;
+      }
+    }
     let answer = await handle(reading);
     // The bot acts on a comment once, so a no is final: not one that a bad moment of the forge or a push in between made.
     if (isRefusal(answer) && answer.about !== 'person') {

@@ -30,9 +30,11 @@ import type { Spending } from './budget.ts';
 import { readWithdrawn } from './button.ts';
 import { changedRollout, changedRules } from './changed-rules.ts';
 import { checkClaim, versionThatRan } from './claim.ts';
+import { rejectionOf } from './content.ts';
 import { readData } from './data-approval.ts';
 import { readFailures } from './failures.ts';
 import { remembering } from './parsed.ts';
+import { pausedBy } from './paused.ts';
 import { askedPipelines, readHeadPipeline } from './pipelines.ts';
 import { type Place, placesOf, proposedPlaces, readReturn, returnOf } from './places.ts';
 import { isOverruled, isTakenIn } from './plan.ts';
@@ -213,7 +215,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
   const [withdrawn, kept, paused] = await Promise.all([
     readWithdrawn(sources.state, id),
     readReturn(sources.state, id),
-    sources.state.cursor(`paused/${id}`),
+    pausedBy(sources.state, id),
   ]);
   const proposed = await proposedPlaces({
     isMerged: change.state === 'merged',
@@ -311,6 +313,7 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       one.review === review && !(about && isOverruled(one, decisions, about));
     const current = mine.filter(isCurrent);
     const { standing, lapsed } = await whoStillMay(roles, project, change, current);
+    const made = { change, model, headProject: headProject.project, claim };
     models.push({
       project: project.project,
       change,
@@ -352,14 +355,10 @@ export async function readChange(sources: Sources, id: number, isolated: boolean
       lapsed,
       withdrawn,
       voided: mine.filter((one) => !isCurrent(one)),
-      rejection:
-        rejections.find(
-          (one) =>
-            one.head === change.head || (claim.kind === 'verified' && one.candidates.includes(claim.digest)),
-        ) ?? null,
+      rejection: await rejectionOf(sources, rejections, made),
       decisions,
       returns,
-      paused: paused || null,
+      paused,
       spending,
       losses: claim.kind === 'verified' ? await readLosses(sources.work, claim.claim.run) : [],
       isolated,

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import {
   type Claim,
   claimSchema,
@@ -5,6 +6,7 @@ import {
   configDigest,
   digestJson,
   listVersions,
+  type Person,
   UserError,
   type Version,
 } from '../src/index.ts';
@@ -20,7 +22,14 @@ export type FoundVersion =
 const nameOf = (change: number, model: string): string => `registered/${change}/${model}`;
 const foundOf = (change: number, model: string): string => `found/${change}/${model}`;
 
-const claimIn = (text: string | null): Claim | null => (text ? claimSchema.parse(JSON.parse(text)) : null);
+/** A claim, and when the comment that proposes it was written (ISO 8601). */
+const saidSchema = claimSchema.extend({ at: z.string().optional() });
+
+function claimIn(text: string | null): { claim: Claim | null; at: string } {
+  if (!text) return { claim: null, at: '' };
+  const { at = '', ...claim } = saidSchema.parse(JSON.parse(text));
+  return { claim, at };
+}
 
 /** What was proposed on a change by `/register`; null when nothing was. */
 export async function readRegistered(
@@ -28,7 +37,7 @@ export async function readRegistered(
   change: number,
   model: string,
 ): Promise<Claim | null> {
-  return claimIn(await state.cursor(nameOf(change, model)));
+  return claimIn(await state.cursor(nameOf(change, model))).claim;
 }
 
 /** What the bot proposed on a change by itself; null when nothing. */
@@ -37,7 +46,7 @@ export async function readFound(
   change: number,
   model: string,
 ): Promise<Claim | null> {
-  return claimIn(await state.cursor(foundOf(change, model)));
+  return claimIn(await state.cursor(foundOf(change, model))).claim;
 }
 
 /**
@@ -67,18 +76,22 @@ export async function isProposer(
 
 /**
  * Keeps what `/register` proposes and the id of who said it: they chose what is approved, as whoever starts a training does.
- * The version counts as long as code and configuration of the change make it.
+ * The version counts as long as code and configuration of the change make it. False, and nothing kept, when something newer was
+ * said already.
  */
 export async function keepRegistered(
-  state: Pick<BotState, 'setCursor'>,
+  state: Pick<BotState, 'cursor' | 'setCursor'>,
   change: number,
   model: string,
   claim: Claim,
-  userId: string,
-): Promise<void> {
+  said: { by: Pick<Person, 'id'>; at: string },
+): Promise<boolean> {
+  const { at } = claimIn(await state.cursor(nameOf(change, model)));
+  if (Date.parse(at) > Date.parse(said.at)) return false;
   // First, so that no claim is there without who made it.
-  await state.setCursor(proposerOf(change, userId), model);
-  await state.setCursor(nameOf(change, model), JSON.stringify(claim));
+  await state.setCursor(proposerOf(change, said.by.id), model);
+  await state.setCursor(nameOf(change, model), JSON.stringify({ ...claim, at: said.at }));
+  return true;
 }
 
 /** Values that differ between two objects, as `key: theirs → ours`. */

@@ -10,7 +10,7 @@ const mostPictures = 1000;
 const approvalsOf = `select change::int, model, environment, review, user_id as "userId", username, role, override, comment, at
   from bot_approvals where project = $1 and change = $2 order by at, user_id`;
 // What was lifted stays as a word about no head.
-const rejectionsOf = `select change::int, user_id as "userId", username, head, candidates, step, reason, at
+const rejectionsOf = `select change::int, user_id as "userId", username, head, candidates as about, step, reason, at
   from bot_rejections where project = $1 and change = $2 and head <> '' order by at desc`;
 const pipelinesOf = 'select pipeline from bot_pipelines where project = $1 and change = $2 order by pipeline';
 const jobs =
@@ -47,7 +47,7 @@ export function createBotState(database: Database, project: string): BotState {
       word.userId,
       word.username,
       word.head,
-      word.candidates,
+      word.about,
       word.step,
       word.reason,
       word.at,
@@ -86,7 +86,7 @@ export function createBotState(database: Database, project: string): BotState {
     },
     setRejection: (r) => setWord(r),
     async liftRejection(change, userId, at) {
-      await setWord({ change, userId, username: '', head: '', candidates: [], step: '', reason: '', at });
+      await setWord({ change, userId, username: '', head: '', about: [], step: '', reason: '', at });
     },
     async rejections(change) {
       return (await database.query<Dated<Rejection, 'at'>>(rejectionsOf, [project, change])).map(toRejection);

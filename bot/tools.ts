@@ -24,8 +24,10 @@ import {
 } from '../src/index.ts';
 import { readClaim } from './claim.ts';
 import type { Deployable, FoundEvaluation, PromotedVersion, Tools } from './commands/types.ts';
+import { contentOf } from './content.ts';
 import { dataIssue } from './data-issue.ts';
 import { mergeWithLock } from './lock-merge.ts';
+import { setPaused } from './paused.ts';
 import { lockAt, projectAt, readAnswer, readDecisions, readLive } from './read.ts';
 import { findRegistered, keepRegistered } from './registered.ts';
 import { createRoles } from './roles.ts';
@@ -147,7 +149,7 @@ async function promoted(context: BotContext, facts: Facts, environment: string):
     versions.set(one.candidate, {
       version,
       entry: createEntry(candidate, one.evaluation, claimInfo(claim)),
-      isLive: live?.current?.candidate === one.candidate,
+      liveSince: live?.current?.candidate === one.candidate ? live.current.since : null,
       isKept: await context.trusted.hasArtifact(candidate.package),
     });
   }
@@ -190,7 +192,14 @@ export function createTools(context: BotContext): Tools {
     approveData: (decision) => context.effects.appendDataDecision(decision),
     setRejection: (rejection) => state.setRejection(rejection),
     liftRejection: (change, userId, at) => state.liftRejection(change, userId, at),
-    setPaused: (change, username) => state.setCursor(`paused/${change}`, username ?? ''),
+    setPaused: (change, by, at) => setPaused(state, change, { by, at }),
+    contentOf: (facts) => contentOf(context, facts, facts.change.head),
+    async keep(comment, what, value) {
+      const name = `kept/${comment}/${what}`;
+      const kept = await state.cursor(name);
+      if (kept === null) await state.setCursor(name, value);
+      return kept ?? value;
+    },
     async askAgain({ question, change }) {
       const run = question ? await state.evaluationRun(question) : null;
       if (!question || !run) return false;
@@ -225,7 +234,7 @@ export function createTools(context: BotContext): Tools {
         author: authorOf(person),
       }),
     registered: (facts, wanted) => findRegistered(context, facts, wanted),
-    setRegistered: (change, model, claim, person) => keepRegistered(state, change, model, claim, person.id),
+    setRegistered: (change, model, claim, said) => keepRegistered(state, change, model, claim, said),
     deployable: (facts, environment, entry) => deployable(context, facts, environment, entry),
     async startDeployment(key, model, environment) {
       const name = `deploy/${key}`;
@@ -276,6 +285,5 @@ export function createTools(context: BotContext): Tools {
       const description = dataIssue({ key, ...request });
       return forge.ensureIssue(key, { title: request.title, description, labels });
     },
-    now: () => context.now(),
   };
 }

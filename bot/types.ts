@@ -71,8 +71,11 @@ export interface Rejection {
   change: number;
   /** Head commit it was said about. */
   head: string;
-  /** Candidates it was said about, so that the bot's own lock commit does not lift it. */
-  candidates: Digest[];
+  /**
+   * What it was said about, so that a commit that alters nothing of it does not lift it: the candidate of each model, or what
+   * its commit makes it of ({@link contentOf}) where there was none yet.
+   */
+  about: Digest[];
   step: string;
   reason: string;
   userId: string;

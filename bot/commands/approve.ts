@@ -46,7 +46,7 @@ function whyNothing(call: Call): string {
 
 /** Approves exactly what a report showed. */
 export const approve: Command<
-  Pick<Tools, 'member' | 'roleOf' | 'rolesOf' | 'conflictOf' | 'addApproval' | 'liftRejection' | 'now'>
+  Pick<Tools, 'member' | 'roleOf' | 'rolesOf' | 'conflictOf' | 'addApproval' | 'liftRejection'>
 > = {
   name: 'approve',
   usage: '/approve <digest> [--override "why"]',
@@ -111,7 +111,8 @@ export const approve: Command<
       role,
       override: isFailed(facts) ? reason : null,
       comment: call.comment.id,
-      at: tools.now().toISOString(),
+      // When it was written: heard late, it is no word about what has happened since.
+      at: call.comment.createdAt,
     };
     await tools.addApproval(said);
     await tools.liftRejection(call.change.id, person.id, call.comment.createdAt);

@@ -49,7 +49,13 @@ export const register: Command<Pick<Tools, 'member' | 'registered' | 'setRegiste
         };
       case 'fits': {
         const { claim } = found;
-        await tools.setRegistered(call.change.id, model, claim, permission.person);
+        const said = { by: permission.person, at: call.comment.createdAt };
+        if (!(await tools.setRegistered(call.change.id, model, claim, said))) {
+          return {
+            emoji: 'eyes',
+            text: `I heard this late: another version of **${model}** was proposed here since, and that one counts. To propose version ${claim.version} after all, say so again.`,
+          };
+        }
         return {
           emoji: 'thumbsup',
           text: `Version ${claim.version} of **${model}** (checkpoint \`${shortDigest(claim.candidate.checkpoint)}\`) was made from exactly this code and configuration: it is proposed, and evaluated next. The entry of \`cdl.lock\` follows as a commit.`,

@@ -1,5 +1,6 @@
 import { nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
+import { aboutOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Steps a change can be sent back to, in the order of work. */
@@ -16,12 +17,13 @@ export const returnable = [
 ] as const;
 
 /** Sends a change back to a step. */
-export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection'>> = {
+export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'setRejection'>> = {
   name: 'reject',
   usage: '/reject <step> "why"',
   summary: 'Send the change back to a step; void after the next push that changes it.',
   examples: ['/reject train "the loss still falls: more epochs"'],
   role: 'approver',
+  holds: 0,
   async handle(call, tools) {
     const [given = '', ...rest] = call.args;
     const step = returnable.find((one) => one === given.toLowerCase());
@@ -46,9 +48,7 @@ export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection'>> 
     await tools.setRejection({
       change: call.change.id,
       head: call.change.head,
-      candidates: call.models.flatMap(({ facts }) =>
-        facts.claim.kind === 'verified' ? [facts.claim.digest] : [],
-      ),
+      about: await aboutOf(call, tools),
       step,
       reason: reason.slice(0, 1000),
       userId: permission.person.id,

@@ -1,15 +1,18 @@
 import { digestJson } from '../../src/index.ts';
 import { permit, rulesOf } from './permission.ts';
-import { subjectOf } from './subject.ts';
+import { aboutOf, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Sends a change back to the data: an issue for those who look after it, and a failed status until the content changes. */
-export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejection' | 'openIssue'>> = {
+export const requestData: Command<
+  Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'setRejection' | 'openIssue'>
+> = {
   name: 'request-data',
   usage: '/request-data "what" [--model name]',
   summary: 'Open an issue for the data role, and send this change back to the data until it changes.',
   examples: ['/request-data "more shoes with laces, 200 at least"'],
   role: 'approver-or-data',
+  holds: 0,
   async handle(call, tools) {
     const what = call.args.join(' ').trim().slice(0, 1000);
     if (what === '') {
@@ -35,9 +38,7 @@ export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'setRejectio
     await tools.setRejection({
       change: call.change.id,
       head: call.change.head,
-      candidates: call.models.flatMap(({ facts: { claim } }) =>
-        claim.kind === 'verified' ? [claim.digest] : [],
-      ),
+      about: await aboutOf(call, tools),
       step: 'data',
       reason: what,
       userId: permission.person.id,

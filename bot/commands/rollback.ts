@@ -27,12 +27,21 @@ export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'l
     const permission = await permit(call, tools, ['devops', 'maintainer']);
     if ('refused' in permission) return permission.refused;
     const all = await tools.promoted(facts, environment);
-    const back = all.filter((one) => !one.isLive);
+    const back = all.filter((one) => one.liveSince === null);
     const given = call.args[0];
+    const live = all.find((one) => one.liveSince !== null);
+    // Which version is the one before depends on when that was said.
+    if (given === undefined && live && Date.parse(live.liveSince!) > Date.parse(call.comment.createdAt)) {
+      const others = back.map((one) => one.version).join(', ') || 'none';
+      return {
+        emoji: 'confused',
+        text: `I heard this late: version ${live.version} of **${model}** went live in ${quoted(environment)} after you wrote it. Please name the version to go back to (promoted there before: ${others}).`,
+      };
+    }
     const wanted = given === undefined ? null : Number(/^v?(\d{1,9})$/i.exec(given)?.[1] ?? 0);
     const target = wanted === null ? back[0] : back.find((one) => one.version === wanted);
     if (!target) {
-      const isLive = wanted !== null && all.some((one) => one.version === wanted && one.isLive);
+      const isLive = wanted !== null && all.some((one) => one.version === wanted && one.liveSince !== null);
       const list = back.map((one) => one.version).join(', ') || 'none';
       return {
         emoji: 'confused',

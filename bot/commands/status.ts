@@ -1,5 +1,6 @@
 import { escapeInline } from '../../src/index.ts';
 import { nextStep } from '../next-step.ts';
+import { noModels } from './subject.ts';
 import type { Command } from './types.ts';
 
 /** Says where a change stands, what comes next and who can do it. */
@@ -11,10 +12,7 @@ export const status: Command = {
   role: 'anyone',
   async handle(call) {
     if (call.models.length === 0) {
-      return {
-        emoji: 'eyes',
-        text: 'This change has no model of `cdl.yaml`, or its `cdl.yaml` cannot be read.',
-      };
+      return { emoji: 'eyes', text: noModels(call) };
     }
     const lines = call.models.map(({ facts, plan }) => {
       const version = facts.claim.kind === 'verified' ? ` version ${facts.claim.claim.version}` : '';

@@ -1,5 +1,5 @@
-import { codeSpan, nearest } from '../../src/index.ts';
-import type { Answer, Call } from './types.ts';
+import { codeSpan, type Digest, nearest } from '../../src/index.ts';
+import type { Answer, Call, Tools } from './types.ts';
 
 /** One model of the change. */
 export type Subject = Call['models'][number];
@@ -24,14 +24,19 @@ export function inBlock(text: string): string {
 
 const confused = (text: string): Answer => ({ emoji: 'confused', text });
 
+/** Why there is nothing to say about a change without models. */
+export function noModels({ change }: Call): string {
+  return change.state === 'closed'
+    ? 'This change is closed: opened again, I look at it again.'
+    : 'This change has no model of `cdl.yaml`, its `cdl.yaml` cannot be read, or it is not for the default branch.';
+}
+
 /**
  * The model a command is about: `--model`, or the only one, or the only one that this change alters. An answer when that
  * cannot be told.
  */
 export function subjectOf(call: Call, environment?: string): Subject | { answer: Answer } {
-  if (call.models.length === 0) {
-    return { answer: confused('This change has no model of `cdl.yaml`, or its `cdl.yaml` cannot be read.') };
-  }
+  if (call.models.length === 0) return { answer: confused(noModels(call)) };
   const here = environment ? call.models.filter((one) => one.facts.environment === environment) : call.models;
   const named = call.options.model;
   const names = [...new Set(call.models.map((one) => one.facts.model))];
@@ -55,6 +60,21 @@ export function subjectOf(call: Call, environment?: string): Subject | { answer:
 function altered(models: readonly Subject[]): Subject[] {
   return models.filter(
     ({ plan }) => plan.standing.kind !== 'unchanged' && plan.standing.kind !== 'new-model',
+  );
+}
+
+/**
+ * Milliseconds for which a command that alters the branch is done whatever was pushed meanwhile: two of them in a row are
+ * both meant, and one that was heard an hour later is about what its author saw.
+ */
+export const longHeld = 10 * 60_000;
+
+/** What somebody judges who sends a change back: the candidate of each model, or what it is to be made of. */
+export function aboutOf(call: Call, tools: Pick<Tools, 'contentOf'>): Promise<Digest[]> {
+  return Promise.all(
+    call.models.map(({ facts }) =>
+      facts.claim.kind === 'verified' ? facts.claim.digest : tools.contentOf(facts),
+    ),
   );
 }
 

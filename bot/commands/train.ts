@@ -2,7 +2,7 @@ import { nearest, projectFile, UserError } from '../../src/index.ts';
 import { setHyperparameters } from '../edit.ts';
 import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
-import { inBlock, inMessage, movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
+import { inBlock, inMessage, longHeld, movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
 import type { Command, Committed, Tools } from './types.ts';
 
 /** Changes hyperparameters by a commit to cdl.yaml of the change's branch, which trains anew. */
@@ -12,6 +12,7 @@ export const train: Command<Pick<Tools, 'member' | 'editFile'>> = {
   summary: 'Commit these hyperparameters to `cdl.yaml` of this branch, which trains with them.',
   examples: ['/train epochs=5', '/train learning_rate=0.0005 batch_size=128'],
   role: 'member',
+  holds: longHeld,
   async handle(call, tools) {
     const closed = notOpen(call);
     if (closed) return closed;

@@ -4,7 +4,7 @@ import type { Facts } from '../types.ts';
 import { readVersion } from '../version.ts';
 import { refuseOverBudget } from './budget.ts';
 import { permitMember } from './permission.ts';
-import { inBlock, movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
+import { inBlock, longHeld, movedAnswer, notOpen, quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** The job that trains, where the head's pipeline has one but none for the search; null where a seed would be searched with. */
@@ -39,12 +39,13 @@ async function howToInclude(forge: Forge['kind'], facts: Facts, train: string): 
 }
 
 /** Searches anew, with the next seed: the same seed would only be looked up. */
-export const tune: Command<Pick<Tools, 'forge' | 'member' | 'editFile'>> = {
+export const tune: Command<Pick<Tools, 'forge' | 'member' | 'editFile' | 'keep'>> = {
   name: 'tune',
   usage: '/tune [--model name]',
   summary: 'Commit the next seed of `tune:` to `cdl.yaml` of this branch, which searches anew.',
   examples: ['/tune'],
   role: 'member',
+  holds: longHeld,
   async handle(call, tools) {
     const closed = notOpen(call);
     if (closed) return closed;
@@ -69,7 +70,7 @@ export const tune: Command<Pick<Tools, 'forge' | 'member' | 'editFile'>> = {
     if (over) return over;
     const permission = await permitMember(call, tools);
     if ('refused' in permission) return permission.refused;
-    const seed = config.seed + 1;
+    const seed = Number(await tools.keep(call.comment.id, `tune/${model}`, String(config.seed + 1)));
     const done = await tools.editFile(
       call.change,
       projectFile,

@@ -4,6 +4,7 @@ import type {
   Claim,
   Comment,
   DataDecision,
+  Digest,
   Evaluation,
   Forge,
   LockEntry,
@@ -61,8 +62,12 @@ export interface Tools {
   setRejection(rejection: Rejection): Promise<void>;
   /** Takes back what somebody said before `at` (ISO 8601). */
   liftRejection(change: number, userId: string, at: string): Promise<void>;
-  /** Remembers who paused a change; null = nobody any more. */
-  setPaused(change: number, username: string | null): Promise<void>;
+  /** Remembers who paused a change (null = nobody any more) by a word of that time; false where a newer word is known. */
+  setPaused(change: number, username: string | null, at: string): Promise<boolean>;
+  /** What the head says that a model is made of. */
+  contentOf(facts: Facts): Promise<Digest>;
+  /** The first value that was kept under a name for a comment: this one, unless there was one. A command begun again after a kill goes on with it. */
+  keep(comment: string, name: string, value: string): Promise<string>;
   /** Has the question of a model asked again; false when that was done for this head before. */
   askAgain(facts: Facts): Promise<boolean>;
   /** Changes one file at the head of the change's branch, in the name of a person; read again when somebody pushed meanwhile. */
@@ -95,15 +100,19 @@ export interface Tools {
   evaluationOf(facts: Facts, version: number): Promise<FoundEvaluation>;
   /** A version of the registry for this change, by number or by the first digits of its checkpoint. */
   registered(facts: Facts, wanted: { version: number } | { prefix: string }): Promise<FoundVersion>;
-  /** Proposes such a version on a change, and notes who said so. */
-  setRegistered(change: number, model: string, claim: Claim, person: Person): Promise<void>;
+  /** Proposes such a version on a change, and notes who said so; false where something newer was said. */
+  setRegistered(
+    change: number,
+    model: string,
+    claim: Claim,
+    said: { by: Person; at: string },
+  ): Promise<boolean>;
   /** Whether an entry of the default branch's lock can be deployed now. */
   deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
   /** Starts the deployment once for each key. */
   startDeployment(key: string, model: string, environment: string): Promise<{ url: string }>;
   /** Opens an issue for the role data that leads back to the change it is about. */
   openIssue(key: string, issue: Omit<DataRequest, 'key'> & { labels: string[] }): Promise<{ url: string }>;
-  now(): Date;
 }
 
 /** Where the deployment of an entry stands. */
@@ -117,7 +126,8 @@ export type Deployable =
 export interface PromotedVersion {
   version: number;
   entry: LockEntry;
-  isLive: boolean;
+  /** Since when it is live, ISO 8601; null when it is not. */
+  liveSince: string | null;
   /** Its package is still in the trusted zone. */
   isKept: boolean;
 }
@@ -142,5 +152,10 @@ export interface Command<Needs extends Partial<Tools> = object> {
   examples: readonly string[];
   /** Who may: anybody who can comment, a member who may push, the approving role, that or the role data, the role data, or a role that operates (devops, maintainer) too. */
   role: 'anyone' | 'member' | 'approver' | 'approver-or-data' | 'data' | 'operator';
+  /**
+   * Milliseconds after which it is about the content that its author saw, and not done where that is another one by then.
+   * Absent: it holds whatever the content is.
+   */
+  holds?: number;
   handle(call: Call, tools: Needs): Promise<Answer>;
 }

@@ -115,7 +115,8 @@ export function createRuns(options: RunsOptions): Runs {
     const run = await getRun(workflow_run_id);
     if (run) return toPipeline(run);
     const id = String(workflow_run_id);
-    return { id, ref, sha: '', source: 'workflow_dispatch', state: 'waiting', url: html_url };
+    const createdAt = new Date().toISOString();
+    return { id, ref, sha: '', source: 'workflow_dispatch', state: 'waiting', url: html_url, createdAt };
   }
 
   /** What GitHub keeps elsewhere, at most `limit` bytes. */

@@ -108,6 +108,7 @@ export const runSchema = z.object({
   status: z.string().nullable(),
   conclusion: z.string().nullable(),
   html_url: z.string(),
+  created_at: z.string(),
   display_title: z.string(),
   actor: userSchema.nullish(),
   triggering_actor: userSchema.nullish(),
@@ -238,6 +239,7 @@ export function toPipeline(run: z.infer<typeof runSchema>): Pipeline {
     source: run.event,
     state: toState(run.status, run.conclusion),
     url: run.html_url,
+    createdAt: run.created_at,
   };
 }
 

@@ -42,6 +42,7 @@ export const pipelineSchema = z.object({
   source: z.string().default('unknown'),
   status: z.string(),
   web_url: z.string(),
+  created_at: z.string(),
 });
 
 /** A job (doc: api/jobs). */
@@ -199,8 +200,16 @@ export function toChange(mr: z.infer<typeof mergeRequestSchema>): Change {
 
 /** A pipeline as the port has it. */
 export function toPipeline(pipeline: z.infer<typeof pipelineSchema>): Pipeline {
-  const { ref, sha, source, status, web_url } = pipeline;
-  return { id: String(pipeline.id), ref, sha, source, state: toState(status), url: web_url };
+  const { ref, sha, source, status, web_url, created_at } = pipeline;
+  return {
+    id: String(pipeline.id),
+    ref,
+    sha,
+    source,
+    state: toState(status),
+    url: web_url,
+    createdAt: created_at,
+  };
 }
 
 /** A job as the port has it. */

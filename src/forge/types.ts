@@ -51,6 +51,8 @@ export interface Pipeline {
   source: string;
   state: PipelineState;
   url: string;
+  /** ISO 8601. */
+  createdAt: string;
 }
 
 /** One job of a pipeline. */

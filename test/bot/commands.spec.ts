@@ -42,7 +42,16 @@ const people: Record<string, Person> = Object.fromEntries(
   ]),
 );
 
-async function say(who: string, body: string, all: Facts[], writers: string[] = ['ada']) {
+/** When others said something about the same, and version 7 went live. */
+const lastWord = '2026-01-01T00:00:00Z';
+
+async function say(
+  who: string,
+  body: string,
+  all: Facts[],
+  writers: string[] = ['ada'],
+  createdAt = '2026-01-01T01:00:00Z',
+) {
   const approvals: Approval[] = [];
   const rejections: Rejection[] = [];
   const done: string[] = [];
@@ -68,7 +77,12 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       if (!may.author && change.author.id === person.id) return 'author';
       return !may.committers && writers.includes(person.username) ? 'committers' : null;
     },
-    setPaused: async (_change, username) => void done.push(`paused: ${username}`),
+    async setPaused(_change, username, at) {
+      done.push(`paused: ${username}`);
+      return at >= lastWord;
+    },
+    contentOf: async () => entry.code,
+    keep: async (_comment, _name, value) => value,
     askAgain: async ({ run }) => run?.pipeline === '8',
     async editFile(_change, path, edit, message, person) {
       const text = edit(yamlWithHyperparameters);
@@ -93,7 +107,7 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
           version,
           run: entry.info.run,
         }),
-        isLive: version === 7,
+        liveSince: version === 7 ? lastWord : null,
         isKept: version !== 5,
       })),
     lockedAt: async (_facts, environment) =>
@@ -108,8 +122,10 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
         ? { kind: 'differs', version: 6, what }
         : { kind: 'fits', claim: { v: 1, candidate, version, run } };
     },
-    setRegistered: async (_change, _model, claim, person) =>
-      void done.push(`proposed ${claim.version} by ${person.username}`),
+    async setRegistered(_change, _model, claim, { by, at }) {
+      done.push(`proposed ${claim.version} by ${by.username}`);
+      return at >= lastWord;
+    },
     deployable: async ({ paused }) =>
       paused === null ? { kind: 'ready' } : (JSON.parse(paused) as Deployable),
     async startDeployment(key, name, environment) {
@@ -138,14 +154,13 @@ async function say(who: string, body: string, all: Facts[], writers: string[] = 
       void done.push(`data ${dataset} ${version} ${evidence} ${approver.name} ${change}`),
     setRejection: async (rejection) => void rejections.push(rejection),
     liftRejection: async () => {},
-    now: () => new Date('2026-01-01T00:00:00Z'),
   };
   const answers: Answer[] = [];
   for (const spoken of parseComment(body, commandNames)) {
     if (spoken.kind === 'typo') continue;
     const command = commands.find((one) => one.name === spoken.name)!;
     const author = people[who] ?? { id: '99', username: who, name: who };
-    const comment = { id: '1', thread: 't', author, body, system: false, createdAt: '', updatedAt: '' };
+    const comment = { id: '1', thread: 't', author, body, system: false, createdAt, updatedAt: createdAt };
     const models = all.map((facts) => ({ facts, plan: planChange(facts) }));
     const change = (all[0] ?? factsWith()).change;
     answers.push(
@@ -458,6 +473,25 @@ const table: [
 ];
 
 describe('the bot’s answers', () => {
+  it.each([
+    ['pause-late', '/pause', [good], 'eyes'],
+    ['resume-late', '/resume', [good], 'eyes'],
+    ['register-late', '/register 7', [good], 'eyes'],
+    ['rollback-late', '/rollback', [staged], 'confused'],
+  ] as const)('%s', async (name, body, facts, emoji) => {
+    const { answers } = await say('vera', body, [...facts], ['ada'], '2025-12-31T23:59:59Z');
+    expect(answers.map((one) => one.emoji)).toEqual([emoji]);
+    await expect(`${answers[0]!.text}\n`).toMatchFileSnapshot(golden(name));
+  });
+
+  it('to a rollback to a named version are the same however late it is heard', async () => {
+    const [late, now] = await Promise.all(
+      ['2025-12-31T23:59:59Z', undefined].map((at) => say('vera', '/rollback 6', [staged], ['ada'], at)),
+    );
+    expect(late!.answers).toEqual(now!.answers);
+    expect(late!.answers[0]!.emoji).toBe('thumbsup');
+  });
+
   it.each(table)('%s', async (name, who, body, facts, emoji, counts) => {
     const { answers, approvals } = await say(who, body, facts);
     expect(answers).toHaveLength(1);
@@ -562,7 +596,12 @@ describe('the bot’s answers', () => {
   it('keep with a rejection which candidate it was about', async () => {
     const { rejections } = await say('vera', '/reject train "more epochs"', [good]);
     expect(rejections[0]).toMatchObject({ step: 'train', reason: 'more epochs', head: good.change.head });
-    expect(rejections[0]!.candidates).toHaveLength(1);
+    expect(rejections[0]!.about).toHaveLength(1);
+  });
+
+  it('date an approval by when it was written, and not by when it was heard', async () => {
+    const { approvals } = await say('vera', line, [good], ['ada'], '2025-12-31T23:00:00Z');
+    expect(approvals[0]!.at).toBe('2025-12-31T23:00:00Z');
   });
 });
 
@@ -572,7 +611,7 @@ describe('the next step', () => {
   const rejection: Rejection = {
     change: 12,
     head: good.change.head,
-    candidates: [],
+    about: [],
     step: 'train',
     reason: 'more epochs',
     userId: '3',

@@ -101,6 +101,7 @@ export function factsWith(more: Partial<Facts> = {}): Facts {
         source: 'merge_request_event',
         state: 'success',
         url: 'https://gitlab.example.com/acme/fashion/-/pipelines/5',
+        createdAt: '2026-03-01T11:00:00.000Z',
       },
       state: 'success',
       jobs: [],

@@ -111,6 +111,8 @@ describe('ten thousand comments', () => {
     setRejection: refuse,
     liftRejection: refuse,
     setPaused: refuse,
+    contentOf: refuse,
+    keep: refuse,
     askAgain: refuse,
     editFile: refuse,
     refreshLock: refuse,
@@ -125,7 +127,6 @@ describe('ten thousand comments', () => {
     startDeployment: refuse,
     evaluationOf: async () => ({ kind: 'never-evaluated' }),
     openIssue: refuse,
-    now: () => new Date(0),
   };
 
   const person = { id: '99', username: 'mallory', name: 'Mallory' };
@@ -139,7 +140,9 @@ describe('ten thousand comments', () => {
     approveData: async () => {},
     setRejection: async () => {},
     liftRejection: async () => {},
-    setPaused: async () => {},
+    setPaused: async () => true,
+    contentOf: async () => factsWith().question!,
+    keep: async (_comment, _name, value) => value,
     askAgain: async () => true,
     editFile: async (_change, _path, edit, message) => {
       edit(hyperYaml);

@@ -17,7 +17,7 @@ const job = (change: number, id: string, endedAt: string | null) => ({
   ...{ job: id, pipeline: '7', change, name: 'train', seconds: 1.5, gpu: true, endedAt },
 });
 const rejection = (change: number) => ({
-  ...{ change, head: 'a'.repeat(40), candidates: [review], step: 'train', reason: '"why"' },
+  ...{ change, head: 'a'.repeat(40), about: [review], step: 'train', reason: '"why"' },
   ...{ userId: 'vera', username: 'vera', at },
 });
 

@@ -30,7 +30,7 @@ const verified = good.claim.kind === 'verified' ? good.claim : null;
 const rejection = {
   change: 12,
   head: open.head,
-  candidates: [],
+  about: [],
   step: 'train',
   reason: 'more epochs',
   userId: '3',

@@ -53,7 +53,7 @@ export function poisonedFacts(name: string, label: string, text: string): Facts[
       rejection: {
         change: 12,
         head: facts.change.head,
-        candidates: [],
+        about: [],
         step: 'train',
         reason: text,
         userId: '3',

@@ -35,7 +35,7 @@ const other = `sha256:${'3f9a2c'.padEnd(64, '0')}` as const;
 const rejection = {
   change: 12,
   head: good.change.head,
-  candidates: [],
+  about: [],
   step: 'train',
   reason: 'more epochs',
   userId: '3',

@@ -258,7 +258,7 @@ describe('a version that was registered elsewhere', () => {
     await handleComment(world.context, rejected, id, false);
     expect(await settle(rejected)).toBe('broken');
     await world.push('ada', 'exp/c', { 'notes.md': 'still the same\n' });
-    expect(await settle(rejected)).toBe('judged');
+    expect(await settle(rejected)).toBe('broken');
   });
 
   it('is proposed by /register where the change’s own pipeline made another one', async () => {

@@ -10,6 +10,7 @@ export function presentRun(state: FakeState, run: FakeRun): object {
     event: run.event,
     status: run.status,
     conclusion: run.conclusion,
+    created_at: run.createdAt,
     display_title: run.title,
     html_url: `${state.web}/${state.owner}/${state.name}/actions/runs/${run.id}`,
     actor: simpleUser(run.actor),

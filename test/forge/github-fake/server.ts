@@ -169,7 +169,8 @@ export async function startGithubFake(options: {
     startRun(start) {
       const id = state.nextId();
       const title = start.inputs.cdl_run ?? `run ${id}`;
-      const run: FakeRun = { ...start, id, status: 'in_progress', conclusion: null, title };
+      const createdAt = new Date().toISOString();
+      const run: FakeRun = { ...start, id, status: 'in_progress', conclusion: null, title, createdAt };
       state.runs.push(run);
       return run;
     },

@@ -66,6 +66,7 @@ export interface FakeRun {
   actor: FakeUser;
   pulls: number[];
   inputs: Record<string, string>;
+  createdAt: string;
 }
 
 export interface FakeJob {

@@ -1,0 +1,191 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { handleComment } from '../../bot/handle.ts';
+import { keepRegistered, readRegistered } from '../../bot/registered.ts';
+import type { BotContext } from '../../bot/types.ts';
+import { digestJson, parseProject } from '../../src/index.ts';
+import { useDatabase } from './database.ts';
+import { tell } from './story.ts';
+import { type BotWorld, createBotWorld, projectYaml } from './world.ts';
+
+let world: BotWorld;
+let story: ReturnType<typeof tell>;
+const database = useDatabase();
+afterEach(async () => {
+  const { violations, problems } = world.sandbox;
+  await world.close();
+  expect(violations).toEqual([]);
+  expect(problems).toEqual([]);
+});
+
+async function begin(yaml?: string): Promise<void> {
+  world = await createBotWorld(database(), yaml);
+  story = tell(world);
+}
+
+/** A bot that looks at its clock an hour from now. */
+const anHourLater = (): BotContext => ({
+  ...world.context,
+  now: () => new Date(Date.now() + 3_600_000),
+});
+
+/** Hears a comment with such a bot; gives its answer. */
+async function hearLate(change: number, id: string, context = anHourLater()): Promise<string> {
+  await handleComment(context, change, id, false);
+  await world.sandbox.settled();
+  return world.comments(change).at(-1)!;
+}
+
+const headOf = async (change: number) => (await world.context.forge.getChange(change))!.head;
+const hyperYaml = projectYaml().replace(
+  '    code: [model.ts]',
+  '    code: [model.ts]\n    hyperparameters: { epochs: 3 }\n    tune: { space: { width: { int: [4, 64] } } }',
+);
+const hyperOf = async (change: number) =>
+  parseProject((await world.context.mirror.readFile(await headOf(change), 'cdl.yaml'))!).models.fashion!;
+
+describe('a command that was heard late', () => {
+  it('does not pause what was resumed since, and the other way round', async () => {
+    await begin();
+    const change = await story.propose('good\n');
+    const [first, second, third] = [
+      await world.say('eve', change, '/pause'),
+      await world.say('ada', change, '/resume'),
+      await world.say('eve', change, '/pause'),
+    ];
+    await story.hear(change, second);
+    expect(await hearLate(change, first)).toContain('I heard this late');
+    expect((await story.factsOf(change)).paused).toBeNull();
+    await story.hear(change, third);
+    expect((await story.factsOf(change)).paused).toBe('eve');
+    const answers = world.comments(change).length;
+    for (const id of [first, second, third]) await hearLate(change, id);
+    expect((await story.factsOf(change)).paused).toBe('eve');
+    expect(world.comments(change)).toHaveLength(answers);
+  });
+
+  it('does not propose a version in the place of one that was proposed since', async () => {
+    await begin();
+    const { state } = world.context;
+    const digest = digestJson('any');
+    const claim = (version: number) => ({
+      v: 1 as const,
+      candidate: {
+        model: 'fashion',
+        code: digest,
+        config: digest,
+        dataset: digest,
+        transform: null,
+        checkpoint: digest,
+        package: digest,
+      },
+      version,
+      run: digest,
+    });
+    const propose = (version: number, at: string) =>
+      keepRegistered(state, 7, 'fashion', claim(version), { by: { id: '3' }, at });
+    expect(await propose(8, '2026-03-01T12:05:00Z')).toBe(true);
+    expect(await propose(7, '2026-03-01T12:00:00.000Z')).toBe(false);
+    expect(await readRegistered(state, 7, 'fashion')).toEqual(claim(8));
+    expect(await propose(9, '2026-03-01T12:05:00.000Z')).toBe(true);
+    expect(await readRegistered(state, 7, 'fashion')).toEqual(claim(9));
+  });
+
+  it('sends back what was proposed when it was written, and nothing that came after', async () => {
+    await begin();
+    const change = await story.propose('good\n');
+    const about = await world.say('vera', change, '/reject train "more epochs"');
+    await world.push('ada', 'exp/a', { 'model.ts': 'more_epochs\n' });
+    await story.settle(change);
+    expect(await hearLate(change, about)).toContain('were others already');
+    expect((await story.factsOf(change)).rejection).toBeNull();
+    // What alters nothing of the model leaves it as it was.
+    const again = await world.say('vera', change, '/reject train "still too few"');
+    await world.push('ada', 'exp/a', { 'notes.md': 'a word\n' });
+    await story.settle(change);
+    expect(await hearLate(change, again)).toContain('Sent back to **train**');
+    expect((await story.factsOf(change)).rejection?.reason).toBe('still too few');
+  });
+
+  it('changes nothing of a branch that became another one, and holds for a while where several follow each other', async () => {
+    await begin(hyperYaml);
+    // What its pipelines make was searched for.
+    world.claim = (honest) => ({ ...honest, tuned: { width: 8 } });
+    const change = await story.propose('good\n');
+    const [five, tune] = [
+      await world.say('eve', change, '/train epochs=5'),
+      await world.say('eve', change, '/tune'),
+    ];
+    await story.hear(change, five);
+    await story.hear(change, tune);
+    expect(await hyperOf(change)).toMatchObject({ hyperparameters: { epochs: 5 }, tune: { seed: 2 } });
+    const six = await world.say('eve', change, '/train epochs=6');
+    await world.push('ada', 'exp/a', { 'model.ts': 'rewritten\n' });
+    const head = await headOf(change);
+    expect(await hearLate(change, six)).toContain(head.slice(0, 12));
+    expect(await headOf(change)).toBe(head);
+    // Both commands of one comment are about what its author saw.
+    const both = await world.say('eve', change, '/train epochs=7\n/tune');
+    expect(await hearLate(change, both)).toContain('Committed seed 3');
+    expect(await hyperOf(change)).toMatchObject({ hyperparameters: { epochs: 7 }, tune: { seed: 3 } });
+  });
+});
+
+describe('a change that was sent back before it had a candidate', () => {
+  it('stays so when only words change, and is free again when its content does', async () => {
+    await begin();
+    world.outcome = 'running';
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    await story.say('vera', change, '/reject train "not this loss"');
+    world.outcome = 'success';
+    await world.push('ada', 'exp/a', { 'notes.md': 'a word\n' });
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to train: not this loss');
+    await world.push('ada', 'exp/a', { 'model.ts': 'other_loss\n' });
+    await story.settle(change);
+    expect(story.status(change)).toContain('waiting for approval');
+  });
+
+  it('is free again when it names other data', async () => {
+    await begin();
+    world.outcome = 'failed';
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    await story.say('vera', change, '/request-data "more shoes"');
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to data: more shoes');
+    world.outcome = 'success';
+    const more = projectYaml().replace('a'.repeat(64), 'c'.repeat(64));
+    await world.push('ada', 'exp/a', { 'cdl.yaml': more });
+    await story.settle(change);
+    expect(story.status(change)).toContain('waiting for approval');
+  });
+});
+
+describe('a bot that was killed between a commit and its answer', () => {
+  it('searches with the next seed once', async () => {
+    await begin(hyperYaml);
+    // What its pipelines make was searched for.
+    world.claim = (honest) => ({ ...honest, tuned: { width: 8 } });
+    const change = await story.propose('good\n');
+    const id = await world.say('eve', change, '/tune');
+    const { state } = world.context;
+    const dying: BotContext = {
+      ...world.context,
+      state: {
+        ...state,
+        async setCursor(name, value) {
+          if (name === `said/${id}`) throw new Error('killed');
+          return state.setCursor(name, value);
+        },
+      },
+    };
+    await expect(handleComment(dying, change, id, false)).rejects.toThrow('killed');
+    await world.sandbox.settled();
+    const head = await headOf(change);
+    expect((await hyperOf(change)).tune!.seed).toBe(2);
+    await story.hear(change, id);
+    expect(world.comments(change).at(-1)).toContain('Committed seed 2');
+    expect(await headOf(change)).toBe(head);
+  });
+});
