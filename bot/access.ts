@@ -147,19 +147,23 @@ function judgeEvaluator(access: GitlabAccess, project: string, now: Date): Findi
   const { bot, evaluator, defaultBranch } = access;
   const name = 'evaluation token';
   if (!evaluator) {
-    return bot.start
-      ? [
-          note(
-            name,
-            'CDL_EVALUATION_TOKEN is not set: evaluations start as the bot; whoever may change what it pushes may start them',
-          ),
-        ]
-      : [
-          problem(
-            name,
-            `CDL_EVALUATION_TOKEN is not set, and the bot may not start pipelines on ${defaultBranch ?? 'the default branch'}: nothing will be evaluated`,
-          ),
-        ];
+    const unset = 'CDL_EVALUATION_TOKEN is not set';
+    const branch = defaultBranch ?? 'the default branch';
+    if (bot.start === false)
+      return [
+        problem(
+          name,
+          `${unset}, and the bot may not start pipelines on ${branch}: nothing will be evaluated`,
+        ),
+      ];
+    return [
+      note(
+        name,
+        bot.start === null
+          ? `${unset}, and whether the bot may start pipelines on ${branch} GitLab does not say`
+          : `${unset}: evaluations start as the bot; whoever may change what it pushes may start them`,
+      ),
+    ];
   }
   const refused = judgeAnswer(name, 'CDL_EVALUATION_TOKEN', evaluator, project);
   if (refused || !evaluator.user) return refused ? [refused] : [];
@@ -180,6 +184,10 @@ function judgeEvaluator(access: GitlabAccess, project: string, now: Date): Findi
   if (evaluator.start === false)
     found.push(
       problem('its role', `${role}: may not start pipelines on ${defaultBranch}: allow it to merge there`),
+    );
+  else if (evaluator.start === null)
+    found.push(
+      note('its role', `${role}: whether it may start pipelines on ${defaultBranch} GitLab does not say`),
     );
   else if (evaluator.push)
     found.push(

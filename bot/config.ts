@@ -118,6 +118,18 @@ function need(env: Environment, name: VariableName): string {
   );
 }
 
+/** A URL of http or https. What stands there instead is not repeated: it may hold a password. */
+function checkUrl(name: VariableName, url: string): string {
+  if (/^https?:\/\//i.test(url) && URL.canParse(url)) return url;
+  throw new UserError('config-invalid', `${name} is no URL of http or https`, 'it begins with https://');
+}
+
+/** How the forge reaches the bot: a URL, `auto`, or null. Throws UserError config-invalid. */
+export function readPublicUrl(env: Environment): string | null {
+  const url = readVariable(env, 'CDL_BOT_URL');
+  return url === null || url === 'auto' ? url : checkUrl('CDL_BOT_URL', url);
+}
+
 async function textOrFile(value: string): Promise<string> {
   return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
 }
@@ -138,7 +150,7 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
   if (kind === 'gitlab') {
     return {
       kind,
-      url: need(env, 'CDL_GITLAB_URL'),
+      url: checkUrl('CDL_GITLAB_URL', need(env, 'CDL_GITLAB_URL')),
       token: need(env, 'CDL_BOT_TOKEN'),
       evaluationToken,
       webhookSecret: readVariable(env, 'CDL_WEBHOOK_SECRET'),
@@ -155,7 +167,7 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
       : { kind: 'token', token: need(env, 'CDL_BOT_TOKEN') };
   return {
     kind,
-    url: need(env, 'CDL_GITHUB_URL'),
+    url: checkUrl('CDL_GITHUB_URL', need(env, 'CDL_GITHUB_URL')),
     auth,
     evaluationToken,
     webhookSecret: need(env, 'CDL_WEBHOOK_SECRET'),
@@ -265,10 +277,7 @@ function readTraces(env: Environment): TraceSettings | null {
   const service = need(env, 'OTEL_SERVICE_NAME');
   const url = whole ?? (base === null ? null : `${base.replace(/\/+$/, '')}/v1/traces`);
   if (url === null) return null;
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
-    const name = whole === null ? 'OTEL_EXPORTER_OTLP_ENDPOINT' : 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT';
-    throw new UserError('config-invalid', `${name} is no URL of http or https`);
-  }
+  checkUrl(whole === null ? 'OTEL_EXPORTER_OTLP_ENDPOINT' : 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', url);
   const headers: Record<string, string> = {};
   for (const pair of pairs) {
     const [, name, value] = /^\s*([!#$%&'*+.^_`|~\w-]+)\s*=(.*)$/.exec(pair) ?? [];
@@ -304,7 +313,7 @@ export async function readBotConfig(env: Environment): Promise<BotConfig> {
     folder: need(env, 'CDL_BOT_FOLDER'),
     host: need(env, 'CDL_BOT_HOST'),
     port: readNumber(env, 'CDL_BOT_PORT'),
-    publicUrl: readVariable(env, 'CDL_BOT_URL'),
+    publicUrl: readPublicUrl(env),
     reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
     driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
     statusToken: readToken(env, 'CDL_STATUS_TOKEN'),

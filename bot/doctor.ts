@@ -13,7 +13,7 @@ import {
 } from '../src/index.ts';
 import { type Finding, judgeGitlab } from './access.ts';
 import { judgeGithub } from './access-github.ts';
-import { type Environment, forgeOptions, readForgeConfig } from './config.ts';
+import { type Environment, forgeOptions, readForgeConfig, readPublicUrl } from './config.ts';
 import { lookAtNotify } from './doctor-notify.ts';
 import { wantedHook } from './hook.ts';
 import { readVariable } from './variables.ts';
@@ -78,7 +78,7 @@ export async function examineForge(
   const { forge } = config;
   const network = { ca: config.ca ?? undefined, proxy: config.proxy };
   const { url, evaluationToken } = forge;
-  const named = readVariable(env, 'CDL_BOT_URL');
+  const named = readPublicUrl(env);
   const base = named === 'auto' ? null : named;
   const all: { project: string; findings: Finding[] }[] = [];
   for (const project of config.projects) {

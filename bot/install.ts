@@ -1,7 +1,12 @@
 import { openForge, UserError } from '../src/index.ts';
-import { type Environment, forgeOptions, readForgeConfig } from './config.ts';
+import { type Environment, forgeOptions, readForgeConfig, readPublicUrl } from './config.ts';
 import { isHookSound, keepHook, tellHook, wantedHook } from './hook.ts';
-import { readVariable } from './variables.ts';
+
+/** What a refused token lacks, most likely. */
+const needsMore = {
+  gitlab: 'webhooks take a Maintainer: for this once set CDL_BOT_TOKEN to a token (scope api) of one',
+  github: 'the webhook of a repository takes the permission webhooks (write); an app needs none for its own',
+} as const;
 
 /**
  * Installs or repairs the webhooks of a bot's projects and has a delivery sent to each; what was done, for people and as
@@ -11,7 +16,7 @@ export async function installHooks(
   env: Environment,
 ): Promise<{ text: string; isSound: boolean; data: { hooks: object[] } }> {
   const config = await readForgeConfig(env);
-  const base = readVariable(env, 'CDL_BOT_URL');
+  const base = readPublicUrl(env);
   if (base === null || base === 'auto') {
     throw new UserError('environment-missing', 'CDL_BOT_URL is not set: how the forge reaches the bot');
   }
@@ -19,7 +24,11 @@ export async function installHooks(
   const hooks: { project: string; url: string; done: string; isSound: boolean; lines: string[] }[] = [];
   for (const project of config.projects) {
     const forge = await openForge(forgeOptions(config, project));
-    const result = await keepHook(forge, wanted, { signs: false, rewrite: true, test: true });
+    const options = { signs: false, rewrite: true, test: true };
+    const result = await keepHook(forge, wanted, options).catch((error: unknown) => {
+      if (!(error instanceof UserError && error.code === 'forge-denied')) throw error;
+      throw new UserError('forge-denied', error.message, needsMore[config.forge.kind], { cause: error });
+    });
     const { done } = result;
     const lines = tellHook(project, wanted, result);
     hooks.push({ project, url: wanted.url, done, isSound: isHookSound(result, wanted), lines });

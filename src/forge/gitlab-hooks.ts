@@ -85,6 +85,12 @@ export function createHooks(
       } catch (error) {
         // 422: what the receiver said, or that nobody answered. 429: five tests a minute are allowed.
         if (!(error instanceof UpstreamError) || error.status === null) throw error;
+        // "Ensure the project has at least one commit."
+        if (/Ensure the project has/.test(error.message))
+          return {
+            delivered: null,
+            detail: 'no test delivery: there is nothing in the project yet to tell of',
+          };
         return { delivered: error.status === 422 ? false : null, detail: error.message };
       }
     },

@@ -215,7 +215,9 @@ export async function send(
       return received;
     }
     const { status, retryAfter } = readLimit(received.status, headers, Date.now());
-    const said = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
+    const words = explanation((await readBody(received.body, 64 * 1024))?.toString('utf8') ?? '');
+    // GitLab begins with it as well: "403 Forbidden".
+    const said = words.startsWith(`${status} `) ? words : `${status} ${words}`;
     const told = status === 429 ? readWait(retryAfter, Date.now()) : null;
     if (told !== null) limits?.refused(sending, told, tellsOfToken(headers), Date.now());
     const pause = backoff(attempt, retryAfter, Date.now(), Math.random());
@@ -226,9 +228,9 @@ export async function send(
       continue;
     }
     if (status === 401 || status === 403) {
-      throw new UserError('forge-denied', `${service} refused ${what}: ${status} ${said}`);
+      throw new UserError('forge-denied', `${service} refused ${what}: ${said}`);
     }
     const retryable = status >= 500 || [408, 409, 429].includes(status);
-    throw new UpstreamError(service, `${what}: ${status} ${said}`, { retryable, status });
+    throw new UpstreamError(service, `${what}: ${said}`, { retryable, status });
   }
 }

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { SMTPServer } from 'smtp-server';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { judgeClock } from '../../bot/access.ts';
+import { installHooks } from '../../bot/main.ts';
 import { doctor } from '../../src/cli/doctor.ts';
 import type { CommandInput } from '../../src/cli/types.ts';
 import { openForge } from '../../src/index.ts';
@@ -87,6 +88,39 @@ describe('cdl doctor --forge on GitLab', () => {
     await expect(text).toMatchFileSnapshot('../golden/cli/doctor-forge.txt');
     expect(code).toBe(0);
   });
+
+  it('says of a project without a commit what nobody can know, and nothing else', async () => {
+    const empty = await createProject(sandbox.world, {
+      namespace: 'acme',
+      path: 'empty',
+      owner: people.olga,
+    });
+    addMember(empty, people.bot, 30);
+    addMember(empty, people.evaluator, 40);
+    const { text } = await run(environment({ CDL_PROJECT: 'acme/empty' }));
+    expect(text).toContain(
+      'its role         Maintainer: whether it may start pipelines on main GitLab does not say',
+    );
+    expect(text).toContain('there is no branch main');
+    const alone = await run(environment({ CDL_PROJECT: 'acme/empty', CDL_EVALUATION_TOKEN: '' }));
+    expect(alone.text).toContain(
+      'is not set, and whether the bot may start pipelines on main GitLab does not say',
+    );
+    const token = people.olga.token.token;
+    const made = await installHooks(environment({ CDL_PROJECT: 'acme/empty', CDL_BOT_TOKEN: token }));
+    expect(made.isSound).toBe(true);
+    expect(made.text).toContain('no test delivery: there is nothing in the project yet to tell of');
+  });
+
+  it.each(['CDL_GITLAB_URL', 'CDL_BOT_URL'])(
+    'refuses a %s that is no URL, and does not repeat it',
+    async (name) => {
+      await expect(run(environment({ [name]: 'olga:hush@host:80' }))).rejects.toMatchObject({
+        code: 'config-invalid',
+        message: `${name} is no URL of http or https`,
+      });
+    },
+  );
 
   it('says what is too much and too little, and ends with the worst', async () => {
     project.members.set(people.bot.id, 40);

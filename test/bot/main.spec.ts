@@ -154,7 +154,11 @@ describe('the webhook', () => {
     expect(nowhere.isSound).toBe(false);
     expect(nowhere.text).toMatch(/✗ .*installed[\s\S]*a test delivery failed/);
     const developer = { ...environment(), CDL_BOT_TOKEN: world.people.eve.token };
-    await expect(installHooks(developer)).rejects.toMatchObject({ code: 'forge-denied' });
+    await expect(installHooks(developer)).rejects.toMatchObject({
+      code: 'forge-denied',
+      message: expect.stringMatching(/: 403 Forbidden$/),
+      hint: expect.stringContaining('webhooks take a Maintainer'),
+    });
     await expect(installHooks({ ...environment(), CDL_BOT_URL: undefined })).rejects.toMatchObject({
       code: 'environment-missing',
     });
