@@ -21,15 +21,27 @@ const perSecond = 200;
 const seconds = Number(process.env.CDL_BENCH_SECONDS ?? 60);
 /** Comments, pushes, pipelines. */
 const kinds = 3;
+/** Of the project, all of which are commented upon. */
+const changes = 50;
 const token = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
 const signingKey = generateKeyPairSync('ed25519')
   .privateKey.export({ type: 'pkcs8', format: 'pem' })
   .toString();
 
-async function startEmptyForge(): Promise<{ url: string; close(): Promise<unknown> }> {
+/** `looks`: how often the comments of each change were asked for by now. */
+async function startEmptyForge(): Promise<{
+  url: string;
+  looks(): Promise<ReadonlyMap<number, number>>;
+  close(): Promise<unknown>;
+}> {
   const thread = new Worker(join(packageRoot(), 'dist', 'bench', 'bot-forge.js'));
   const [url] = (await once(thread, 'message')) as [string];
-  return { url, close: () => thread.terminate() };
+  const looks = async () => {
+    const told = once(thread, 'message');
+    thread.postMessage('looks');
+    return ((await told) as [Map<number, number>])[0];
+  };
+  return { url, looks, close: () => thread.terminate() };
 }
 
 async function startProgram(folder: string, forge: string): Promise<{ child: ChildProcess; url: string }> {
@@ -81,7 +93,7 @@ function eventOf(number: number): object {
         object_kind: 'note',
         project,
         object_attributes: { id: number, noteable_type: 'MergeRequest', action: 'create' },
-        merge_request: { iid: 1 + (number % 50) },
+        merge_request: { iid: changeOf(number) },
       };
     case 1:
       return { object_kind: 'push', project, ref: `refs/heads/${branch}`, after: sha };
@@ -93,6 +105,14 @@ function eventOf(number: number): object {
       };
   }
 }
+
+const changeOf = (number: number): number => 1 + (number % changes);
+
+/** How many of the first `sent` deliveries are comments on a change. */
+const commentsOn = (change: number, sent: number): number =>
+  Array.from({ length: Math.floor(sent / kinds) }, (_, at) => (at + 1) * kinds).filter(
+    (number) => changeOf(number) === change,
+  ).length;
 
 /** Milliseconds to the answer of each delivery, sent at an even pace whether or not earlier ones were answered. */
 async function load(url: string): Promise<{ times: number[]; sent: number; repeated: number }> {
@@ -158,14 +178,24 @@ export async function benchWebhooks(): Promise<Row[]> {
     const done = 'cdl_bot_tasks_total{kind="comment",outcome="done"}';
     // A comment each is a task of its own; tasks of one branch that wait are one.
     const comments = Math.floor(sent / kinds);
-    for (let at = 0; at < 1200 && (await counter(url, done)) < comments; at++) await wait(100);
+    // What is tried again is of branches, of which this forge has none.
+    const left = async () =>
+      (await counter(url, 'cdl_bot_queue_tasks{state="waiting"}')) +
+      (await counter(url, 'cdl_bot_queue_tasks{state="running"}'));
+    for (let at = 0; at < 1200 && (await left()) > 0; at++) await wait(100);
+    const looks = await forge.looks();
+    const unlike = Array.from({ length: changes }, (_, at) => at + 1).filter(
+      (change) => (looks.get(change) ?? 0) !== commentsOn(change, sent),
+    );
     const count = {
       queued: await counter(url, 'cdl_bot_deliveries_total{outcome="queued"}'),
       repeated: await counter(url, 'cdl_bot_deliveries_total{outcome="repeated"}'),
       done: await counter(url, done),
+      unlike: unlike.length,
     };
-    if (count.queued !== sent || count.repeated !== repeated || count.done !== comments) {
-      throw new Error(`sent ${sent} and ${repeated} again, but counted ${JSON.stringify(count)}`);
+    const wanted = { queued: sent, repeated, done: comments, unlike: 0 };
+    if (JSON.stringify(count) !== JSON.stringify(wanted)) {
+      throw new Error(`${JSON.stringify(wanted)} was to be counted, but ${JSON.stringify(count)}`);
     }
     const what = `webhook acknowledged (comments, pushes, pipelines), ${perSecond}/s for ${seconds} s`;
     const row = (name: string, value: number, goal: number | null): Row => ({
