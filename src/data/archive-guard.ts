@@ -42,5 +42,10 @@ export function safePath(path: string, archive: string): string {
 export function damaged(name: string, cause: unknown): UserError {
   if (cause instanceof UserError) return cause;
   const why = cause instanceof Error ? cause.message : String(cause);
-  return new UserError('data-invalid', `${name} cannot be unpacked: ${why}`, undefined, { cause });
+  return new UserError(
+    'data-invalid',
+    `${name} cannot be unpacked: ${why}`,
+    'it is cut short or damaged: have it made, or fetched, once more',
+    { cause },
+  );
 }

@@ -36,6 +36,21 @@ export async function archiveKind(path: string, name: string): Promise<'zip' | '
   return startsGzip(head) && isTar ? 'tar' : null;
 }
 
+/** Packings that are not read, by the bytes that a file begins with. */
+const otherPackings: readonly [string, string][] = [
+  ['BZh', 'bzip2'],
+  ['\xfd7zXZ\0', 'xz'],
+  ['\x28\xb5\x2f\xfd', 'zstd'],
+  ['7z\xbc\xaf\x27\x1c', '7z'],
+  ['Rar!\x1a\x07', 'rar'],
+];
+
+/** What a file is packed with, where that is something not read here; null otherwise. */
+export async function otherPacking(path: string): Promise<string | null> {
+  const head = (await headOf(path, 8)).toString('latin1');
+  return otherPackings.find(([magic]) => head.startsWith(magic))?.[1] ?? null;
+}
+
 /** Whether a file is gzip by its first bytes, whatever it is called. */
 export async function isGzip(path: string): Promise<boolean> {
   return startsGzip(await headOf(path, 2));

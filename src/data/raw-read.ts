@@ -3,7 +3,8 @@ import { canonicalJson, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { defaultLimits, type ReadConfig } from '../core/project-read.ts';
-import { bytesOf, readEntries } from './entries.ts';
+import { cleanLine, clip } from '../report/text.ts';
+import { bytesOf, otherPacking, readEntries } from './entries.ts';
 import type { Entry } from './entry.ts';
 import type { RawItem } from './raw-item.ts';
 import { namedColumns, noColumn, type Row, type RowFormat, readRows } from './record-rows.ts';
@@ -43,7 +44,32 @@ export async function* readRawSource(
     found += 1;
     yield one;
   }
-  if (found === 0) throw new UserError('data-invalid', `${names} holds nothing that read: describes`);
+  if (found === 0) {
+    throw new UserError(
+      'data-invalid',
+      `${names} holds nothing that read: describes`,
+      await whyNothing(fetched),
+    );
+  }
+}
+
+/** So many of the files that nobody described are named. */
+const mostNamed = 5;
+
+/** What a source without an item has instead. */
+async function whyNothing(fetched: FetchedSource): Promise<string> {
+  for (const { path, name, plain } of fetched.files) {
+    const packing = plain ? null : await otherPacking(path);
+    if (packing) return `${name} is packed with ${packing}, which is not read: pack it as .tar.gz or .zip`;
+  }
+  const there: string[] = [];
+  for await (const { path } of readEntries(fetched)) {
+    if (there.push(clip(cleanLine(path), 80)) > mostNamed) break;
+  }
+  if (there.length === 0) return 'it is empty';
+  const more = there.length > mostNamed ? ', …' : '';
+  const { format } = fetched.source.read;
+  return `it has ${there.slice(0, mostNamed).join(', ')}${more}: compare that with read: (format ${format}) and classes: in cdl.yaml`;
 }
 
 async function* folderItems(

@@ -93,11 +93,20 @@ function renderBlock(block: Block, columns: number, paint: Paint): string[] {
   }
 }
 
+/** Names beside values; a value with a word that does not fit there (a digest, which people copy) stands below its name. */
 function renderFacts(facts: readonly (readonly [string, string])[], columns: number, paint: Paint): string[] {
   const widest = Math.max(0, ...facts.map(([name]) => displayWidth(cleanLine(name))));
   const width = Math.min(widest, Math.floor(columns / 3));
+  const room = columns - width - 2;
   return facts.flatMap(([name, value]) => {
-    const lines = wrap(cleanLine(value), columns - width - 2);
+    const text = cleanLine(value);
+    if (displayWidth(cleanLine(name)) > width || text.split(' ').some((word) => displayWidth(word) > room)) {
+      return [
+        paint(clip(cleanLine(name), columns), 'dim'),
+        ...wrap(text, Math.max(1, columns - 2)).map((line) => `  ${line}`),
+      ];
+    }
+    const lines = wrap(text, room);
     const label = paint(pad(clip(cleanLine(name), width), width, 'left'), 'dim');
     return lines.map((line, index) => `${index === 0 ? label : ' '.repeat(width)}  ${line}`.trimEnd());
   });

@@ -117,6 +117,26 @@ describe('folders of classes', () => {
     await expect(readAll('c.zip', await zipOf({ 'q.txt': 'x' }), folders)).rejects.toMatchObject({
       code: 'data-invalid',
       message: expect.stringContaining('c.zip holds nothing'),
+      hint: 'it has q.txt: compare that with read: (format class-folders) and classes: in cdl.yaml',
+    });
+    const many = Object.fromEntries(Array.from({ length: 7 }, (_, index) => [`x/${index}.txt`, 'x']));
+    await expect(readAll('d.tar', filesOf(many), folders)).rejects.toMatchObject({
+      hint: expect.stringContaining('it has x/0.txt, x/1.txt, x/2.txt, x/3.txt, x/4.txt, …:'),
+    });
+    await expect(readAll('e.zip', await zipOf({}), folders)).rejects.toMatchObject({ hint: 'it is empty' });
+  });
+
+  test.each([
+    ['bzip2', 'BZh91AY'],
+    ['xz', '\xfd7zXZ\0\0'],
+    ['zstd', '\x28\xb5\x2f\xfd'],
+    ['7z', '7z\xbc\xaf\x27\x1c'],
+    ['rar', 'Rar!\x1a\x07\x01'],
+  ])('a source packed with %s is told how to be packed', async (packing, magic) => {
+    const bytes = Buffer.concat([Buffer.from(magic, 'latin1'), Buffer.alloc(300, 7)]);
+    await expect(readAll('c.tar.x', bytes, folders)).rejects.toMatchObject({
+      code: 'data-invalid',
+      hint: `c.tar.x is packed with ${packing}, which is not read: pack it as .tar.gz or .zip`,
     });
   });
 });
