@@ -8,7 +8,7 @@ import { UserError } from '../core/error.ts';
 import { defaultLimits, type SourceLimits } from '../core/project-read.ts';
 import { countUnpacked, damaged } from './archive-guard.ts';
 import { archiveKind, bytesOf, changedHint, isGzip, pathOf, readEntries } from './entries.ts';
-import type { FetchedSource } from './sources.ts';
+import { type FetchedSource, sourceNames } from './sources.ts';
 
 /** Tensors are held in memory: no single file of them may have more than a buffer can, whatever `limits:` says. */
 const largestFile = constants.MAX_LENGTH;
@@ -42,7 +42,7 @@ export async function readFiles(
     use(name, await readPlain(found, limits));
   }
   if (missing.size > 0) {
-    const names = fetched.files.map((file) => file.name).join(', ');
+    const names = sourceNames(fetched.source).join(', ');
     throw new UserError('file-missing', `the source ${names} has no ${[...missing].join(', ')}`);
   }
 }

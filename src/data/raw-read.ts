@@ -8,7 +8,7 @@ import { bytesOf, otherPacking, readEntries } from './entries.ts';
 import type { Entry } from './entry.ts';
 import type { RawItem } from './raw-item.ts';
 import { namedColumns, noColumn, type Row, type RowFormat, readRows } from './record-rows.ts';
-import type { FetchedSource } from './sources.ts';
+import { type FetchedSource, sourceNames } from './sources.ts';
 
 /** Something of a source that is no item, and why; `position` says where it is. */
 export interface SetAside {
@@ -31,7 +31,7 @@ export async function* readRawSource(
   fetched: FetchedSource,
 ): AsyncGenerator<RawItem | SetAside> {
   const { read } = fetched.source;
-  const names = fetched.files.map((file) => file.name).join(', ');
+  const names = sourceNames(fetched.source).join(', ');
   let found = 0;
   const all =
     read.format === 'csv' || read.format === 'jsonl'
@@ -159,8 +159,7 @@ async function* rowItems(
     }
   }
   const [lost] = missing.values();
-  if (lost && columns.size > 0)
-    throw noColumn(fetched.files.map(({ name }) => name).join(', '), lost, [...columns]);
+  if (lost && columns.size > 0) throw noColumn(sourceNames(fetched.source).join(', '), lost, [...columns]);
   if (read.file === undefined) return;
   for await (const entry of readEntries(fetched)) {
     const known = described.get(entry.path);

@@ -99,16 +99,20 @@ function renderFacts(facts: readonly (readonly [string, string])[], columns: num
   const width = Math.min(widest, Math.floor(columns / 3));
   const room = columns - width - 2;
   return facts.flatMap(([name, value]) => {
-    const text = cleanLine(value);
-    if (displayWidth(cleanLine(name)) > width || text.split(' ').some((word) => displayWidth(word) > room)) {
+    const [label, text] = [cleanLine(name), cleanLine(value)];
+    const isWide = displayWidth(label) > width;
+    if (isWide && displayWidth(label) + 2 + displayWidth(text) <= columns) {
+      return [`${paint(label, 'dim')}  ${text}`];
+    }
+    if (isWide || text.split(' ').some((word) => displayWidth(word) > room)) {
       return [
-        paint(clip(cleanLine(name), columns), 'dim'),
+        paint(clip(label, columns), 'dim'),
         ...wrap(text, Math.max(1, columns - 2)).map((line) => `  ${line}`),
       ];
     }
     const lines = wrap(text, room);
-    const label = paint(pad(clip(cleanLine(name), width), width, 'left'), 'dim');
-    return lines.map((line, index) => `${index === 0 ? label : ' '.repeat(width)}  ${line}`.trimEnd());
+    const before = paint(pad(label, width, 'left'), 'dim');
+    return lines.map((line, index) => `${index === 0 ? before : ' '.repeat(width)}  ${line}`.trimEnd());
   });
 }
 

@@ -126,6 +126,27 @@ describe('folders of classes', () => {
     await expect(readAll('e.zip', await zipOf({}), folders)).rejects.toMatchObject({ hint: 'it is empty' });
   });
 
+  test('a folder is called by its own name, however many files it has', async () => {
+    const path = join(folder, 'q.txt');
+    await writeFile(path, 'x');
+    const sha256 = 'a'.repeat(64);
+    const source: SourceConfig = { file: ['photos'], sha256, read: folders, limits: defaultLimits };
+    const files = ['a', 'b'].map((name) => ({
+      name: `x/${name}.txt`,
+      path,
+      sha256,
+      plain: { problem: null },
+    }));
+    const config = {
+      item: 'text',
+      classes: ['food', 'sport'],
+      sources: [source],
+    } as unknown as DatasetConfig;
+    await expect(readRawSource(config, { source, files }).next()).rejects.toMatchObject({
+      message: 'photos holds nothing that read: describes',
+    });
+  });
+
   test.each([
     ['bzip2', 'BZh91AY'],
     ['xz', '\xfd7zXZ\0\0'],
