@@ -113,6 +113,16 @@ export async function addFolder(input: AddInput): Promise<Added> {
   }
 }
 
+/** Whether something on disk is what it was. */
+function isClean(old: Seen, found: Walked): boolean {
+  return (
+    !old.racy &&
+    old.kind === found.kind &&
+    old.exec === found.exec &&
+    (found.kind === 'folder' || sameStat(old, found))
+  );
+}
+
 class Adding {
   readonly #input: AddInput;
   readonly #limits: AddLimits;
@@ -147,7 +157,8 @@ class Adding {
   /** Goes through what is on disk and what is known of it side by side. */
   async walk(only: string | null): Promise<void> {
     const base = this.#base;
-    let known = base?.next() ?? null;
+    // Undefined: the next entry was not looked at yet.
+    let known: Seen | null | undefined;
     // As long as everything is as it was, only how much of which part: a million entries that nobody needs cost time.
     let same = null as { part: number; count: number } | null;
     let items: Item[] = [];
@@ -157,24 +168,25 @@ class Adding {
     };
     for (const found of walkFolder(this.#root, only)) {
       this.#looked += 1;
-      while (known !== null && comparePaths(known.path, found.path) < 0) known = base!.next();
-      const old = known?.path === found.path ? known : null;
-      const clean =
-        old !== null &&
-        !old.racy &&
-        old.kind === found.kind &&
-        old.exec === found.exec &&
-        (found.kind === 'folder' || sameStat(old, found));
-      if (
-        clean &&
-        items.length === 0 &&
-        old.index === (same?.count ?? 0) &&
-        old.part === (same?.part ?? old.part)
-      ) {
+      let old: Seen | null = null;
+      let place = known === undefined && base ? base.same(found) : -1;
+      let part = base?.current ?? 0;
+      if (place < 0) {
+        if (known === undefined) known = base?.next() ?? null;
+        while (known !== null && comparePaths(known.path, found.path) < 0) known = base!.next();
+        if (known?.path === found.path) {
+          old = known;
+          known = undefined;
+          if (isClean(old, found)) ({ part, index: place } = old);
+        }
+      }
+      const clean = place >= 0;
+      if (clean && items.length === 0 && place === (same?.count ?? 0) && part === (same?.part ?? part)) {
         if (same) same.count += 1;
-        else same = { part: old.part, count: 1 };
+        else same = { part, count: 1 };
       } else {
         again();
+        if (clean) old ??= { ...found, racy: false, part, index: place };
         items.push({ found, old, clean });
       }
       if (!endsPart(found.path, this.#limits.part)) continue;

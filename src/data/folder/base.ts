@@ -7,12 +7,16 @@ import type { LocalZone } from '../../store/types.ts';
 import type { TreeEntry } from './entry.ts';
 import { type Seen, StatCache } from './stat-cache.ts';
 import { type FolderVersion, folderVersion, LocalIndex } from './version.ts';
+import type { Walked } from './walk.ts';
 
 /** A version to start from, and what is known of each of its entries on disk, in the order of their paths. */
 export interface Base {
   version: FolderVersion;
   /** The next entry as it was last seen; one that was never seen is `racy`. */
   next(): Seen | null;
+  /** See {@link StatCache.same}; the part it is in is `current`. */
+  same(found: Walked): number;
+  readonly current: number;
   entry(seen: Seen): TreeEntry;
   index: LocalIndex;
   /** The part of the stat cache that goes with a part of the index, where it may be copied as it is. */
@@ -71,6 +75,10 @@ function fromCache(zone: LocalZone, version: FolderVersion, cache: StatCache): B
     version,
     index,
     next: () => cache.next(),
+    same: (found) => cache.same(found),
+    get current() {
+      return cache.current;
+    },
     entry: (seen) => index.part(seen.part).entries[seen.index]!,
     seenPart: (part) => cache.part(part).bytes,
     first: (part, count) => cache.first(part, count),
@@ -94,6 +102,8 @@ export function fromIndex(zone: LocalZone, version: FolderVersion): Base {
     version,
     index,
     next: () => all.next().value ?? null,
+    same: () => -1,
+    current: -1,
     entry: (seen) => index.part(seen.part).entries[seen.index]!,
     seenPart: () => null,
     first: () => [],

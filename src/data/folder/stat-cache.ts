@@ -129,6 +129,40 @@ export class StatCache {
     return seen;
   }
 
+  /**
+   * Moves past the next entry when it is of what was found, and all of it is as it was; otherwise stays. Where it stands in
+   * its part, or -1. Without making a string or an object, for that is most of the work where nothing has changed.
+   */
+  same(found: Walked): number {
+    while (this.#at === this.#bytes.length) if (!this.#nextPart()) return -1;
+    const [bytes, view, at] = [this.#bytes, this.#view, this.#at];
+    const { path } = found;
+    const length = view.getUint16(at, true);
+    const flags = kinds.indexOf(found.kind) | (found.exec ? execBit : 0);
+    if (
+      length !== path.length ||
+      bytes[at + 2] !== flags ||
+      view.getFloat64(at + 11, true) !== found.mtime ||
+      view.getFloat64(at + 3, true) !== found.size ||
+      view.getFloat64(at + 19, true) !== found.ctime ||
+      view.getFloat64(at + 27, true) !== found.ino
+    ) {
+      return -1;
+    }
+    for (let index = 0; index < length; index++) {
+      const code = path.charCodeAt(index);
+      // Beyond ASCII a byte is no character; `next` decodes them.
+      if (code > 127 || bytes[at + fixed + index] !== code) return -1;
+    }
+    this.#at = at + fixed + length;
+    return this.#index++;
+  }
+
+  /** The part that the last entry was in. */
+  get current(): number {
+    return this.#part;
+  }
+
   /** The first entries of a part that was read, once more. */
   first(part: number, count: number): Seen[] {
     const { bytes } = this.part(part);
