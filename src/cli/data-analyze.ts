@@ -5,8 +5,8 @@ import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { Block, Report } from '../core/report.ts';
 import { analyzeItems } from '../data/analyze.ts';
+import { analyzeTensors } from '../data/analyze-tensors.ts';
 import { datasetMetaSchema, openDataset } from '../data/dataset.ts';
-import { lookBlocks, profileTensors } from '../data/look.ts';
 import { readRawItems } from '../data/shards.ts';
 import { chartsOf } from '../report/chart-key.ts';
 import { renderMarkdown } from '../report/markdown.ts';
@@ -66,7 +66,7 @@ export async function analyze(input: CommandInput, _desk: unknown, what: readonl
     const { rules, sensitive, item: kind } = config;
     const blocks: Block[] =
       kind === 'tensor'
-        ? lookBlocks(await profileTensors(await openDataset(folder), sensitive, true), meta.classes)
+        ? await analyzeTensors(await openDataset(folder), sensitive)
         : await analyzeItems(readRawItems(folder), { classes: meta.classes, kind, rules, sensitive });
     const report: Report = {
       key: `analyze:${dataset}`,

@@ -1,10 +1,11 @@
 import type { DataRules, Sensitive } from '../core/project-data-rules.ts';
 import type { Block } from '../core/report.ts';
 import { describeFields, type FieldStats, fieldBlocks } from './analyze-fields.ts';
-import { classChart, lookBlocks, profileRaw } from './look.ts';
+import { brokenRules, classChart, lookBlocks, profileRaw } from './look.ts';
 import { decodeUtf8, isSensitive, parseRecord } from './mask.ts';
 import { createNearIndex } from './near.ts';
 import { decodePicture } from './picture.ts';
+import type { Profile } from './profile.ts';
 import type { RawItem } from './raw-item.ts';
 
 /** Share of the shorter text's shingles from which two texts count as nearly the same. */
@@ -12,6 +13,9 @@ const alike = 0.8;
 
 /** Words shown of each class. */
 const wordsPerClass = 10;
+
+/** Groups of near copies that are named. */
+const mostGroups = 20;
 
 /** Words that are counted; what comes later in a larger vocabulary is left out. */
 const mostWords = 1_000_000;
@@ -108,14 +112,18 @@ function alikeBlocks(
   ];
   if (torn.length === 0) return [{ kind: 'facts', facts }];
   const rows = torn
-    .slice(0, 20)
+    .slice(0, mostGroups)
     .map((list) => [list.map((index) => ids[index]!.slice(7, 19)).join(', '), String(list.length)]);
+  const left = torn.length - rows.length;
   return [
     { kind: 'facts', facts },
     {
       kind: 'details',
       summary: 'Nearly the same, labelled differently: look at these first',
-      blocks: [{ kind: 'table', head: ['items', 'count'], align: ['left', 'right'], rows }],
+      blocks: [
+        { kind: 'table', head: ['items', 'count'], align: ['left', 'right'], rows },
+        ...(left > 0 ? [{ kind: 'text', text: `and ${left} other groups` } as const] : []),
+      ],
     },
   ];
 }
@@ -131,6 +139,21 @@ function pictureBlocks(formats: Map<string, number>, sizes: Map<string, number>)
     { kind: 'facts', facts: top(formats).map(([name, count]): [string, string] => [name, String(count)]) },
     { kind: 'table', head: ['width × height', 'pictures'], align: ['left', 'right'], rows },
     ...(sizes.size > 10 ? [{ kind: 'text', text: `and ${sizes.size - 10} other sizes` } as const] : []),
+  ];
+}
+
+/** The largest and the smallest class, with their share of what has a label; nothing of data without labels. */
+export function classFacts(
+  classes: readonly string[],
+  { perClass }: Pick<Profile, 'perClass'>,
+): [string, string][] {
+  const total = perClass.reduce((sum, count) => sum + count, 0);
+  if (total === 0) return [];
+  const told = (count: number): string =>
+    `${classes[perClass.indexOf(count)]!}, ${count} (${((count / total) * 100).toFixed(1)} %)`;
+  return [
+    ['largest class', told(Math.max(...perClass))],
+    ['smallest class', told(Math.min(...perClass))],
   ];
 }
 
@@ -175,26 +198,17 @@ export async function analyzeItems(
   }
 
   const profile = await profileRaw(seen(), classes, rules, sensitive, true);
-  const total = profile.count - profile.unlabelled;
   return [
     {
       kind: 'facts',
       facts: [
         ['items', String(profile.count)],
         ['without a label', String(profile.unlabelled)],
+        ...classFacts(classes, profile),
         ['breaking an item rule', String(profile.invalid)],
       ],
     },
-    {
-      kind: 'table',
-      head: ['class', 'items', 'share'],
-      align: ['left', 'right', 'right'],
-      rows: classes.map((name, label) => [
-        name,
-        String(profile.perClass[label]),
-        total > 0 ? `${((profile.perClass[label]! / total) * 100).toFixed(1)} %` : '–',
-      ]),
-    },
+    ...brokenRules(profile),
     classChart(classes, profile.perClass),
     ...(labels.length > 0 ? alikeBlocks(near.groups(), labels, ids) : []),
     ...wordBlocks(words, classes),

@@ -80,6 +80,16 @@ export function classChart(classes: readonly string[], perClass: readonly number
   };
 }
 
+/** Which rules for single items are broken, and by how many; nothing where none is. */
+export function brokenRules({ reasons }: Pick<Profile, 'reasons'>): Block[] {
+  const rows = Object.entries(reasons)
+    .sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1))
+    .map(([reason, count]) => [reason, String(count)]);
+  return rows.length === 0
+    ? []
+    : [{ kind: 'table', head: ['rule broken', 'items'], align: ['left', 'right'], rows }];
+}
+
 /** What people look at: how large items are, and a few of each class. Pure. */
 export function lookBlocks(profile: Profile, classes: readonly string[]): Block[] {
   const blocks: Block[] = [];
@@ -90,7 +100,9 @@ export function lookBlocks(profile: Profile, classes: readonly string[]): Block[
   }
   const nameOf = (label: number | null) =>
     label === null ? 'without label' : (classes[label] ?? String(label));
-  const labels = [...new Set(profile.examples.map((one) => one.label))].slice(0, mostRows);
+  const all = [...new Set(profile.examples.map((one) => one.label))];
+  const labels = all.slice(0, mostRows);
+  const side = labels.length < all.length ? `training side, ${mostRows} of ${all.length}` : 'training side';
   const of = (label: number | null) => profile.examples.filter((one) => one.label === label);
   if (profile.examples.some((one) => one.png !== null)) {
     const rows = labels.map((label) => ({
@@ -99,7 +111,7 @@ export function lookBlocks(profile: Profile, classes: readonly string[]): Block[
     }));
     blocks.push({
       kind: 'chart',
-      chart: { kind: 'sheet', title: 'Examples of each class (training side)', rows },
+      chart: { kind: 'sheet', title: `Examples of each class (${side})`, rows },
     });
   }
   const shown = labels.flatMap((label) =>
@@ -110,7 +122,7 @@ export function lookBlocks(profile: Profile, classes: readonly string[]): Block[
   if (shown.length > 0) {
     blocks.push({
       kind: 'details',
-      summary: 'Examples (training side, shortened)',
+      summary: `Examples (${side}, shortened)`,
       blocks: [{ kind: 'table', head: ['class', 'text'], align: ['left', 'left'], rows: shown }],
     });
   }

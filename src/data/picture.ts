@@ -50,12 +50,17 @@ export async function picturePixels(
   }
 }
 
-/** A PNG of a picture that fits into `side` × `side` pixels; null when it cannot be decoded. */
+/** A PNG of a picture, turned as its EXIF data says, that fits into `side` × `side` pixels; null when it cannot be decoded. */
 export async function thumbnail(bytes: Uint8Array, side: number): Promise<Buffer | null> {
   const { default: sharp } = await import('sharp');
   try {
-    return await sharp(bytes, { failOn: 'none', limitInputPixels: mostPixels })
-      .resize(side, side, { fit: 'inside', kernel: 'nearest' })
+    const picture = sharp(bytes, { failOn: 'none', limitInputPixels: mostPixels });
+    const { width, height } = await picture.metadata();
+    // Pixels of a small picture stay pixels; a large one would be speckled.
+    const kernel = Math.max(width, height) > side ? 'lanczos3' : 'nearest';
+    return await picture
+      .autoOrient()
+      .resize(side, side, { fit: 'inside', kernel })
       .png({ compressionLevel: 9, palette: true })
       .toBuffer();
   } catch {

@@ -150,8 +150,8 @@ function renderChart(chart: Chart, columns: number, paint: Paint): string[] {
     const { bars, note } = foldBars(chart.bars);
     return [title, ...renderBars(bars, columns, paint), ...(note === null ? [] : [paint(note, 'dim')])];
   }
-  // Pictures have no form in text; their number is in the table of classes already.
-  if (chart.kind === 'sheet') return [title, paint('(pictures; see the report of the change)', 'dim')];
+  // Pictures have no form in text.
+  if (chart.kind === 'sheet') return [title, paint('(pictures, in the report)', 'dim')];
   if (chart.kind === 'lines') {
     const width = Math.max(0, ...chart.series.map((one) => displayWidth(cleanLine(one.name))));
     const sparks = chart.series.map(({ name, points }) => {

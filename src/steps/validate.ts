@@ -3,12 +3,11 @@ import { z } from 'zod';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { nearThreshold } from '../core/project-split.ts';
-import type { Block } from '../core/report.ts';
 import { countShared, hasSourcesOfSides } from '../data/across.ts';
 import { shardOf } from '../data/clean-shards.ts';
 import { type DatasetMeta, datasetMetaSchema, openDataset } from '../data/dataset.ts';
 import { compareProfiles } from '../data/drift.ts';
-import { lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
+import { brokenRules, lookBlocks, profileRaw, profileTensors } from '../data/look.ts';
 import { newestMade } from '../data/made.ts';
 import { emptyProfile, mergeProfiles, type Profile } from '../data/profile.ts';
 import { exchangeProfile, joinShares, readShare, storeShare } from '../data/profile-record.ts';
@@ -117,11 +116,6 @@ export const validate: Step<typeof params> = {
     const drift = before ? compareProfiles(before.profile, profile, meta.classes) : null;
     const notes = drift?.notes ?? [];
     const verdict = broken ? 'fail' : found.verdict;
-    const reasons = Object.entries(profile.reasons).map(([reason, count]) => [reason, String(count)]);
-    const invalid: Block[] =
-      reasons.length === 0
-        ? []
-        : [{ kind: 'table', head: ['rule broken', 'items'], align: ['left', 'right'], rows: reasons }];
     return {
       outputs: { dataset: digest, verdict },
       report: {
@@ -135,7 +129,12 @@ export const validate: Step<typeof params> = {
             : []),
           ...notes.map((note) => `Since the version before, ${note}.`),
         ].join(' '),
-        blocks: [...found.blocks, ...invalid, ...lookBlocks(profile, meta.classes), ...(drift?.blocks ?? [])],
+        blocks: [
+          ...found.blocks,
+          ...brokenRules(profile),
+          ...lookBlocks(profile, meta.classes),
+          ...(drift?.blocks ?? []),
+        ],
       },
     };
   },

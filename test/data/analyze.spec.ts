@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
 import { rulesSchema } from '../../src/core/project-data-rules.ts';
 import { analyzeItems, markingWords } from '../../src/data/analyze.ts';
+import { analyzeTensors } from '../../src/data/analyze-tensors.ts';
 import type { RawItem } from '../../src/data/raw-item.ts';
 import { packageRoot } from '../../src/exec/root.ts';
 import { ingest } from '../../src/steps/ingest.ts';
@@ -85,6 +86,50 @@ describe('an analysis', () => {
       ),
       { numRuns: 30 },
     );
+  });
+
+  it('of tensors says how many there are of each class, what their values are, and how many are blank', async () => {
+    const dataset = {
+      x: Uint8Array.of(0, 50, 100, 250, 7, 7, 7, 7, 0, 0, 0, 100),
+      y: Uint8Array.of(1, 0, 1),
+      count: 3,
+      shape: [2, 2],
+      classes: ['a', 'b'],
+    };
+    const blocks = await analyzeTensors(dataset, undefined);
+    const facts = Object.fromEntries(blocks.flatMap((block) => (block.kind === 'facts' ? block.facts : [])));
+    expect(facts).toEqual({
+      items: '3, each 2 × 2',
+      'largest class': 'b, 2 (66.7 %)',
+      'smallest class': 'a, 1 (33.3 %)',
+      values: '0 … 250',
+      'mean ± deviation': '44 ± 71.859',
+      'items of one value only': '1',
+    });
+    const charts = blocks.flatMap((block) => (block.kind === 'chart' ? [block.chart.kind] : []));
+    expect(charts).toEqual(['bars', 'sheet']);
+    const none = { ...dataset, x: new Uint8Array(0), y: new Uint8Array(0), count: 0 };
+    expect(JSON.stringify(await analyzeTensors(none, undefined))).not.toMatch(/NaN|null|Infinity/);
+  });
+
+  it('names the rules that items break, and shows a photo as it was held', async () => {
+    const { default: sharp } = await import('sharp');
+    const wide = { create: { width: 200, height: 100, channels: 3 as const, background: '#a00' } };
+    const turned = await sharp(wide).withMetadata({ orientation: 6 }).jpeg().toBuffer();
+    const picture = { id: digestBytes(turned), bytes: turned, extension: 'jpg', label: 0, attributes: {} };
+    const blocks = await analyzeItems(many([picture]), {
+      classes: ['a'],
+      kind: 'image',
+      rules: rulesSchema.parse({ extensions: ['png'] }),
+      sensitive: undefined,
+    });
+    const table = blocks.find((block) => block.kind === 'table' && block.head[0] === 'rule broken');
+    expect(table).toMatchObject({ rows: [['not one of .png', '1']] });
+    const sheet = blocks.flatMap((block) =>
+      block.kind === 'chart' && block.chart.kind === 'sheet' ? block.chart.rows : [],
+    );
+    const shown = await sharp(Buffer.from(sheet[0]!.pictures[0]!, 'base64')).metadata();
+    expect([shown.width, shown.height]).toEqual([28, 56]);
   });
 
   it('of a data set is a report that reads well, and the withheld side is refused', async () => {
