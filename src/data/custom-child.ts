@@ -61,11 +61,14 @@ async function main(path: string, task: 'check' | 'clean'): Promise<void> {
   if (typeof action !== 'function') throw new TypeError(`the module must export the function ${task}`);
   for await (const line of createInterface({ input: process.stdin })) {
     const item = given(JSON.parse(line) as ItemLine);
-    const result = await action(item);
-    const answer: Answer = {
-      id: item.id,
-      ...(task === 'check' ? { reasons: reasonsOf(result) } : changesOf(result)),
-    };
+    let answer: Answer;
+    try {
+      const result = await action(item);
+      answer = { id: item.id, ...(task === 'check' ? { reasons: reasonsOf(result) } : changesOf(result)) };
+    } catch (error) {
+      console.error(`${task} failed for item ${item.id}:`);
+      throw error;
+    }
     if (!process.stdout.write(`${JSON.stringify(answer)}\n`))
       await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
   }

@@ -22,6 +22,9 @@ export interface Program {
 /** Bytes of items on their way at most, so that memory stays bounded however slow the program is. */
 const window = 32 * 1024 * 1024;
 
+/** Characters of one answer at most: what never ends its line would fill the memory. */
+const longestLine = 128 * 1024 * 1024;
+
 /**
  * Sends items through a program and yields each with its answer, in the order they came; what has no item (`itemOf` gives
  * null) passes by without one. Answers may come in any order. The program and its children are killed at the end, on
@@ -50,29 +53,48 @@ export async function* askProgram<T>(
     child.on('close', (code, signal) => resolve(code ?? signal ?? 'killed'));
   });
   child.stdin.on('error', () => {});
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
+  const input = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY });
+  const lines = input[Symbol.asyncIterator]();
+  /** Why it was killed by us; null while it was not. */
+  let killed: string | null = null;
+  // Whoever left the group may still hold the other end of the pipe: we do not wait for it.
+  const stop = (why: string) => {
+    killed ??= why;
     killGroup(child);
+    input.close();
+    child.stdout.destroy();
+  };
+  const timer = setTimeout(() => {
+    const much = underWay > window ? `; it has to answer before ${window >> 20} MiB of items wait` : '';
+    stop(`was not done after ${program.timeout} seconds and was killed${much}`);
   }, program.timeout * 1000);
-  const stop = () => killGroup(child);
-  program.signal.addEventListener('abort', stop, { once: true });
-  if (program.signal.aborted) stop();
+  let open = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    const end = chunk.lastIndexOf(0x0a);
+    open = end < 0 ? open + chunk.length : chunk.length - end - 1;
+    if (open > longestLine) stop(`printed a line of more than ${longestLine >> 20} MiB and was killed`);
+  });
+  const abort = () => stop('was stopped');
+  program.signal.addEventListener('abort', abort, { once: true });
+  if (program.signal.aborted) abort();
 
-  const lines = createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY })[
-    Symbol.asyncIterator
-  ]();
   const waiting: { given: T; id: string | null; size: number }[] = [];
   let underWay = 0;
   const answers = new Map<string, Answer>();
   const known = new Set<string>();
+  /** Waits for its end; throws when that was no good one. */
+  async function goodEnd(): Promise<void> {
+    const how = await ended;
+    program.signal.throwIfAborted();
+    if (killed !== null) throw fail(killed);
+    const said = 'what it printed to standard error says why';
+    if (typeof how === 'number' && how !== 0) throw fail(`ended with exit code ${how}; ${said}`);
+    if (how !== 0) throw fail(`failed: ${how}`);
+  }
   async function nextAnswer(): Promise<void> {
     const line = await lines.next();
     if (line.done) {
-      const how = await ended;
-      program.signal.throwIfAborted();
-      if (late) throw fail(`was not done after ${program.timeout} seconds and was killed`);
-      if (how !== 0) throw fail(typeof how === 'number' ? `ended with exit code ${how}` : `failed: ${how}`);
+      await goodEnd();
       throw fail(`ended with ${waiting.length} items unanswered`);
     }
     const answer = parseAnswer(line.value, fail);
@@ -119,13 +141,10 @@ export async function* askProgram<T>(
     }
     const rest = await lines.next();
     if (!rest.done) throw fail('said more than one line an item');
-    const how = await ended;
-    program.signal.throwIfAborted();
-    if (late) throw fail(`was not done after ${program.timeout} seconds and was killed`);
-    if (how !== 0) throw fail(typeof how === 'number' ? `ended with exit code ${how}` : `failed: ${how}`);
+    await goodEnd();
   } finally {
     clearTimeout(timer);
-    program.signal.removeEventListener('abort', stop);
+    program.signal.removeEventListener('abort', abort);
     killGroup(child);
   }
 }

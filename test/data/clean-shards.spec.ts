@@ -242,6 +242,41 @@ describe('a function of the project’s own', () => {
     await expect.poll(() => isProcessAlive(pid)).toBe(false);
   });
 
+  it('that leaves somebody behind who holds its output, or never ends a line, keeps nobody waiting', async () => {
+    const mark = join(folder, 'pid');
+    const daemon = `const c=require('node:child_process').spawn('sleep',['600'],{detached:true,stdio:'inherit'});c.unref();require('node:fs').writeFileSync(${JSON.stringify(mark)},String(c.pid));`;
+    try {
+      await expect(collect(node(daemon, { timeout: 2 }), [item('a')])).rejects.toThrow(
+        /was not done after 2 seconds/,
+      );
+    } finally {
+      process.kill(Number(await readFile(mark, 'utf8')), 'SIGKILL');
+    }
+    const endless = `const s='x'.repeat(1<<20);const go=()=>{while(process.stdout.write(s));process.stdout.once('drain',go)};go()`;
+    await expect(collect(node(endless), [item('a')])).rejects.toThrow(/printed a line of more than 128 MiB/);
+  });
+
+  it('that waits for all items before it answers is told how many may wait', async () => {
+    const large = Array.from({ length: 9 }, (_, at) => item(`${at}`.repeat(4 << 20)));
+    const code = 'process.stdin.resume();process.stdin.on("end",()=>process.exit(0))';
+    await expect(collect(node(code, { timeout: 3 }), large)).rejects.toThrow(
+      /was not done after 3 seconds and was killed; it has to answer before 32 MiB of items wait/,
+    );
+  });
+
+  it('written in TypeScript that throws names the item', async () => {
+    const bundle = join(folder, 'own.mjs');
+    await writeFile(bundle, 'export function check(item) { return item.text.no.such; }');
+    const child = join(packageRoot(), 'dist', 'data', 'custom-child.js');
+    const shell = `exec ${JSON.stringify(process.execPath)} ${child} ${bundle} check 2>${join(folder, 'said')}`;
+    await expect(collect(program(['sh', '-c', shell]), [item('private')])).rejects.toThrow(
+      /ended with exit code 1; what it printed to standard error says why/,
+    );
+    const said = await readFile(join(folder, 'said'), 'utf8');
+    expect(said).toContain(`check failed for item ${item('private').id}:`);
+    expect(said).toContain('TypeError');
+  });
+
   it('that cannot be started says so', async () => {
     await expect(collect(program([join(folder, 'missing')]), [item('a')])).rejects.toThrow(/ENOENT/);
   });
