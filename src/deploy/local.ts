@@ -9,7 +9,7 @@ import { defaultEnvironment } from '../serve/gateway-path.ts';
 import type { RouteVersion } from '../serve/gateway-state.ts';
 import type { GatewayState, RouteState, VersionState } from '../serve/gateway-types.ts';
 import { readPackageManifest } from '../serve/package.ts';
-import { smoke } from '../serve/smoke.ts';
+import { type SmokeItems, smoke, smokeItems } from '../serve/smoke.ts';
 import type { Signature } from '../serve/types.ts';
 import { installPackage } from './install.ts';
 import type { Plan, Progress, Target } from './types.ts';
@@ -84,7 +84,7 @@ interface RollOut {
 async function* rollOut(work: RollOut): AsyncIterable<Progress> {
   const { gateway, plan, folder, signal } = work;
   const { signature } = await readPackageManifest(folder);
-  const fields = (await readState(folder))?.encode?.numbers ?? null;
+  const items = smokeItems(signature, (await readState(folder))?.encode ?? null);
   const fresh: Omit<RouteVersion, 'weight'> = {
     candidate: plan.to,
     package: plan.package,
@@ -110,7 +110,7 @@ async function* rollOut(work: RollOut): AsyncIterable<Progress> {
   await put(reached);
   yield { kind: 'step', text: `starting ${plan.replicas} of version ${plan.version}`, traffic: reached };
 
-  const problem = (await untilReady(work, crashes)) ?? (await smokeAll(work, signature, fields));
+  const problem = (await untilReady(work, crashes)) ?? (await smokeAll(work, signature, items));
   if (problem) {
     yield await restore(work, before, old, problem, endpoint);
     return;
@@ -127,7 +127,7 @@ async function* rollOut(work: RollOut): AsyncIterable<Progress> {
     await put(share);
     reached = share;
     yield { kind: 'step', text: `${share} % of the requests go to version ${plan.version}`, traffic: share };
-    const refused = (await watch(work, since)) ?? (await smokeAll(work, signature, fields));
+    const refused = (await watch(work, since)) ?? (await smokeAll(work, signature, items));
     if (refused) {
       yield await restore(work, before, old, refused, endpoint);
       return;
@@ -164,12 +164,12 @@ async function untilReady(work: RollOut, crashesBefore: number): Promise<string 
 async function smokeAll(
   work: RollOut,
   signature: Signature,
-  fields: readonly string[] | null,
+  items: SmokeItems | null,
 ): Promise<string | null> {
   const { route } = await look(work);
   for (const instance of version(route, work.plan.to)?.instances ?? []) {
     if (instance.port === null) continue;
-    const problem = await smoke(instance.port, work.plan.model, signature, fields);
+    const problem = await smoke(instance.port, work.plan.model, signature, items);
     if (problem) return `version ${work.plan.version} fails a smoke request: ${problem}`;
   }
   return null;

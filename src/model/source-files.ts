@@ -38,7 +38,12 @@ export function classifierManifest(
   const input =
     item === 'tensor'
       ? { name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }
-      : { name: 'input', datatype: 'BYTES' as const, shape: [-1], parameters: { content_type: coding } };
+      : {
+          name: 'input',
+          datatype: 'BYTES' as const,
+          shape: [-1],
+          parameters: { content_type: coding, item },
+        };
   return {
     v: 1 as const,
     model: source.model,

@@ -12,7 +12,12 @@ const tensorSchema = z.strictObject({
   name: z.string().min(1),
   datatype: z.enum(datatypes),
   shape: z.array(z.union([z.literal(-1), z.int().positive()])).min(1),
-  parameters: z.strictObject({ content_type: z.enum(['str', 'base64']) }).optional(),
+  parameters: z
+    .strictObject({
+      content_type: z.enum(['str', 'base64']),
+      item: z.enum(['text', 'image', 'record', 'file']).optional(),
+    })
+    .optional(),
 });
 
 const manifestSchema = z.strictObject({

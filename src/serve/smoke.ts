@@ -11,10 +11,25 @@ function sampleData(datatype: string, count: number): (number | boolean | string
   });
 }
 
-/** Records with a number in each of these fields, as the JSON that a server takes. */
-function sampleRecords(fields: readonly string[], count: number): string[] {
+/** What a model of raw items is known to take; null where it takes something else, or only its own code knows. */
+export type SmokeItems =
+  | { kind: 'text' }
+  | { kind: 'picture' }
+  | { kind: 'record'; fields: readonly string[] };
+
+/** A white pixel (PNG). */
+const picture =
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg==';
+
+function sampleItems(items: SmokeItems, count: number): string[] {
+  const each = (make: (index: number) => string) => Array.from({ length: count }, (_, index) => make(index));
+  if (items.kind === 'picture') return each(() => picture);
+  if (items.kind === 'text') {
+    return each((index) => `Text ${index + 1} of a deployment: the quick brown fox jumps over the lazy dog.`);
+  }
+  const { fields } = items;
   const numbers = sampleData('FP32', fields.length * count);
-  return Array.from({ length: count }, (_, index) =>
+  return each((index) =>
     JSON.stringify(
       Object.fromEntries(fields.map((field, at) => [field, numbers[index * fields.length + at]])),
     ),
@@ -22,16 +37,27 @@ function sampleRecords(fields: readonly string[], count: number): string[] {
 }
 
 /**
- * Requests every server of this signature must answer: one item, and three at once. `fields` are those of the records that
- * it takes, null where it takes something else or nobody knows which.
+ * What the items of a package are, as far as is known without its code: `encode` of `cdl.yaml` names pictures or the fields of
+ * records, and whoever takes texts takes any.
  */
-export function smokeRequests(signature: Signature, fields: readonly string[] | null = null): object[] {
+export function smokeItems(
+  signature: Signature,
+  encode: { pixels?: unknown; numbers?: readonly string[] | undefined } | null,
+): SmokeItems | null {
+  if (encode?.numbers) return { kind: 'record', fields: encode.numbers };
+  if (encode?.pixels !== undefined) return { kind: 'picture' };
+  const isText = signature.inputs.every(({ parameters }) => parameters?.item === 'text');
+  return isText ? { kind: 'text' } : null;
+}
+
+/** Requests every server of this signature must answer: one item, and three at once. */
+export function smokeRequests(signature: Signature, items: SmokeItems | null = null): object[] {
   return [1, 3].map((batch) => ({
     id: `smoke-${batch}`,
     inputs: signature.inputs.map(({ name, datatype, shape }) => {
       const concrete = shape.map((size) => (size === -1 ? batch : size));
       const count = elements(concrete);
-      const data = fields ? sampleRecords(fields, count) : sampleData(datatype, count);
+      const data = items ? sampleItems(items, count) : sampleData(datatype, count);
       return { name, datatype, shape: concrete, data };
     }),
   }));
@@ -87,17 +113,17 @@ function valueProblem(
 }
 
 /**
- * Sends the smoke requests to one server process, past the gateway and its counts. What is wrong, or null. A model of raw
- * items (pictures, records) may refuse what is none of its kind: that its own code said so (400) is an answer too. Where the
- * `fields` of its records are known it gets records, and may not.
+ * Sends the smoke requests to one server process, past the gateway and its counts. What is wrong, or null. Where it is known
+ * what its `items` are the server has to answer for such; otherwise a model of raw items may refuse what is none of its kind:
+ * that its own code said so (400) is an answer too.
  */
 export async function smoke(
   port: number,
   model: string,
   signature: Signature,
-  fields: readonly string[] | null = null,
+  items: SmokeItems | null = null,
 ): Promise<string | null> {
-  for (const [index, body] of smokeRequests(signature, fields).entries()) {
+  for (const [index, body] of smokeRequests(signature, items).entries()) {
     const batch = [1, 3][index]!;
     let answer: { status: number; text: string };
     try {
@@ -105,7 +131,7 @@ export async function smoke(
     } catch (error) {
       return `it does not answer: ${error instanceof Error ? error.message : String(error)}`;
     }
-    const mayRefuse = fields === null && signature.inputs.some((input) => input.datatype === 'BYTES');
+    const mayRefuse = items === null && signature.inputs.some((input) => input.datatype === 'BYTES');
     if (mayRefuse && answer.status === 400) continue;
     if (answer.status !== 200) return `it answers ${answer.status}: ${answer.text.slice(0, 200)}`;
     const problem = smokeProblem(signature, batch, JSON.parse(answer.text));

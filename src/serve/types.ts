@@ -18,7 +18,9 @@ export interface TensorSpec {
   datatype: Datatype;
   shape: number[];
   /** How strings stand for raw items, in the words of MLServer's content types: as UTF-8 text, or in base64. */
-  parameters?: { content_type: 'str' | 'base64' } | undefined;
+  parameters?:
+    | { content_type: 'str' | 'base64'; item?: 'text' | 'image' | 'record' | 'file' | undefined }
+    | undefined;
 }
 
 /** What a servable takes and gives. */

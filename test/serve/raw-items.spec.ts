@@ -6,14 +6,14 @@ import { digestBytes } from '../../src/core/digest.ts';
 import { configuredState, encodeState } from '../../src/model/encoder.ts';
 import { classifierManifest } from '../../src/model/source-files.ts';
 import { type ModelServer, startServer } from '../../src/serve/server.ts';
-import { smoke } from '../../src/serve/smoke.ts';
+import { smoke, smokeItems } from '../../src/serve/smoke.ts';
 import { openServable } from '../../src/serve/tfjs.ts';
 import { openTf } from '../../src/train/backend.ts';
 import { encodeModel } from '../../src/train/model-files.ts';
 
 /** Counts two words; the model says which of them there is more of. */
 const code = `export const build = () => null;
-export const preprocess = (tf, raw) => tf.cast(raw, 'float32');
+export const preprocess = (tf, raw) => tf.cast(tf.reshape(raw, [-1, 2]), 'float32');
 export function encode({ bytes }, state) {
   const text = new TextDecoder().decode(bytes);
   if (text.includes('refuse me')) throw new Error('not this one');
@@ -86,7 +86,7 @@ describe('a model of texts', () => {
   it('says what it takes, and passes the smoke test of a deployment', async () => {
     const metadata = await fetch(`http://127.0.0.1:${text.port}/v2/models/words`).then((r) => r.json());
     expect((metadata as { inputs: object[] }).inputs).toEqual([
-      { name: 'input', datatype: 'BYTES', shape: [-1], parameters: { content_type: 'str' } },
+      { name: 'input', datatype: 'BYTES', shape: [-1], parameters: { content_type: 'str', item: 'text' } },
     ]);
     const { signature } = classifierManifest({
       model: 'words',
@@ -94,7 +94,23 @@ describe('a model of texts', () => {
       shape: [1],
       classes: ['cat', 'dog'],
     });
-    expect(await smoke(text.port, 'words', signature)).toBe(null);
+    expect(await smoke(text.port, 'words', signature, smokeItems(signature, null))).toBe(null);
+  });
+
+  it('whose code refuses each text does not pass it', async () => {
+    const broken = await start(
+      'text',
+      encodeState({ v: 1, type: 'uint8', shape: [2], state: { vocabulary: [] } }),
+    );
+    const { signature } = classifierManifest({
+      model: 'words',
+      item: 'text',
+      shape: [1],
+      classes: ['cat', 'dog'],
+    });
+    expect(await smoke(broken.port, 'words', signature, smokeItems(signature, null))).toMatch(
+      /^it answers 400: .*encode\(\) failed/,
+    );
   });
 
   it('answers strings over v2, more of them than fit into one batch too', async () => {
@@ -155,7 +171,16 @@ describe('a model of pictures', () => {
       classes: ['cat', 'dog'],
     });
     expect(signature.inputs[0]).toMatchObject({ parameters: { content_type: 'base64' } });
+    const encode = { pixels: [2, 1, 1] as [number, number, 1] };
+    expect(smokeItems(signature, null)).toBe(null);
     expect(await smoke(server.port, 'words', signature)).toBe(null);
+    // Where cdl.yaml says how they are decoded it gets a picture, and has to answer.
+    const decoding = await start('image', encodeState(configuredState(encode)));
+    expect(smokeItems(signature, encode)).toEqual({ kind: 'picture' });
+    expect(await smoke(decoding.port, 'words', signature, { kind: 'picture' })).toBe(null);
+    expect(await smoke(decoding.port, 'words', signature, { kind: 'text' })).toMatch(
+      /^it answers 400: .*no picture/,
+    );
   });
 });
 
@@ -170,8 +195,10 @@ describe('a model of records', () => {
       classes: ['cat', 'dog'],
     });
     expect((await infer(server, ['11'])).body.error).toContain('this is no record');
-    expect(await smoke(server.port, 'words', signature, fields)).toBe(null);
-    expect(await smoke(server.port, 'words', signature, ['age'])).toMatch(
+    expect(await smoke(server.port, 'words', signature, smokeItems(signature, { numbers: fields }))).toBe(
+      null,
+    );
+    expect(await smoke(server.port, 'words', signature, { kind: 'record', fields: ['age'] })).toMatch(
       /400.*field \\"height\\" is missing/,
     );
     // Its own code would know the records, and nobody else does.
