@@ -65,7 +65,10 @@ function showText({ digest, facts, ...run }: Run): string {
     ['items', pairsText(facts.items) || null],
     ['environment', pairsText(facts.environment) || null],
     ['started', facts.started_at],
-    ['seconds', `${formatNumber(facts.seconds)}${facts.resumed ? ' (since it was resumed)' : ''}`],
+    [
+      'seconds',
+      `${formatNumber(facts.seconds)}${facts.resumed ? ' (with what interrupted jobs took up to their last checkpoint)' : ''}`,
+    ],
     [
       'GPU-seconds',
       facts.gpus === 0

@@ -10,6 +10,7 @@ import type { Zone } from '../store/types.ts';
 import type { StepSeries } from '../train/step-series.ts';
 import type { TrainEvent } from '../train/types.ts';
 import { keepNotebook } from './kept-notebook.ts';
+import type { Told } from './resume.ts';
 import { keepSource } from './source.ts';
 import { modelOf, type Tuned } from './subject.ts';
 import type { TrainingMessage } from './training.ts';
@@ -17,8 +18,10 @@ import type { Ctx, Inputs } from './types.ts';
 
 /** What a training told so far; a run keeps it however the training ends. */
 export interface Story {
-  /** Milliseconds since 1970. */
+  /** When this job began, in milliseconds since 1970. */
   startedAt: number;
+  /** When the first of the jobs began that it goes on from, and what they took; null where there is none. */
+  before: { startedAt: number; seconds: number } | null;
   resumed: boolean;
   start: Extract<TrainingMessage, { kind: 'start' }> | null;
   /** What the program itself said of where it ran. */
@@ -31,6 +34,25 @@ export interface Story {
 export type Ending =
   | { kind: 'done'; checkpoint: Digest; event: Extract<TrainEvent, { kind: 'done' }> }
   | { kind: 'failed'; reason: string };
+
+/** Takes up what the jobs before told. */
+export function goOn(story: Story, { startedAt, seconds, epochs, steps }: Told): void {
+  story.before = { startedAt, seconds };
+  story.epochs = epochs.map((one) => ({ ...one, kind: 'epoch', checkpoint: null, samplesPerSecond: 0 }));
+  for (const one of steps) story.steps.add(one);
+}
+
+const secondsOf = ({ startedAt, before }: Story) => (before?.seconds ?? 0) + (Date.now() - startedAt) / 1000;
+
+/** What a later job has to know of it, to go on. */
+export function toldOf(story: Story): Told {
+  return {
+    startedAt: story.before?.startedAt ?? story.startedAt,
+    seconds: secondsOf(story),
+    epochs: story.epochs.map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
+    steps: story.steps.points().map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
+  };
+}
 
 /**
  * Keeps a training as a run: what it was made of, the files it saw, where it ran and for whom, what it told, how it ended.
@@ -81,8 +103,8 @@ export async function keepRun(
       epochs: epochs.map(({ epoch, step, metrics }) => ({ epoch, step, metrics })),
       ...ended,
       resumed: story.resumed,
-      started_at: new Date(story.startedAt).toISOString(),
-      seconds: (Date.now() - story.startedAt) / 1000,
+      started_at: new Date(story.before?.startedAt ?? story.startedAt).toISOString(),
+      seconds: secondsOf(story),
       gpus: config.resources.train.gpu,
       who: ctx.ci?.user ?? null,
       pipeline: ctx.ci?.pipeline ?? null,
@@ -97,7 +119,7 @@ export async function keepRun(
 /**
  * Keeps a training that failed by itself (a loss that is not finite, a process that was killed) as a run with what it told
  * until then, so that it stands beside the others with its curve and the reason. Other errors are no result of a training.
- * Never throws because of the store: the failure itself is what has to be told.
+ * Never throws because of the store: the failure itself is what has to be told. Returns whether it was kept.
  */
 export async function keepFailedRun(
   ctx: Ctx,
@@ -106,13 +128,15 @@ export async function keepFailedRun(
   story: Story,
   error: unknown,
   folder: string,
-): Promise<void> {
-  if (!(error instanceof UserError) || error.code !== 'training-failed') return;
+): Promise<boolean> {
+  if (!(error instanceof UserError) || error.code !== 'training-failed') return false;
   try {
     const run = await keepRun(ctx, zone, inputs, story, { kind: 'failed', reason: error.message }, folder);
     ctx.log(`what failed is kept as a run: cdl runs show ${run.slice(7, 15)}`);
+    return true;
   } catch (problem) {
     if (!(problem instanceof UpstreamError || problem instanceof UserError)) throw problem;
     ctx.log(`the failed run could not be recorded: ${problem.message}`);
+    return false;
   }
 }

@@ -1,20 +1,19 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { codeDigest } from '../core/candidate.ts';
-import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
+import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import { fromName } from '../core/project-from.ts';
 import type { Report } from '../core/report.ts';
 import { selectCode } from '../exec/code.ts';
-import type { Zone } from '../store/types.ts';
 import { openStepSeries } from '../train/step-series.ts';
 import type { TrainEvent } from '../train/types.ts';
-import { keepFailedRun, keepRun, type Story } from './kept-run.ts';
+import { goOn, keepFailedRun, keepRun, type Story, toldOf } from './kept-run.ts';
 import { pretrainedOf, savePretrained } from './pretrained.ts';
+import { countResume, keepResume, openResume } from './resume.ts';
 import { cacheKey } from './run-step.ts';
-import { storeCheckpoint, storeFolder } from './store-folder.ts';
+import { storeFolder } from './store-folder.ts';
 import { datasetOf, modelOf, modelParameter, type Tuned, transformOf, tunedOf } from './subject.ts';
 import { openTraining, type TrainingMessage } from './training.ts';
 import type { Ctx, Inputs, Outcome, Step } from './types.ts';
@@ -57,16 +56,6 @@ async function trainInputs(ctx: Ctx, given: z.output<typeof params>): Promise<In
   };
 }
 
-/** Where a training under way left off, for a job that comes after a killed one. */
-async function openResume(zone: Zone, key: string, folder: string): Promise<string | null> {
-  const record = await zone.readRecord(`resume/${key}.json`);
-  const digest = (record?.value as { checkpoint?: unknown } | undefined)?.checkpoint;
-  if (!isDigest(digest) || !(await zone.hasArtifact(digest))) return null;
-  await mkdir(folder, { recursive: true });
-  await zone.saveArtifact(digest, folder);
-  return folder;
-}
-
 async function runTraining(
   ctx: Ctx,
   given: z.output<typeof params>,
@@ -90,12 +79,15 @@ async function runTraining(
 
   const story: Story = {
     startedAt: Date.now(),
+    before: null,
     resumed: resume !== null,
     start: null,
     environment: {},
     epochs: [],
     steps: openStepSeries(),
   };
+  if (resume?.told) goOn(story, resume.told);
+  const keep = (checkpoint: string) => keepResume(zone, key, model, checkpoint, toldOf(story));
   let done: DoneEvent | null = null;
   let rate = 0;
   const training = await openTraining(ctx, {
@@ -107,7 +99,11 @@ async function runTraining(
     pretrained: pretrained && (await savePretrained(zone, pretrained, folder)),
   });
   try {
-    for await (const message of training.run({ folder, hyperparameters: chosen, resume })) {
+    for await (const message of training.run({
+      folder,
+      hyperparameters: chosen,
+      resume: resume?.folder ?? null,
+    })) {
       if (message.kind === 'start') {
         story.start = message;
         ctx.log(
@@ -120,7 +116,7 @@ async function runTraining(
         continue;
       }
       if (message.kind === 'checkpoint') {
-        await keepResume(zone, key, model, message.checkpoint);
+        await keep(message.checkpoint);
         continue;
       }
       const { event } = message;
@@ -135,9 +131,9 @@ async function runTraining(
         if (epochs.length < mostEpochs) epochs.push(event);
         const shown = Object.entries(event.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
         ctx.log(`epoch ${event.epoch}: ${shown.join(', ')}${speedOf(event.samplesPerSecond)}`);
-        if (event.checkpoint) await keepResume(zone, key, model, event.checkpoint);
+        if (event.checkpoint) await keep(event.checkpoint);
       } else if (event.kind === 'stopped') {
-        await keepResume(zone, key, model, event.checkpoint);
+        await keep(event.checkpoint);
         throw new UserError('interrupted', `training of ${model} was stopped after epoch ${event.epoch}`);
       } else done = event;
     }
@@ -145,7 +141,7 @@ async function runTraining(
       throw new UserError('training-failed', 'the training process ended without a result');
     }
   } catch (error) {
-    await keepFailedRun(ctx, zone, inputs, story, error, folder);
+    if (await keepFailedRun(ctx, zone, inputs, story, error, folder)) await countResume(zone, key);
     throw error;
   }
 
@@ -200,12 +196,6 @@ function progressOf(
   const loss = event.metrics.loss === undefined ? '' : `, loss ${event.metrics.loss.toFixed(4)}`;
   const at = event.epoch > 0 ? `epoch ${event.epoch} of ${epochs}` : `step ${event.step}`;
   return [`${at}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
-}
-
-/** Keeps a checkpoint for a later job. */
-async function keepResume(zone: Zone, key: string, model: string, folder: string): Promise<void> {
-  const checkpoint = await storeCheckpoint(zone, folder, `${model} (unfinished)`);
-  if (checkpoint) await zone.writeRecord(`resume/${key}.json`, { checkpoint });
 }
 
 function trainReport(

@@ -136,6 +136,54 @@ describe('a model that a command trains and exports as ONNX', () => {
     expect(source.files.map((file) => file.path).sort()).toEqual(['cdl.yaml', 'train.mjs']);
   });
 
+  it('that was stopped or failed tells in the run of the job that goes on all it told, and its time once', async () => {
+    const trainer = `import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+const { hyperparameters, output, resume } = JSON.parse(readFileSync(process.env.CDL_JOB, 'utf8'));
+const from = resume ? Number(readFileSync(resume + '/epoch', 'utf8')) : 0;
+const tell = (event) => appendFileSync(process.env.CDL_EVENTS, JSON.stringify(event) + '\\n');
+mkdirSync(output + '/at');
+for (let epoch = from + 1; epoch <= from + 1 || epoch <= hyperparameters.epochs && from > 1; epoch++) {
+  tell({ kind: 'step', epoch, step: epoch * 5, metrics: { loss: epoch } });
+  writeFileSync(output + '/at/epoch', String(epoch));
+  tell({ kind: 'epoch', epoch, step: epoch * 10, metrics: { loss: epoch }, checkpoint: 'at' });
+}
+if (from === 0) setInterval(() => {}, 1000);
+else if (from === 1) process.exit(9);
+else tell({ kind: 'done', model: 'at' });
+`;
+    const files = onnxFiles('{ epochs: 4 }');
+    const config = String(files['cdl.yaml']).replace('restarts: 1', 'restarts: 0');
+    scratch = await openScratch({ ...files, 'cdl.yaml': config, 'train.mjs': trainer });
+    const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
+    await runStep(ingest, ctx, all);
+    const stop = new AbortController();
+    const began = Date.now();
+    const log = (line: string) => line.startsWith('epoch 1') && stop.abort();
+    const first = runStep(train, { ...ctx, log, signal: stop.signal }, all);
+    await expect(first).rejects.toMatchObject({ code: 'interrupted' });
+    const between = Date.now();
+    await expect(runStep(train, ctx, all)).rejects.toMatchObject({ code: 'training-failed' });
+    await runStep(train, ctx, all);
+    const work = await ctx.zone('work');
+    const runs = await listRuns(work, 'tiny');
+    const [failed, done] = ['failed', 'done'].map(
+      (status) => runs.find(({ facts }) => facts.status === status)!,
+    );
+    expect(failed!.facts.epochs.map(({ epoch }) => epoch)).toEqual([1, 2]);
+    expect(done!.facts.epochs.map(({ epoch, step }) => [epoch, step])).toEqual([
+      [1, 10],
+      [2, 20],
+      [3, 30],
+      [4, 40],
+    ]);
+    expect((await readSteps(work, done!.digest)).map(({ step }) => step)).toEqual([5, 10, 15, 20]);
+    const endOf = ({ facts }: typeof failed & object) => Date.parse(facts.started_at) + facts.seconds * 1000;
+    // The failed run has the time of the stopped job as well, the last has its own alone.
+    expect(Date.parse(failed!.facts.started_at)).toBeGreaterThanOrEqual(began);
+    expect(Date.parse(failed!.facts.started_at)).toBeLessThanOrEqual(between);
+    expect(Date.parse(done!.facts.started_at)).toBeGreaterThanOrEqual(endOf(failed!) - 1);
+  });
+
   it('cannot load native code of its own beside it, nor a model that is none', async () => {
     scratch = await openScratch(onnxFiles());
     const ctx = await scratch.context({ PATH: `${join(process.execPath, '..')}:${process.env.PATH}` });
