@@ -19,7 +19,7 @@ export const catalogue = {
     exit: 3,
     next: 'correct the model code; only files matched by code: are visible to a step',
   },
-  'training-failed': { exit: 3, next: 'read the log above' },
+  'training-failed': { exit: 3, next: 'read what the training printed, in the log of its job' },
   'artifact-missing': {
     exit: 3,
     next: 'run the step that makes it, or check that this job may read the store',

@@ -5,7 +5,7 @@ import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { configDigest, type ModelConfig } from '../core/project.ts';
 import { fromName } from '../core/project-from.ts';
-import type { Report } from '../core/report.ts';
+import type { Block, Report } from '../core/report.ts';
 import { selectCode } from '../exec/code.ts';
 import { openStepSeries } from '../train/step-series.ts';
 import type { TrainEvent } from '../train/types.ts';
@@ -198,6 +198,8 @@ function progressOf(
   return [`${at}${loss}`, Number.isFinite(share) ? Math.min(0.999, share) : 0];
 }
 
+const capital = (word: string) => word[0]!.toUpperCase() + word.slice(1);
+
 function trainReport(
   model: string,
   config: ModelConfig,
@@ -215,6 +217,18 @@ function trainReport(
       return value === undefined ? [] : [[event.epoch, value]];
     }),
   });
+  // A program may tell one of them, or none.
+  const curves = (['loss', 'accuracy'] as const)
+    .map((y): Extract<Block, { kind: 'chart' }> => {
+      const both = [series(y, 'training'), series(`validation${capital(y)}`, 'validation')];
+      const told = both.filter(({ points }) => points.length > 0);
+      return {
+        kind: 'chart',
+        chart: { kind: 'lines', title: `${capital(y)} by epoch`, x: 'epoch', y, series: told },
+      };
+    })
+    .filter(({ chart }) => chart.kind === 'lines' && chart.series.length > 0)
+    .slice(0, 1);
   const best = Object.entries(done.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
   const kept =
     done.bestEpoch === null
@@ -249,16 +263,7 @@ function trainReport(
           ['checkpoint', shortDigest(checkpoint)],
         ],
       },
-      {
-        kind: 'chart',
-        chart: {
-          kind: 'lines',
-          title: 'Loss by epoch',
-          x: 'epoch',
-          y: 'loss',
-          series: [series('loss', 'training'), series('validationLoss', 'validation')],
-        },
-      },
+      ...curves,
     ],
   };
 }

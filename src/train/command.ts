@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UpstreamError, UserError } from '../core/error.ts';
@@ -46,6 +46,8 @@ type DoneEvent = Extract<CommandEvent, { kind: 'done' }>;
 const look = 100;
 /** How often the disk is looked at, in milliseconds. */
 const weigh = 1000;
+/** Name of the file of events, in `scratch`. */
+const eventsFile = 'events.jsonl';
 /** Log lines of a training that are shown. */
 const mostLines = 10_000;
 /** The disk counts as full when no more than this is left, in bytes. */
@@ -122,7 +124,7 @@ async function* start(
   const { command, scratch, limits } = training;
   const job: CommandJob = { ...training.job, resume: attempt.checkpoint };
   const file = join(scratch, 'job.json');
-  const events = join(scratch, 'events.jsonl');
+  const events = join(scratch, eventsFile);
   const temporary = join(scratch, 'tmp');
   await mkdir(temporary, { recursive: true });
   await writeFile(file, `${JSON.stringify(job, null, 2)}\n`);
@@ -281,11 +283,14 @@ function refusedLine({ refused }: EventTail): string {
 }
 
 async function diskProblem({ scratch, job, limits }: CommandTraining): Promise<UserError | null> {
-  const [used, free] = await Promise.all([
-    Promise.all([folderBytes(job.output), folderBytes(scratch)]).then(([a, b]) => a + b),
+  const [kept, beside, events, free] = await Promise.all([
+    folderBytes(job.output),
+    folderBytes(scratch),
+    // They have a limit of their own.
+    stat(join(scratch, eventsFile)).then(({ size }) => size),
     freeBytes(job.output),
   ]);
-  if (used > limits.disk) {
+  if (kept + beside - events > limits.disk) {
     return new UserError(
       'training-failed',
       `the training command wrote more than ${Math.round(limits.disk / 2 ** 20)} MiB`,
@@ -296,6 +301,10 @@ async function diskProblem({ scratch, job, limits }: CommandTraining): Promise<U
   const hint = 'keep fewer checkpoints, or give the job a larger disk';
   return new UserError('training-failed', 'the disk is full', hint);
 }
+
+/** What ends the trace of an exception in Python, JavaScript and Java (behind the rank that torchrun puts before it). */
+const exception =
+  /^(?:\[rank\d+\]: *)?((?:[\w$]+\.)*\w*(?:Error|Exception|Interrupt)(?: \[\w+\])?(?:: .+)?)$/;
 
 function endProblem(
   how: { code: number | null; signal: string | null },
@@ -308,7 +317,10 @@ function endProblem(
   const end = signal ? `was ended by ${signal}` : `ended with exit code ${code}`;
   const lines = first?.lines ?? tail.split('\n');
   const said = lines.slice(-15).join('\n').trim().slice(-4000);
-  const told = explained ?? `${who} ${end}${said ? `:\n${said}` : ''}`;
+  const thrown = lines.flatMap((line) => exception.exec(line)?.[1] ?? []).at(-1);
+  // Lists show the first line alone: it has to name the cause.
+  const head = `${who} ${end}${thrown ? `: ${thrown.slice(0, 200)}` : said ? ':' : ''}`;
+  const told = explained ?? (said && said !== thrown ? `${head}\n${said}` : head);
   return new UserError('training-failed', told, memoryHint(signal, lines.join('\n')));
 }
 

@@ -163,7 +163,14 @@ else tell({ kind: 'done', model: 'at' });
     await expect(first).rejects.toMatchObject({ code: 'interrupted' });
     const between = Date.now();
     await expect(runStep(train, ctx, all)).rejects.toMatchObject({ code: 'training-failed' });
-    await runStep(train, ctx, all);
+    const { report } = await runStep(train, ctx, all);
+    // No curve is drawn of what the program never told.
+    const drawn = report.blocks.flatMap((block) =>
+      block.kind === 'chart' && block.chart.kind === 'lines'
+        ? block.chart.series.map(({ name }) => name)
+        : [],
+    );
+    expect(drawn).toEqual(['training']);
     const work = await ctx.zone('work');
     const runs = await listRuns(work, 'tiny');
     const [failed, done] = ['failed', 'done'].map(

@@ -103,6 +103,12 @@ describe.concurrent('a training by a command', () => {
       "console.error('Traceback: no such layer'); process.exit(3)",
       /exit code 3:\n[\s\S]*Traceback: no such layer/,
     ],
+    [
+      'throws',
+      'console.error(\'Traceback (most recent call last):\\n  File "t.py"\\nnumpy.core.ShapeError: (3, 4)\'); process.exit(1)',
+      /exit code 1: numpy\.core\.ShapeError: \(3, 4\)\nTraceback/,
+    ],
+    ['throws in JavaScript', "throw new TypeError('no layer')", /exit code 1: TypeError: no layer\n/],
     ['says done and fails after all', `${done} process.exit(1)`, /exit code 1/],
     ['kills itself', "process.kill(process.pid, 'SIGKILL'); forever()", /ended by SIGKILL/],
   ])('that %s has failed, and is told why', async (_what, body, message) => {
@@ -122,6 +128,15 @@ describe.concurrent('a training by a command', () => {
     }
   });
 
+  it('whose events weigh more than its files may is not taken for one that fills the disk', async () => {
+    const event = "JSON.stringify({ kind: 'step', metrics: { loss: 1 } }) + '\\n'";
+    const { error } = await runBody(
+      `appendFileSync(process.env.CDL_EVENTS, (${event}).repeat(2000)); setTimeout(() => process.exit(4), 2500);`,
+      { limits: { ...limits, disk: 20_000 } },
+    );
+    expect(error?.message).toMatch(/exit code 4/);
+  });
+
   it('that fills the disk is ended', async () => {
     const { error } = await runBody("keep('big', Buffer.alloc(3 << 20)); forever()", {
       limits: { ...limits, disk: 2 << 20 },
@@ -139,7 +154,8 @@ describe.concurrent('a training by a command', () => {
       saying('MemoryError'),
     ]);
     expect(gpu.error).toMatchObject({
-      message: expect.stringMatching(/exit code 1:\n.*Tried to allocate/),
+      message:
+        'the training command ended with exit code 1: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB.',
       hint: expect.stringMatching(/^the GPU is out of memory: lower batch_size/),
     });
     expect(machine.error?.hint).toMatch(/^out of memory\? lower batch_size/);
