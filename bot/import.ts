@@ -12,18 +12,11 @@ import {
   isDigest,
   keptFor,
   openDecision,
+  readSteps,
+  runFactsSchema,
   type Zone,
 } from '../src/index.ts';
 import type { Sources } from './types.ts';
-
-/** The part of a run's `meta` that the index asks for; the rest stays in the artifact. */
-const runSchema = z.object({
-  model: z.string(),
-  started_at: z.iso.datetime(),
-  hyperparameters: z.record(z.string(), z.json()).default({}),
-  metrics: z.record(z.string(), z.number()).default({}),
-  epochs: z.array(z.object({ step: z.int(), metrics: z.record(z.string(), z.number()) })).default([]),
-});
 
 const versionSchema = z.object({
   version: z.int().positive(),
@@ -71,16 +64,29 @@ async function importRuns(database: Database, work: Zone, project: string): Prom
     if (!isDigest(digest) || have.has(digest)) continue;
     // Written by change pipelines: whatever is no run is no row.
     const artifact = await work.getArtifact(digest).catch(() => null);
-    const meta = runSchema.safeParse(artifact?.meta);
+    const meta = runFactsSchema.safeParse(artifact?.meta);
     if (artifact?.kind !== 'run' || !meta.success) continue;
-    const { model, started_at, hyperparameters, metrics, epochs } = meta.data;
+    const { epochs, ...facts } = meta.data;
+    const { model, started_at, hyperparameters, metrics } = facts;
+    const steps = await readSteps(work, digest);
     await database.transaction(async (transaction) => {
       await transaction.query(
-        `insert into runs (digest, project, model, name, created_at, config, metrics, parents)
-         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (digest) do nothing`,
-        [digest, project, model, artifact.name, started_at, hyperparameters, metrics, artifact.parents],
+        `insert into runs (digest, project, model, name, created_at, config, metrics, parents, facts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (digest) do nothing`,
+        [
+          digest,
+          project,
+          model,
+          artifact.name,
+          started_at,
+          hyperparameters,
+          metrics,
+          artifact.parents,
+          facts,
+        ],
       );
-      const points = epochs.flatMap(({ step, metrics: at }) =>
+      // What was said at the end of an epoch counts before what was said within it, at the same step.
+      const points = [...epochs, ...steps].flatMap(({ step, metrics: at }) =>
         Object.entries(at).map(([name, value]) => ({ step, name, value })),
       );
       await transaction.query(

@@ -42,6 +42,8 @@ export { type FastForward, type Mirror, openMirror } from './forge/git.ts';
 export * from './forge/index.ts';
 export { type AccuracyDifference, compareCorrect, correctFile } from './model/correct.ts';
 export { listVersions, type Version } from './model/registry.ts';
+export { readSteps } from './model/run-steps.ts';
+export { runFactsSchema } from './model/runs.ts';
 export { filesFromSource, type PackageSource, packageProblems } from './model/source-files.ts';
 export { drawChart } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';

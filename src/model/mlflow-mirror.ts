@@ -2,8 +2,10 @@ import { candidateDigest } from '../core/candidate.ts';
 import { type Digest, digestJson } from '../core/digest.ts';
 import type { Evaluation } from '../core/evaluation.ts';
 import type { Zone } from '../store/types.ts';
+import type { StepPoint } from '../train/step-series.ts';
 import type { LoggedMetric, Mlflow, Pair } from './mlflow.ts';
 import { listVersions, readVersion, type Version } from './registry.ts';
+import { readSteps } from './run-steps.ts';
 import { type Run, readRun } from './runs.ts';
 
 /** What a mirror did: `sent` now, or found `there`. */
@@ -31,14 +33,19 @@ function pairsOf(values: Readonly<Record<string, unknown>>, prefix = ''): Pair[]
 }
 
 /** Everything logged in a run, as MLflow has it; a step's time is as far into the run as the step is. */
-function metricsOf({ facts }: Run): LoggedMetric[] {
+function metricsOf({ facts }: Run, steps: readonly StepPoint[]): LoggedMetric[] {
   const startedAt = Date.parse(facts.started_at);
-  const last = facts.epochs.at(-1)?.step ?? 1;
+  const last = Math.max(facts.epochs.at(-1)?.step ?? 1, steps.at(-1)?.step ?? 1);
   const at = (step: number) =>
     Math.round(startedAt + facts.seconds * 1000 * Math.min(1, step / Math.max(1, last)));
-  const logged = facts.epochs.flatMap(({ step, metrics }) =>
-    Object.entries(metrics).map(([key, value]) => ({ key: nameOf(key), value, timestamp: at(step), step })),
-  );
+  // One value a step and name: what was said at the end of an epoch counts before what was said within it.
+  const logged = new Map<string, LoggedMetric>();
+  for (const { step, metrics } of [...steps, ...facts.epochs]) {
+    for (const [name, value] of Object.entries(metrics)) {
+      const key = nameOf(name);
+      logged.set(`${step} ${key}`, { key, value, timestamp: at(step), step });
+    }
+  }
   const best = facts.epochs.find((one) => one.epoch === facts.best_epoch)?.step ?? last;
   const chosen = Object.entries(facts.metrics).map(([key, value]) => ({
     key: nameOf(`best_${key}`),
@@ -46,7 +53,11 @@ function metricsOf({ facts }: Run): LoggedMetric[] {
     timestamp: at(best),
     step: best,
   }));
-  return [...logged, ...chosen, { key: 'seconds', value: facts.seconds, timestamp: at(last), step: last }];
+  return [
+    ...logged.values(),
+    ...chosen,
+    { key: 'seconds', value: facts.seconds, timestamp: at(last), step: last },
+  ];
 }
 
 function tagsOf({ digest, facts, dataset, checkpoint }: Run): Pair[] {
@@ -89,7 +100,7 @@ export async function mirrorRun(
     (await server.findRun(experiment, mark)) ??
     (await server.createRun(experiment, { name: run.digest.slice(7, 19), startedAt, tags: [mark] }));
   const params = pairsOf({ ...facts.hyperparameters, seed: facts.seed });
-  await server.log(id, { metrics: metricsOf(run), params, tags });
+  await server.log(id, { metrics: metricsOf(run, await readSteps(zone, run.digest)), params, tags });
   const status = facts.status === 'done' ? 'FINISHED' : 'FAILED';
   await server.endRun(id, { status, endedAt: Math.round(startedAt + facts.seconds * 1000) });
   // Last: a mirror that was killed before is done again.

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Artifact } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
+import { UserError } from '../core/error.ts';
 import type { Zone } from '../store/types.ts';
 import type { StepPoint } from '../train/step-series.ts';
 
@@ -22,12 +23,16 @@ export async function keepSteps(zone: Zone, points: readonly StepPoint[]): Promi
   return [{ path: stepsFile, ...(await zone.putBlob(text.join(''))) }];
 }
 
-/** What {@link keepSteps} kept of a run; lines that are none of its are passed over. */
+/** What {@link keepSteps} kept of a run; lines that are none of its are passed over, and a file that is gone or damaged. */
 export async function readSteps(zone: Zone, run: Digest): Promise<StepPoint[]> {
   const { files } = await zone.getArtifact(run);
   const file = files.find(({ path }) => path === stepsFile);
   if (!file || file.size > mostBytes) return [];
-  return (await zone.readBlob(file.digest))
+  const bytes = await zone.readBlob(file.digest).catch((error: unknown) => {
+    if (error instanceof UserError && error.code.startsWith('artifact-')) return Buffer.alloc(0);
+    throw error;
+  });
+  return bytes
     .toString('utf8')
     .split('\n')
     .flatMap((line) => {

@@ -19,6 +19,7 @@ import {
   versionKey,
   type Zone,
 } from '../../src/index.ts';
+import { keepSteps } from '../../src/model/run-steps.ts';
 import { factsWith } from './facts.ts';
 
 const digest = (name: string): Digest => digestJson(name);
@@ -48,10 +49,13 @@ describe('the index of the store', () => {
     const run = await work.putArtifact({
       kind: 'run',
       name: 'm',
-      files: [],
+      files: await keepSteps(work, [
+        { step: 5, epoch: 1, metrics: { loss: 1 } },
+        { step: 10, epoch: 1, metrics: { loss: 0.8 } },
+      ]),
       parents: [candidate.dataset],
       meta: {
-        model: 'm',
+        ...{ model: 'm', code: candidate.code, config: candidate.config, seconds: 12, gpus: 2, who: 'dana' },
         started_at: '2026-01-02T03:04:05.000Z',
         hyperparameters: { epochs: 2 },
         metrics: { loss: 0.5 },
@@ -104,9 +108,13 @@ describe('the index of the store', () => {
     expect(await importIndex(sources, 'p')).toEqual({ runs: 1, versions: 1, evaluations: 0, decisions: 1 });
     expect(await importIndex(sources, 'p')).toEqual({ runs: 0, versions: 0, evaluations: 0, decisions: 0 });
     expect(await database.query('select step::int, value from run_metrics order by step')).toEqual([
+      { step: 5, value: 1 },
       { step: 10, value: 0.75 },
       { step: 20, value: 0.5 },
     ]);
+    const asked = `select facts->>'who' as who, facts->>'status' as status,
+      (facts->>'seconds')::float8 * (facts->>'gpus')::int as cost from runs`;
+    expect(await database.query(asked)).toEqual([{ who: 'dana', status: 'done', cost: 24 }]);
     expect(await database.query('select version from versions')).toEqual([{ version: 1 }]);
   });
 
@@ -135,7 +143,7 @@ describe('the index of the store', () => {
       );
     const before = (await all()).map((rows) => rows.sort());
     await database.query(
-      `insert into runs select 'sha256:gone', project, model, name, created_at, config, metrics, parents from runs`,
+      `insert into runs select 'sha256:gone', project, model, name, created_at, config, metrics, parents, facts from runs`,
     );
     const told: string[] = [];
     expect(await rebuildIndex(sources, (project) => told.push(project))).toMatchObject({

@@ -8,10 +8,12 @@ import { createEntry, emptyLock, renderLock, withEntry } from '../../src/core/lo
 import { configDigest, modelConfig } from '../../src/core/project.ts';
 import { selectCode } from '../../src/exec/code.ts';
 import { listVersions } from '../../src/model/registry.ts';
+import { keepSteps } from '../../src/model/run-steps.ts';
 import { runPrefix } from '../../src/model/runs.ts';
 import { ingest } from '../../src/steps/ingest.ts';
 import { register } from '../../src/steps/register.ts';
 import { runStep } from '../../src/steps/run-step.ts';
+import type { StepPoint } from '../../src/train/step-series.ts';
 import { openScratch, type Scratch, tinyFiles } from '../steps/project.ts';
 
 const signer = generateKeyPairSync('ed25519').privateKey;
@@ -24,6 +26,8 @@ export interface Told {
   startedAt: string;
   hidden?: number;
   more?: Record<string, unknown>;
+  /** What it logged within its epochs. */
+  steps?: StepPoint[];
 }
 
 /** A project with a store in which trainings and versions are what their steps would have made, without training anything. */
@@ -70,7 +74,7 @@ export async function openRegistryPlace(): Promise<RegistryPlace> {
   const place: RegistryPlace = {
     scratch,
     env,
-    async train({ seed, accuracy, startedAt, hidden = 4, more }) {
+    async train({ seed, accuracy, startedAt, hidden = 4, more, steps = [] }) {
       const { model, bytes } = weights(seed);
       const config = modelConfig(ctx.project, 'sides');
       const ids = {
@@ -88,7 +92,7 @@ export async function openRegistryPlace(): Promise<RegistryPlace> {
       const run = await work.putArtifact({
         kind: 'run',
         name: 'sides',
-        files: [],
+        files: await keepSteps(work, steps),
         parents: [dataset, checkpoint],
         meta: {
           ...ids,

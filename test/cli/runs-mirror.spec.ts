@@ -52,7 +52,9 @@ describe('a mirror on GitLab', () => {
   beforeAll(async () => {
     server = await startGitlabMlflow();
     await place.train({ seed: 1, accuracy: 0.8, startedAt: at(1) });
-    await place.version({ seed: 2, accuracy: 0.9, startedAt: at(2), hidden: 8 });
+    const step = (step: number, loss: number) => ({ step, epoch: 1, metrics: { loss } });
+    const steps = [step(4, 0.9), step(8, 0.6)];
+    await place.version({ seed: 2, accuracy: 0.9, startedAt: at(2), hidden: 8, steps });
   });
   afterAll(() => server.close());
 
@@ -69,6 +71,13 @@ describe('a mirror on GitLab', () => {
     ).toEqual([
       [8, 0.8],
       [16, 0.9],
+    ]);
+    // Also what was logged within epochs; at the end of one, what was said of the whole counts.
+    const losses = run!.metrics.filter(({ key }) => key === 'loss').map(({ step, value }) => [step, value]);
+    expect(losses.sort(([a], [b]) => a! - b!)).toEqual([
+      [4, 0.9],
+      [8, 1 / 3],
+      [16, 0.25],
     ]);
     server.asked.length = 0;
     expect((await mirror(server)).value).toEqual({ sent: { runs: 0, versions: 0 }, there: 2 });
