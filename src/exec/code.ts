@@ -18,10 +18,16 @@ export interface TreeFile {
 
 async function git(root: string, args: string[]): Promise<Buffer> {
   const result = await run('git', args, { cwd: root });
-  if (result.code !== 0) {
-    throw new UserError('file-missing', `git ${args[0]} in ${root}: ${result.stderr.toString().trim()}`);
+  if (result.code === 0) return result.stdout;
+  const why = result.stderr.toString().trim();
+  if (why.includes('dubious ownership')) {
+    throw new UserError(
+      'file-missing',
+      `git does not read ${root}, because another user owns it`,
+      `run as its owner, or tell git that you trust it: git config --global --add safe.directory ${root} (in an image: git config --system safe.directory '*')`,
+    );
   }
-  return result.stdout;
+  throw new UserError('file-missing', `git ${args[0]} in ${root}: ${why}`);
 }
 
 /**

@@ -34,6 +34,15 @@ const nowhere = 'http://127.0.0.1:9/';
 
 const cases: Case[] = [
   { what: 'an unknown command', args: ['trian'], exit: 2, code: 'usage', message: /did you mean train\?/ },
+  {
+    what: 'a repository of another user, as GitLab Runner clones it for an image that is not root',
+    args: ['train', '--dataset', digest],
+    // Git's own way to test this (its t/t0033-safe-directory.sh).
+    env: { GIT_TEST_ASSUME_DIFFERENT_OWNER: '1' },
+    exit: 3,
+    code: 'file-missing',
+    message: /git does not read .* because another user owns it$/,
+  },
   { what: 'an unknown flag', args: ['train', '--modle', 'x'], exit: 2, code: 'usage', message: /--modle/ },
   {
     what: 'a flag without its value',

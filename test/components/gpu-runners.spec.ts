@@ -49,6 +49,8 @@ describe.each(['runners/gpu/Dockerfile', 'runners/gpu/Dockerfile.torch'])('%s', 
       expect(rest).not.toMatch(/\| *(ba)?sh|sudo |--privileged/);
     }
     expect(last.filter((one) => one.name === 'USER')).toEqual([{ name: 'USER', rest: '1000' }]);
+    // GitLab Runner clones as root.
+    expect(last).toContainEqual({ name: 'RUN', rest: "git config --system safe.directory '*'" });
     expect(JSON.parse(last.at(-1)!.rest)).toEqual(['cdl', 'doctor', '--gpu']);
   });
 
@@ -87,18 +89,25 @@ const hasToml = (await parseToml('a = 1')) !== null;
 if (!hasToml)
   console.warn('skipped: the configuration of GitLab Runner (no python3 with tomllib to read TOML with)');
 
+/** Keys of GitLab Runner's documentation (docs.gitlab.com/runner/configuration/advanced-configuration); it passes over others. */
 const runnerSchema = z.strictObject({
   name: z.string(),
   url: z.url(),
   token: z.string().startsWith('__TOKEN_OF_'),
   executor: z.literal('docker'),
   limit: z.int(),
-  docker: z.object({
+  environment: z.array(z.string()).optional(),
+  docker: z.strictObject({
     image: z.string(),
     gpus: z.literal('all').optional(),
     privileged: z.literal(false),
+    security_opt: z.tuple([z.literal('no-new-privileges:true')]),
     allowed_images: z.array(z.string()),
+    allowed_services: z.array(z.string()),
     pull_policy: z.array(z.enum(['always', 'if-not-present', 'never'])),
+    shm_size: z.int().optional(),
+    // Folders of the machine would be shared by all projects, and belong to root.
+    volumes: z.array(z.string().regex(/^\/[^:]*$/)).optional(),
   }),
 });
 
@@ -114,6 +123,7 @@ describe.skipIf(!hasToml)('the configuration of GitLab Runner', () => {
     expect(new Set(config.runners.map((one) => one.token)).size).toBe(2);
     for (const { docker } of config.runners) {
       const [allowed] = docker.allowed_images;
+      expect(docker.allowed_services).toEqual(docker.allowed_images);
       expect(docker.image.startsWith(allowed!.replace('*', ''))).toBe(true);
       // The name under which the images are built.
       for (const file of ['Dockerfile', 'Dockerfile.torch']) {
@@ -121,27 +131,55 @@ describe.skipIf(!hasToml)('the configuration of GitLab Runner', () => {
         expect(tag.startsWith(allowed!.replace('*', ''))).toBe(true);
       }
     }
+    // The cache is in the volume; the protected runner has none that other jobs write.
+    const [untrusted, trusted] = config.runners;
+    const cache = untrusted!.environment!.find((one) => one.startsWith('CDL_CACHE='))!.slice(10);
+    expect(untrusted!.docker.volumes!.some((volume) => cache.startsWith(`${volume}/`))).toBe(true);
+    expect(trusted!.docker.volumes).toBeUndefined();
   });
 
   it('gives on Kubernetes one GPU to the build container, and no rights', async () => {
-    const values = parse(await read('runners/gpu/values.yaml')) as { runners: { config: string } };
+    // Values of the chart (docs.gitlab.com/runner/install/kubernetes), keys of the executor (…/executors/kubernetes).
+    const values = z
+      .strictObject({
+        gitlabUrl: z.url(),
+        concurrent: z.int(),
+        rbac: z.strictObject({ create: z.literal(true) }),
+        serviceAccount: z.strictObject({ create: z.literal(true) }),
+        runners: z.strictObject({ secret: z.string(), config: z.string() }),
+      })
+      .parse(parse(await read('runners/gpu/values.yaml')));
+    const patchSchema = z.strictObject({
+      name: z.string(),
+      patch_type: z.literal('strategic'),
+      patch: z.string(),
+    });
     const { runners } = z
-      .object({
+      .strictObject({
         runners: z.tuple([
-          z.object({
-            environment: z.array(z.string()),
-            kubernetes: z.object({
+          z.strictObject({
+            environment: z.tuple([z.literal('FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true')]),
+            kubernetes: z.strictObject({
+              namespace: z.literal('{{.Release.Namespace}}'),
+              image: z.string(),
               privileged: z.literal(false),
               allow_privilege_escalation: z.literal(false),
-              pod_spec: z.tuple([z.object({ patch_type: z.literal('strategic'), patch: z.string() })]),
+              allowed_images: z.array(z.string()),
+              allowed_services: z.array(z.string()),
+              cpu_request_overwrite_max_allowed: z.string(),
+              memory_request_overwrite_max_allowed: z.string(),
+              poll_timeout: z.int(),
+              pod_spec: z.array(patchSchema),
             }),
           }),
         ]),
       })
       .parse(await parseToml(values.runners.config));
-    expect(runners[0].environment).toContain('FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true');
-    expect(parse(runners[0].kubernetes.pod_spec[0].patch)).toEqual({
-      containers: [{ name: 'build', resources: { limits: { 'nvidia.com/gpu': '1' } } }],
-    });
+    const { kubernetes } = runners[0];
+    expect(kubernetes.allowed_services).toEqual(kubernetes.allowed_images);
+    expect(kubernetes.pod_spec.map(({ patch }) => parse(patch))).toEqual([
+      { containers: [{ name: 'build', resources: { limits: { 'nvidia.com/gpu': '1' } } }] },
+      { automountServiceAccountToken: false },
+    ]);
   });
 });
