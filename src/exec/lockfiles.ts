@@ -15,6 +15,7 @@ const names = new Set([
   'pdm.lock',
   'uv.lock',
   'conda-lock.yml',
+  'pixi.lock',
   'Cargo.lock',
   'go.sum',
 ]);

@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import parseLicense from 'spdx-expression-parse';
 import { canonicalJson, type Digest } from '../core/digest.ts';
-import { type Component, componentsOf } from './sbom-lockfiles.ts';
+import type { Component } from './sbom-component.ts';
+import { componentsOf } from './sbom-lockfiles.ts';
 
 /** The file's name in its artifact, as CycloneDX recommends it (cyclonedx.org, "Recognized file patterns"). */
 export const sbomFile = 'sbom.cdx.json';
