@@ -87,12 +87,20 @@ export function createRoles(
       return [];
     });
 
-  /** Ids by the names that the rules have, as noted so far; `listed` tells which names they still have. */
-  async function readHolders(listed: (name: string) => boolean): Promise<Map<string, string>> {
-    const noted = holdersSchema.parse(JSON.parse((await state.cursor(holdersCursor)) || '[]'));
-    const kept = noted.filter(([name]) => listed(name));
-    if (kept.length < noted.length) await state.setCursor(holdersCursor, JSON.stringify(kept));
-    return new Map(kept);
+  /** Ids by the names of the rules, as noted so far. */
+  const readHolders = async (): Promise<[name: string, id: string][]> =>
+    holdersSchema.parse(JSON.parse((await state.cursor(holdersCursor)) || '[]'));
+
+  /**
+   * Notes whose a name of the rules is, unless that is known, and forgets the names that they have no more (`listed`). Nobody
+   * else does meanwhile: two bots that note different names would each lose the other's.
+   */
+  async function noteHolder(listed: (name: string) => boolean, holder: [name: string, id: string] | null) {
+    await state.alone('roles', async () => {
+      const kept = (await readHolders()).filter(([name]) => listed(name));
+      const isNew = holder !== null && kept.every(([name]) => name !== holder[0]);
+      await state.setCursor(holdersCursor, JSON.stringify(isNew ? [...kept, holder] : kept));
+    });
   }
 
   /** Whether a name of the rules means this person. */
@@ -100,12 +108,12 @@ export function createRoles(
     const entries = new Set(Object.values(project.roles).flat());
     const owned = entries.has('codeowners') ? new Set(await owners()) : null;
     const listed = (one: string) => entries.has(one) || owned?.has(`@${one}`) === true;
-    const holders = await readHolders(listed);
-    const holder = holders.get(name);
-    if (holder !== undefined) return holder === id;
-    if (name !== username) return false;
-    await state.setCursor(holdersCursor, JSON.stringify([...holders, [name, id]]));
-    return true;
+    const noted = await readHolders();
+    const isUnknown = listed(name) && noted.every(([one]) => one !== name);
+    const isNews = isUnknown && name === username;
+    if (isNews || noted.some(([one]) => !listed(one))) await noteHolder(listed, isNews ? [name, id] : null);
+    const holders = new Map(isNews ? await readHolders() : noted.filter(([one]) => listed(one)));
+    return holders.get(name) === id;
   }
 
   /** Whether an owner of CODEOWNERS is this member: `@name`, `@group/path` or `@@maintainer`. */

@@ -6,6 +6,7 @@ import { convergeChange } from '../../bot/converge.ts';
 import { createEffects } from '../../bot/effects.ts';
 import { handleComment } from '../../bot/handle.ts';
 import { reconcile } from '../../bot/reconcile.ts';
+import { createRoles } from '../../bot/roles.ts';
 import type { BotContext } from '../../bot/types.ts';
 import { type Database, openDatabase, openForge, openMirror, shortDigest } from '../../src/index.ts';
 import { tell } from './story.ts';
@@ -286,7 +287,7 @@ describe('somebody who approved and then lost the right to', () => {
 });
 
 describe('a name', () => {
-  const rename = (who: 'vera' | 'eve', username: string, name = username) =>
+  const rename = (who: 'vera' | 'walt' | 'eve', username: string, name = username) =>
     Object.assign(world.sandbox.world.users.get(world.people[who].id)!, { username, name });
 
   it('in the rules means the account that had it, not whoever takes it later', async () => {
@@ -304,6 +305,47 @@ describe('a name', () => {
     expect(await story.answer('vera', second, line)).toContain('Approved fashion');
     await story.settle(first);
     expect(story.status(first)).toBe('success: approved');
+  });
+
+  it('is remembered also when two bots ask about different ones at the same moment', async () => {
+    await begin();
+    const { context, people } = world;
+    const { project } = (await story.factsOf(await story.propose('good\n'))).rules!;
+    let isWaiting = () => {};
+    const waits = new Promise<void>((resolve) => {
+      isWaiting = resolve;
+    });
+    const other = createRoles({
+      ...context,
+      state: {
+        ...context.state,
+        alone: (name, work) => {
+          isWaiting();
+          return context.state.alone(name, work);
+        },
+      },
+    });
+    let second: Promise<unknown> | null = null;
+    // The other one comes by between this one's look and its note.
+    const one = createRoles({
+      ...context,
+      state: {
+        ...context.state,
+        async setCursor(name, value) {
+          second ??= other.roleOf(project, ['validator'], String(people.walt.id));
+          await Promise.race([second, waits]);
+          return context.state.setCursor(name, value);
+        },
+      },
+    });
+    expect((await one.roleOf(project, ['validator'], String(people.vera.id)))?.role).toBe('validator');
+    await second;
+    rename('vera', 'veronica');
+    rename('walt', 'walter');
+    const roles = createRoles(context);
+    for (const { id } of [people.vera, people.walt]) {
+      expect((await roles.roleOf(project, ['validator'], String(id)))?.role).toBe('validator');
+    }
   });
 
   it('means somebody else once the rules have left it out and named it again', async () => {
