@@ -81,7 +81,10 @@ function metricProblem(
   }
   if ((evaluatedMetrics as readonly string[]).includes(metric)) return null;
   const guess = nearest(metric, evaluatedMetrics) ?? evaluatedMetrics.find((one) => one.startsWith(metric));
-  return `"${metric}" is not one of ${evaluatedMetrics.join(', ')}${guess ? ` — did you mean ${guess}?` : ''}`;
+  // The one that was meant says it; who meant none of them needs all of them.
+  return guess
+    ? `"${metric}" is not one of ${evaluatedMetrics.slice(0, 2).join(', ')}, … (${evaluatedMetrics.length}) — did you mean ${guess}?`
+    : `"${metric}" is not one of ${evaluatedMetrics.join(', ')}`;
 }
 
 /** What is read of a gate, `evaluate:` and the classes of the data in a `cdl.yaml` of which the rest may be anything. */
