@@ -138,7 +138,11 @@ async function* rollOut(work: RollOut): AsyncIterable<Progress> {
     stable: plan.to,
     versions: [{ ...fresh, weight: 100 }],
   });
-  if (old) yield { kind: 'step', text: `draining version ${old.version}`, traffic: 100 };
+  yield {
+    kind: 'step',
+    text: old ? `draining version ${old.version}` : `100 % of the requests go to version ${plan.version}`,
+    traffic: 100,
+  };
   for (;;) {
     ({ state, route } = await look(work));
     if ((route?.leaving ?? 0) === 0 && readyOf(version(route, plan.to)) >= plan.replicas) break;

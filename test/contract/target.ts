@@ -97,6 +97,7 @@ export function targetContract(name: string, open: () => Promise<TargetUnderTest
       const tiny = await under.good(0);
       const steps = await applyAll(under.target, planOf(tiny, null, 1), tiny.folder);
       const last = steps.at(-1)!;
+      expect(steps.findLast((step) => step.kind === 'step')).toMatchObject({ traffic: 100 });
       if (last.kind !== 'ready') throw new Error(JSON.stringify(last));
       expect(await under.target.live('tiny', 'production')).toEqual({
         candidate: candidate(1),
