@@ -6,10 +6,12 @@ export const ink = '#1f2933';
 export const faint = '#52606d';
 /** Of lines behind the data. */
 export const grid = '#e4e7eb';
+/** Room around a chart, in pixels of its layout. */
+export const padding = 16;
 /** The look all charts share. */
 export const chartConfig = {
   font: 'Inter, DejaVu Sans, Helvetica, Arial, sans-serif',
-  padding: 16,
+  padding,
   background: 'white',
   view: { stroke: null },
   title: { anchor: 'start', fontSize: 16, fontWeight: 600, color: ink, offset: 14 },

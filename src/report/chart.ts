@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import type { Chart } from '../core/report.ts';
 import { chartSpec } from './chart-spec.ts';
+import { padding } from './chart-style.ts';
 import { sheetSvg } from './sheet.ts';
 
 /** Inter (SIL Open Font License 1.1) as TrueType. Where its package is missing, the fonts of the system are used. */
@@ -9,9 +10,12 @@ const fontFiles = [
   '@expo-google-fonts/inter/600SemiBold/Inter_600SemiBold.ttf',
 ];
 
+/** Pixels of a picture for each of its layout. */
+const zoom = 2;
+
 /**
  * Draws a chart as a PNG picture on white, twice the size of its layout for sharp screens. The same chart gives the same
- * bytes on the same machine. Vega makes an SVG without a canvas, resvg the pixels; both are loaded on use.
+ * bytes on the same machine. Vega makes an SVG without a canvas, resvg the pixels; they are loaded on use.
  */
 export async function drawChart(chart: Chart): Promise<Buffer> {
   const svg = await drawSvg(chart);
@@ -19,7 +23,7 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
   const files = installedFonts();
   const image = new Resvg(svg, {
     background: 'white',
-    fitTo: { mode: 'zoom', value: 2 },
+    fitTo: { mode: 'zoom', value: zoom },
     font: {
       fontFiles: files,
       loadSystemFonts: files.length === 0,
@@ -27,7 +31,14 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
     },
     logLevel: 'off',
   });
-  return image.render().asPng();
+  // Without a canvas vega guesses how wide text is, and leaves room for more or less than there is.
+  const { default: sharp } = await import('sharp');
+  const margin = padding * zoom;
+  return sharp(image.render().asPng())
+    .trim({ background: 'white', threshold: 8 })
+    .extend({ top: margin, right: margin, bottom: margin, left: margin, background: 'white' })
+    .png()
+    .toBuffer();
 }
 
 /** The chart as SVG. */

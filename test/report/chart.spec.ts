@@ -1,3 +1,4 @@
+import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import type { Chart } from '../../src/core/report.ts';
 import { drawChart, drawSvg } from '../../src/report/chart.ts';
@@ -20,6 +21,30 @@ test.each(charts.map((chart) => [chart.kind, chart] as const))(
     expect(height).toBeGreaterThan(400);
     expect(png.length).toBeGreaterThan(5000);
     expect((await drawChart(chart)).equals(png)).toBe(true);
+  },
+);
+
+test.each(charts.map((chart) => [chart.kind, chart] as const))(
+  'leaves %s the same narrow margin on every side',
+  async (_, chart) => {
+    const { data, info } = await sharp(await drawChart(chart))
+      .greyscale()
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    const isInk = (x: number, y: number) => data[(y * info.width + x) * info.channels]! < 248;
+    const rows = Array.from({ length: info.height }, (_row, y) => y);
+    const columns = Array.from({ length: info.width }, (_column, x) => x);
+    const hasInk = {
+      column: (x: number) => rows.some((y) => isInk(x, y)),
+      row: (y: number) => columns.some((x) => isInk(x, y)),
+    };
+    const margins = [
+      columns.findIndex(hasInk.column),
+      [...columns].reverse().findIndex(hasInk.column),
+      rows.findIndex(hasInk.row),
+      [...rows].reverse().findIndex(hasInk.row),
+    ];
+    for (const margin of margins) expect(margin).toBe(32);
   },
 );
 
