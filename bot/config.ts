@@ -1,10 +1,10 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import {
   type ForgeOptions,
   type GithubAuth,
-  keyId,
   type ProxySettings,
+  parsePublicKeys,
   readProxies,
   type StoreCredentials,
   UserError,
@@ -130,8 +130,16 @@ export function readPublicUrl(env: Environment): string | null {
   return url === null || url === 'auto' ? url : checkUrl('CDL_BOT_URL', url);
 }
 
-async function textOrFile(value: string): Promise<string> {
-  return value.includes('-----BEGIN') ? value : readFile(value, 'utf8');
+/** A text in PEM, given as it is or as the path of its file. */
+async function pemOf(name: VariableName, value: string): Promise<string> {
+  if (value.includes('-----BEGIN')) return value;
+  return readFile(value, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    // The path may be a secret that somebody put there in place of the PEM.
+    const what = `${name} is no PEM, and no file that can be read: ${cause.code}`;
+    throw new UserError('config-invalid', what, 'give the PEM itself, or the path of a file with it', {
+      cause,
+    });
+  });
 }
 
 /** The configuration of one zone's store. */
@@ -144,6 +152,25 @@ function readStore(env: Environment, zone: 'WORK' | 'TRUSTED'): StoreConfig {
   return { url, credentials: { accessKey, secretKey, ...(ca !== null && { ca }) } };
 }
 
+/** Bytes of a secret (Standard Webhooks, symmetric signatures). */
+const [shortestSecret, longestSecret] = [24, 64];
+
+/** Secrets of Standard Webhooks in one variable, with spaces between. Throws UserError config-invalid. */
+function checkSecrets(name: VariableName, value: string): string[] {
+  const secrets = value.split(/\s+/).filter(Boolean);
+  for (const secret of secrets) {
+    const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1];
+    const length = bytes === undefined ? 0 : Buffer.from(bytes, 'base64').length;
+    if (length >= shortestSecret && length <= longestSecret) continue;
+    throw new UserError(
+      'config-invalid',
+      `${name} is not whsec_ and ${shortestSecret} to ${longestSecret} bytes in base64`,
+      'echo "whsec_$(openssl rand -base64 32)" makes one',
+    );
+  }
+  return secrets;
+}
+
 async function readForge(env: Environment): Promise<ForgeConfig> {
   const kind = need(env, 'CDL_FORGE');
   const evaluationToken = readVariable(env, 'CDL_EVALUATION_TOKEN');
@@ -154,7 +181,7 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
       token: need(env, 'CDL_BOT_TOKEN'),
       evaluationToken,
       webhookSecret: readVariable(env, 'CDL_WEBHOOK_SECRET'),
-      signingToken: need(env, 'CDL_SIGNING_TOKEN'),
+      signingToken: checkSecrets('CDL_SIGNING_TOKEN', need(env, 'CDL_SIGNING_TOKEN')).join(' '),
     };
   }
   if (kind !== 'github') {
@@ -163,7 +190,11 @@ async function readForge(env: Environment): Promise<ForgeConfig> {
   const appId = readVariable(env, 'CDL_GITHUB_APP_ID');
   const auth: GithubAuth =
     appId !== null
-      ? { kind: 'app', appId, privateKey: await textOrFile(need(env, 'CDL_GITHUB_PRIVATE_KEY')) }
+      ? {
+          kind: 'app',
+          appId,
+          privateKey: await pemOf('CDL_GITHUB_PRIVATE_KEY', need(env, 'CDL_GITHUB_PRIVATE_KEY')),
+        }
       : { kind: 'token', token: need(env, 'CDL_BOT_TOKEN') };
   return {
     kind,
@@ -186,16 +217,22 @@ export async function readForgeConfig(
       .split(',')
       .map((one) => one.trim())
       .filter(Boolean),
-    ca: ca === null ? null : await textOrFile(ca),
+    ca: ca === null ? null : await pemOf('CDL_FORGE_CA', ca),
     proxy: readProxies(env),
   };
 }
 
-function readNumber(env: Environment, name: VariableName): number {
+function readNumber(env: Environment, name: VariableName, most: number): number {
   const text = need(env, name);
   const value = Number(text);
-  if (Number.isFinite(value) && value >= 0) return value;
-  throw new UserError('config-invalid', `${name} "${text}" is not a number`);
+  if (value >= 0 && value <= most) return value;
+  throw new UserError('config-invalid', `${name} "${text}" is not a number from 0 to ${most}`);
+}
+
+function readPort(env: Environment): number {
+  const port = readNumber(env, 'CDL_BOT_PORT', 65_535);
+  if (Number.isInteger(port)) return port;
+  throw new UserError('config-invalid', `CDL_BOT_PORT "${port}" is not a whole number`);
 }
 
 function readLevel(env: Environment): LogLevel {
@@ -218,24 +255,6 @@ function readToken(env: Environment, name: 'CDL_STATUS_TOKEN' | 'CDL_BUCKET_TOKE
   );
 }
 
-/** Bytes of a secret (Standard Webhooks, symmetric signatures). */
-const [shortestSecret, longestSecret] = [24, 64];
-
-function readNotifySecrets(env: Environment): string[] {
-  const secrets = readVariable(env, 'CDL_NOTIFY_SECRET')?.split(/\s+/).filter(Boolean) ?? [];
-  for (const secret of secrets) {
-    const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1];
-    const length = bytes === undefined ? 0 : Buffer.from(bytes, 'base64').length;
-    if (length >= shortestSecret && length <= longestSecret) continue;
-    throw new UserError(
-      'config-invalid',
-      `CDL_NOTIFY_SECRET is not whsec_ and ${shortestSecret} to ${longestSecret} bytes in base64`,
-      'echo "whsec_$(openssl rand -base64 32)" makes one',
-    );
-  }
-  return secrets;
-}
-
 function isMailServer(text: string): boolean {
   try {
     const { protocol, hostname, username, password } = new URL(text);
@@ -250,7 +269,7 @@ function isMailServer(text: string): boolean {
 export function readNotify(env: Environment): NotifySettings {
   const url = readVariable(env, 'CDL_SMTP_URL');
   const from = readVariable(env, 'CDL_SMTP_FROM');
-  const secrets = readNotifySecrets(env);
+  const secrets = checkSecrets('CDL_NOTIFY_SECRET', readVariable(env, 'CDL_NOTIFY_SECRET') ?? '');
   const proxy = readProxies(env);
   if (url === null) return { secrets, smtp: null, proxy };
   if (!isMailServer(url)) {
@@ -297,25 +316,20 @@ function readTraces(env: Environment): TraceSettings | null {
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
   const trusted = readVariable(env, 'CDL_TRUSTED_KEYS');
-  const pems = trusted === null ? '' : await textOrFile(trusted);
-  const trustedKeys = new Map(
-    (pems.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? []).map((pem) => {
-      const key = createPublicKey(pem);
-      return [keyId(key), key] as const;
-    }),
-  );
+  const pems = trusted === null ? null : await pemOf('CDL_TRUSTED_KEYS', trusted);
   return {
     ...(await readForgeConfig(env)),
-    signingKey: await textOrFile(need(env, 'CDL_SIGNING_KEY')),
-    trustedKeys,
+    signingKey: await pemOf('CDL_SIGNING_KEY', need(env, 'CDL_SIGNING_KEY')),
+    trustedKeys: pems === null ? new Map() : parsePublicKeys(pems, 'CDL_TRUSTED_KEYS'),
     stores: { work: readStore(env, 'WORK'), trusted: readStore(env, 'TRUSTED') },
     database: readVariable(env, 'CDL_DATABASE'),
     folder: need(env, 'CDL_BOT_FOLDER'),
     host: need(env, 'CDL_BOT_HOST'),
-    port: readNumber(env, 'CDL_BOT_PORT'),
+    port: readPort(env),
     publicUrl: readPublicUrl(env),
-    reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS') || 60,
-    driftHours: readNumber(env, 'CDL_DRIFT_HOURS') || 24,
+    // Timers take no more than 24 days.
+    reconcileSeconds: readNumber(env, 'CDL_RECONCILE_SECONDS', 604_800) || 60,
+    driftHours: readNumber(env, 'CDL_DRIFT_HOURS', 8_760) || 24,
     statusToken: readToken(env, 'CDL_STATUS_TOKEN'),
     bucketToken: readToken(env, 'CDL_BUCKET_TOKEN'),
     notify: readNotify(env),

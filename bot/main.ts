@@ -1,8 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
-import { realpath } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import {
   createZone,
@@ -311,9 +309,4 @@ export async function main(env: Environment): Promise<number> {
     process.stderr.write(`${mask(message)}\n${hint ? `→ ${hint}\n` : ''}`);
     return exit;
   }
-}
-
-const started = process.argv[1];
-if (started && (await realpath(started).catch(() => '')) === fileURLToPath(import.meta.url)) {
-  process.exitCode = await main(process.env);
 }

@@ -31,12 +31,7 @@ const drivers: Readonly<Record<string, readonly string[]>> = {
 
 /** Where the process environment is read; everything else gets it as an argument. */
 // The runner is a program of its own: PATH of its jobs is that of its machine.
-const environmentReaders = [
-  'src/steps/context.ts',
-  'src/cli/main.ts',
-  'src/sandbox/runner-main.ts',
-  'bot/main.ts',
-];
+const environmentReaders = ['src/steps/context.ts', 'src/cli/main.ts', 'src/sandbox/runner-main.ts'];
 
 const mostLines = 400;
 

@@ -76,6 +76,27 @@ export function keyId(key: KeyObject): string {
   return digestBytes(spki).slice(7);
 }
 
+/**
+ * The public keys of a text in PEM, by their id. `name` is how people know the text. Throws UserError config-invalid when it
+ * holds none, or something else.
+ */
+export function parsePublicKeys(text: string, name: string): ReadonlyMap<string, KeyObject> {
+  const hint = 'give public keys as PEM, or the path of a file that holds them';
+  const blocks = text.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? [];
+  if (blocks.length === 0) throw new UserError('config-invalid', `${name} holds no public key`, hint);
+  return new Map(
+    blocks.map((pem, index) => {
+      try {
+        const key = createPublicKey(pem);
+        return [keyId(key), key] as const;
+      } catch (cause) {
+        const what = `${name} holds something else than a public key (block ${index + 1})`;
+        throw new UserError('config-invalid', what, hint, { cause });
+      }
+    }),
+  );
+}
+
 /** Pre-authentication encoding (DSSE protocol.md): what is really signed. */
 function preAuthEncoding(type: string, body: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${body.length} `), body]);

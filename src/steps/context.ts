@@ -1,8 +1,8 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { keyId } from '../core/decision.ts';
+import { parsePublicKeys } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
 import { type Project, parseProject, projectFile } from '../core/project.ts';
 import { createRedactor, environmentSecrets } from '../core/redact.ts';
@@ -109,26 +109,17 @@ export function environmentRedactor(env: Environment): (text: string) => string 
 export async function readTrustedKeys(env: Environment): Promise<ReadonlyMap<string, KeyObject>> {
   const value = env.CDL_TRUSTED_KEYS;
   if (!value) return new Map();
-  const hint = 'give public keys as PEM, or the path of a file that holds them';
-  const bad = (what: string, cause?: unknown) =>
-    new UserError('config-invalid', `CDL_TRUSTED_KEYS ${what}`, hint, { cause });
-  const text = value.includes('-----BEGIN')
-    ? value
-    : await readFile(value, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-        throw bad(`names a file that cannot be read: ${cause.code}`, cause);
-      });
-  const blocks = text.match(/-----BEGIN PUBLIC KEY-----[\s\S]+?-----END PUBLIC KEY-----/g) ?? [];
-  if (blocks.length === 0) throw bad('holds no public key');
-  return new Map(
-    blocks.map((pem, index) => {
-      try {
-        const key = createPublicKey(pem);
-        return [keyId(key), key] as const;
-      } catch (cause) {
-        throw bad(`holds something else than a public key (block ${index + 1})`, cause);
-      }
-    }),
-  );
+  if (value.includes('-----BEGIN')) return parsePublicKeys(value, 'CDL_TRUSTED_KEYS');
+  const text = await readFile(value, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    const what = `CDL_TRUSTED_KEYS names a file that cannot be read: ${cause.code}`;
+    throw new UserError(
+      'config-invalid',
+      what,
+      'give public keys as PEM, or the path of a file that holds them',
+      { cause },
+    );
+  });
+  return parsePublicKeys(text, 'CDL_TRUSTED_KEYS');
 }
 
 /** The composition root: everything a step may use, from the environment and the folder it is started in. */

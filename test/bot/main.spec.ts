@@ -175,7 +175,7 @@ describe('the configuration from the environment', () => {
       CDL_GITLAB_URL: 'https://gitlab.example.com',
       CDL_PROJECT: 'acme/a, acme/b',
       CDL_BOT_TOKEN: 't',
-      CDL_SIGNING_TOKEN: 'whsec_AAAA',
+      CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
       CDL_SIGNING_KEY: key,
       CDL_WORK_STORE: 'file:///w',
       CDL_TRUSTED_STORE: 'file:///t',
@@ -188,6 +188,43 @@ describe('the configuration from the environment', () => {
       driftHours: 24,
       database: null,
     });
+  });
+
+  it.each([
+    [
+      { CDL_SIGNING_KEY: '/nowhere/key.pem' },
+      'CDL_SIGNING_KEY is no PEM, and no file that can be read: ENOENT',
+    ],
+    [{ CDL_TRUSTED_KEYS: '/nowhere/key.pem' }, 'CDL_TRUSTED_KEYS is no PEM, and no file'],
+    [{ CDL_TRUSTED_KEYS: key }, 'CDL_TRUSTED_KEYS holds no public key'],
+    [
+      { CDL_TRUSTED_KEYS: '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----' },
+      'something else than a public key (block 1)',
+    ],
+    [{ CDL_SIGNING_TOKEN: 'hush' }, 'CDL_SIGNING_TOKEN is not whsec_ and 24 to 64 bytes'],
+    [{ CDL_BOT_PORT: '99999' }, 'CDL_BOT_PORT "99999" is not a number from 0 to 65535'],
+    [{ CDL_BOT_PORT: '80.5' }, 'is not a whole number'],
+    // A timer of more than 24 days would ring at once, and again and again.
+    [{ CDL_RECONCILE_SECONDS: '2592000' }, 'is not a number from 0 to 604800'],
+    [{ CDL_RECONCILE_SECONDS: 'daily' }, 'CDL_RECONCILE_SECONDS "daily" is not a number'],
+  ])('says of %o what is wrong with which variable', async (more, problem) => {
+    const env = {
+      CDL_GITLAB_URL: 'https://gitlab.example.com',
+      CDL_PROJECT: 'acme/a',
+      CDL_BOT_TOKEN: 't',
+      CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
+      CDL_SIGNING_KEY: key,
+      CDL_WORK_STORE: 'file:///w',
+      CDL_TRUSTED_STORE: 'file:///t',
+      CDL_BOT_FOLDER: '/b',
+      ...more,
+    };
+    const failed = readBotConfig(env);
+    await expect(failed).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: expect.stringContaining(problem),
+    });
+    await expect(failed).rejects.not.toThrow(/hush|nowhere/);
   });
 
   it('refuses a key of another kind', async () => {

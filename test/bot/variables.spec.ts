@@ -39,7 +39,7 @@ beforeAll(async () => {
       ...shared,
       CDL_GITLAB_URL: 'http://127.0.0.1:9',
       CDL_BOT_TOKEN: 't',
-      CDL_SIGNING_TOKEN: 'whsec_AAAA',
+      CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
     },
     github: { ...shared, CDL_FORGE: 'github', CDL_BOT_TOKEN: 't' },
   };
@@ -140,7 +140,7 @@ describe('what a variable says', () => {
   it('is refused where it cannot be meant', async () => {
     const wrong = [
       ['CDL_LOG', 'loud', 'CDL_LOG "loud" is not one of debug, info, warn, error, silent'],
-      ['CDL_BOT_PORT', 'eighty', 'CDL_BOT_PORT "eighty" is not a number'],
+      ['CDL_BOT_PORT', 'eighty', 'CDL_BOT_PORT "eighty" is not a number from 0 to 65535'],
       ['CDL_FORGE', 'gitea', 'CDL_FORGE "gitea" is not one of gitlab, github'],
     ] as const;
     for (const [name, value, message] of wrong) {
