@@ -11,7 +11,14 @@ import {
 } from '../src/index.ts';
 import type { NotifySettings } from './notify.ts';
 import type { TraceSettings } from './trace.ts';
-import { type Environment, readVariable, type VariableName, variableNamed } from './variables.ts';
+import {
+  type Environment,
+  readVariable,
+  type Variable,
+  type VariableName,
+  variableNamed,
+  variables,
+} from './variables.ts';
 
 export type { Environment } from './variables.ts';
 
@@ -313,8 +320,27 @@ function readTraces(env: Environment): TraceSettings | null {
   return { url, headers, service };
 }
 
+/** Names every variable at once that has to be set and is not. Throws UserError environment-missing. */
+function needAll(env: Environment): void {
+  const kind = need(env, 'CDL_FORGE');
+  const all: readonly Variable[] = variables;
+  const missing = all
+    .filter(
+      ({ name, required }) =>
+        required.some((one) => one === kind) && readVariable(env, name as VariableName) === null,
+    )
+    .map(({ name }) => name);
+  if (missing.length < 2) return;
+  throw new UserError(
+    'environment-missing',
+    `not set: ${missing.join(', ')}`,
+    'cdl bot --help says what they mean, bot/README.md tells more',
+  );
+}
+
 /** The configuration that an environment describes. Throws UserError environment-missing, config-invalid. */
 export async function readBotConfig(env: Environment): Promise<BotConfig> {
+  needAll(env);
   const trusted = readVariable(env, 'CDL_TRUSTED_KEYS');
   const pems = trusted === null ? null : await pemOf('CDL_TRUSTED_KEYS', trusted);
   return {

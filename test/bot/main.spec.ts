@@ -167,7 +167,12 @@ describe('the webhook', () => {
 
 describe('the configuration from the environment', () => {
   it('names what is missing', async () => {
-    await expect(readBotConfig({})).rejects.toMatchObject({ code: 'environment-missing' });
+    await expect(readBotConfig({})).rejects.toMatchObject({
+      code: 'environment-missing',
+      message:
+        'not set: CDL_PROJECT, CDL_GITLAB_URL, CDL_BOT_TOKEN, CDL_SIGNING_TOKEN, CDL_SIGNING_KEY, CDL_WORK_STORE, CDL_TRUSTED_STORE, CDL_BOT_FOLDER',
+    });
+    await expect(readBotConfig({ CDL_FORGE: 'gitea' })).rejects.toMatchObject({ code: 'config-invalid' });
   });
 
   it('has a default for everything that can have one', async () => {
