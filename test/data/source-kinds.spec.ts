@@ -193,6 +193,35 @@ describe('a git repository', () => {
       await expect(fetchSource(source(ref), options())).rejects.toMatchObject({ code: 'source-unreachable' });
   });
 
+  it('sets links, other repositories and names that are no text aside, also when it comes from the cache', async () => {
+    const inner = join(folder, 'repo/data/cat/inner');
+    await symlink('/etc/passwd', join(folder, 'repo/data/cat/link.txt'));
+    for (const byte of [0xfe, 0xff]) {
+      const odd = Buffer.concat([Buffer.from(join(folder, 'repo/data/dog/')), Buffer.from([byte, 0x2e])]);
+      await writeFile(odd, `odd ${byte}`);
+    }
+    await write({ 'repo/data/dog/[x]*/d.txt': 'howl' });
+    await git('init', '--quiet', inner);
+    await git('-C', inner, 'commit', '--quiet', '--allow-empty', '-m', 'inner');
+    await git('-c', 'advice.addEmbeddedRepo=false', 'add', '--all');
+    await git('commit', '--quiet', '-m', 'odd');
+    await git('tag', 'odd');
+    const odd = 'name-not-utf-8 dog/\ufffd.';
+    const all = [...items.map((one) => (one === '1 woof' ? '1 later' : one)), '1 howl', odd, odd];
+    all.push('link cat/inner', 'link cat/link.txt');
+    const fetched = await fetchSource(source('odd'), options());
+    expect((await itemsOf(fetched)).sort()).toEqual(all.sort());
+    const one = await fetchSource(source('odd', 'data/dog/[x]*'), options());
+    expect(one.files.map((file) => file.name)).toEqual(['d.txt']);
+    await rm(join(folder, 'repo'), { recursive: true });
+    const again = await fetchSource(fetched.source, options());
+    expect((await itemsOf(again)).sort()).toEqual(all);
+    await expect(fetchSource(source('v1'), options())).rejects.toMatchObject({
+      code: 'source-unreachable',
+      message: expect.stringContaining('does not appear to be a git repository'),
+    });
+  });
+
   it('whose tag was moved is refused, and so are pointers of Git LFS', async () => {
     await git('tag', '--force', 'v1');
     await expect(fetchSource({ ...source('v1'), sha256: pin }, options())).rejects.toMatchObject({

@@ -114,13 +114,15 @@ async function openCommit(source: GitSource, options: FetchOptions): Promise<Rep
         fetched = await fetch([], ['+refs/heads/*:refs/cdl/heads/*', '+refs/tags/*:refs/cdl/tags/*']);
       const commit = fetched.code === 0 ? await resolved() : null;
       if (commit !== null) return { ...place, commit };
-      const said = fetched.stderr.toString().trim().split('\n').slice(-2).join(' ');
+      const said = fetched.stderr.toString().trim();
       if (fetched.code !== 0 && !/couldn't find remote ref/.test(said)) {
         const again =
           /timed out|reset|early EOF|unexpected disconnect|HTTP 5\d\d|returned error: (5\d\d|429)/i.test(
             said,
           );
-        throw new Unreachable(said, again);
+        // What follows the first line that says what failed is advice, the same for every reason.
+        const reason = /^(?:fatal|error): (.+)$/m.exec(said)?.[1] ?? said.split('\n').slice(-2).join(' ');
+        throw new Unreachable(reason, again);
       }
       const what = isCommit(source.ref) ? `commit ${source.ref}` : `tag ${source.ref}`;
       throw new Unreachable(`it has no ${what}; a branch moves, and cannot be named`, false);
