@@ -8,6 +8,7 @@ import { openFilePool } from '../data/folder/pool.ts';
 import { fetchArtifact } from '../data/folder/transfer.ts';
 import { blobKey } from '../store/index.ts';
 import { type Desk, resolveRef, resolveVersion } from './data-desk.ts';
+import { noteSharing } from './data-share.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
@@ -47,7 +48,10 @@ async function one(
   options: { to: string | undefined; force: boolean },
   pool: ReturnType<typeof openFilePool>,
 ) {
-  if (desk.hasRemote) await fetchArtifact(desk.local, await desk.remote(), digest);
+  if (desk.hasRemote) {
+    const remote = await desk.remote();
+    if ((await fetchArtifact(desk.local, remote, digest)).length > 0) await noteSharing(desk, remote);
+  }
   const { signal } = input.console;
   const version = options.to === undefined ? await localVersion(desk.local, digest) : null;
   if (!version) return elsewhere(input, desk, digest, options.to, pool);

@@ -1,10 +1,13 @@
-import { type Digest, shortDigest } from '../core/digest.ts';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Digest, digestBytes, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { localVersion } from '../data/folder/base.ts';
 import { readPointers } from '../data/folder/pointers.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
 import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
+import type { Zone } from '../store/types.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -16,6 +19,24 @@ function needsRemote(desk: Desk): void {
     'there is no store to share versions through',
     'set CDL_WORK_STORE, or give --store file:///folder or s3://bucket/prefix?endpoint=https://host:port',
   );
+}
+
+/**
+ * Notes in the shared store that this repository's locks name what is there; once a clone, unless `again`. Who may only read
+ * there cannot.
+ */
+export async function noteSharing(desk: Desk, remote: Zone, again = false): Promise<void> {
+  const noted = join(desk.root, '.cdl', 'data', `${digestBytes(remote.store.url).slice(7, 39)}.noted`);
+  if (!again && existsSync(noted)) return;
+  const { noteRepository } = await import('../data/repositories.ts');
+  try {
+    await noteRepository(remote, desk.root);
+  } catch (error) {
+    if (!(error instanceof UserError && error.code === 'store-denied')) throw error;
+    return;
+  }
+  mkdirSync(dirname(noted), { recursive: true });
+  writeFileSync(noted, '');
 }
 
 const wantedOf = (desk: Desk, what: readonly string[]): string[] =>
@@ -40,10 +61,8 @@ export async function push(input: CommandInput, desk: Desk, what: readonly strin
   const rows: Awaited<ReturnType<typeof send>>[] = [];
   for (const one of wanted) rows.push(await send(one));
   // Nothing that is so young is garbage, so that this is early enough.
-  if (rows.some(({ copied, moved }) => copied > 0 || moved)) {
-    const { noteRepository } = await import('../data/repositories.ts');
-    await noteRepository(remote, desk.root);
-  }
+  const isNew = rows.some(({ copied, moved }) => copied > 0 || moved);
+  if (rows.length > 0) await noteSharing(desk, remote, isNew);
   const text = rows.map(
     (row) =>
       `${row.name}  ${shortDigest(row.version)}  ${row.copied === 0 ? 'there already' : `${count(row.copied, 'version')} sent`}${row.moved ? `, ref ${row.ref} moved` : ''}`,
@@ -62,6 +81,7 @@ export async function pull(input: CommandInput, desk: Desk, what: readonly strin
   const versions: Digest[] = [];
   for (const one of wantedOf(desk, what)) versions.push(await resolveVersion(desk, one));
   for (const version of versions) await fetchArtifact(desk.local, remote, version);
+  if (versions.length > 0) await noteSharing(desk, remote);
   for (const version of versions) {
     const artifact = await desk.local.getArtifact(version);
     const { name } = artifact;

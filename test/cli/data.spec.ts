@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -372,5 +374,24 @@ describe('cdl gc', () => {
     git(other, 'remote', 'set-url', 'origin', other);
     expect(await manifests('--gone', gone, '--also', '../other', '--delete')).toEqual([]);
     expect(await manifests('--gone', gone, '--delete')).toEqual([before!.version]);
+  });
+
+  it('knows the repositories that push what is there already, or only take it', async () => {
+    const shared = { CDL_WORK_STORE: `file:${join(root, 'shared')}` };
+    plant(join(work, 'data'), files(3));
+    await ok(['data', 'add', 'data'], { env: shared });
+    await ok(['data', 'push'], { env: shared });
+    for (const action of ['pull', 'checkout', 'push']) {
+      const clone = join(root, action);
+      mkdirSync(clone);
+      spawnSync('git', ['init', '-q'], { cwd: clone });
+      spawnSync('git', ['remote', 'add', 'origin', `git@forge:team/${action}.git`], { cwd: clone });
+      copyFileSync(join(work, 'cdl.data.lock'), join(clone, 'cdl.data.lock'));
+      if (action === 'push') cpSync(join(work, '.cdl/store'), join(clone, '.cdl/store'), { recursive: true });
+      expect((await cdl(['data', action], { cwd: clone, env: shared })).code).toBe(0);
+    }
+    const { doubts } = await ok<{ doubts: string[] }>(['gc'], { env: shared });
+    for (const action of ['pull', 'checkout', 'push'])
+      expect(doubts.join('\n')).toContain(`forge/team/${action} keeps data here too`);
   });
 });
