@@ -205,6 +205,7 @@ function chooseItems(items: Items, config: DatasetConfig, side: 'train' | 'test'
           reason: 'conflicting-labels',
           position: items.position(index),
           class: items.y[index]!,
+          item: `sha256:${hash(index).toString('hex')}`,
         });
       }
     }

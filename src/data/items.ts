@@ -1,3 +1,5 @@
+import type { Digest } from '../core/digest.ts';
+
 /** Why an item was set aside. */
 export type QuarantineReason = 'wrong-length' | 'not-a-byte' | 'unknown-class' | 'conflicting-labels';
 
@@ -6,6 +8,8 @@ export interface Quarantined {
   reason: QuarantineReason;
   position: string;
   class: number | null;
+  /** Its id, where several lines are about one item. */
+  item?: Digest;
 }
 
 /** Raw labelled items as read from a source, in its order: `x` holds `count × size` bytes, `y` a class index each. */

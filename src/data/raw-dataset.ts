@@ -25,6 +25,15 @@ export interface Conflict {
   label: string | null;
 }
 
+/** A line of `quarantine.jsonl`. What is set aside for another item names it: its own copies, or one that it joins. */
+interface QuarantineLine {
+  reason: string;
+  position: string;
+  item?: Digest;
+  class?: number | null;
+  joins?: Digest;
+}
+
 /** So many of them are told. */
 const mostConflicts = 40;
 
@@ -53,7 +62,13 @@ export async function buildRawDataset(
     const conflicts: Conflict[] = [];
     for (const index of conflicting) {
       const { attributes, label, position, id } = await pool.read(index);
-      quarantine.push({ reason: 'conflicting-labels', position: attributes.path ?? '' });
+      // Those of one item are each other's copies.
+      quarantine.push({
+        reason: 'conflicting-labels',
+        position: attributes.path ?? '',
+        item: id,
+        class: label,
+      });
       if (conflicts.length < mostConflicts) {
         const told = label === null ? null : config.classes[label]!;
         conflicts.push({ id, position: position ?? attributes.path ?? '', label: told });
@@ -72,10 +87,22 @@ export async function buildRawDataset(
     if (sides && config.split.stratify && before.size === 0) {
       checkStratified(grouped.groups, config.split, config.classes);
     }
+    /** The first item of the training side in each group: of the two sides, the one that people may look at. */
+    const inTraining = new Map<number, Digest>();
+    for (const [at, index] of unique.entries()) {
+      const group = grouped.of[at]!;
+      if (sides?.[at] === 'train' && !inTraining.has(group)) inTraining.set(group, pool.id(index));
+    }
     for (const [at, index] of sides ? unique.entries() : []) {
       if (sides![at] !== 'aside') continue;
-      const { attributes } = await pool.read(index);
-      quarantine.push({ reason: 'joins-both-sides', position: attributes.path ?? '' });
+      const { attributes, id } = await pool.read(index);
+      const joins = inTraining.get(grouped.of[at]!);
+      quarantine.push({
+        reason: 'joins-both-sides',
+        position: attributes.path ?? '',
+        item: id,
+        ...(joins && { joins }),
+      });
     }
     const kept = unique.filter((_, at) => !sides || sides[at] === side);
     const groupOf = new Map(unique.map((index, at) => [index, grouped.groups[grouped.of[at]!]!.name]));
@@ -145,11 +172,11 @@ async function fillPool(
   fetched: FetchedSource,
   pool: ItemPool,
 ): Promise<{
-  quarantine: { reason: string; position: string }[];
+  quarantine: QuarantineLine[];
   declared: (string | null)[];
   cleaned: string[] | null;
 }> {
-  const quarantine: { reason: string; position: string }[] = [];
+  const quarantine: QuarantineLine[] = [];
   const declared: (string | null)[] = [];
   const cleaned: string[] | null = config.clean ? [] : null;
   const names = new Map<string, string>();

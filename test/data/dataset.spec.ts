@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import * as tar from 'tar';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { digestBytes } from '../../src/core/digest.ts';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { defaultLimits } from '../../src/core/project-read.ts';
 import { buildDataset, openDataset, splitValidation } from '../../src/data/dataset.ts';
@@ -142,8 +143,8 @@ describe('a dataset', () => {
     await zone.saveArtifact(digest, target);
     const lines = (await readFile(join(target, 'quarantine.jsonl'), 'utf8')).trim().split('\n');
     expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
-      { class: 0, position: 'c', reason: 'conflicting-labels' },
-      { class: 1, position: 'd', reason: 'conflicting-labels' },
+      { class: 0, position: 'c', reason: 'conflicting-labels', item: digestBytes(Buffer.from(bytes(2))) },
+      { class: 1, position: 'd', reason: 'conflicting-labels', item: digestBytes(Buffer.from(bytes(2))) },
     ]);
   });
 

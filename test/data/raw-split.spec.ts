@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -30,7 +30,16 @@ interface Line {
   who?: string;
 }
 
+/** A line of the quarantine. */
+interface Aside {
+  reason: string;
+  item: Digest;
+  class?: number;
+  joins?: Digest;
+}
+
 const sha256 = 'a'.repeat(64);
+const idOf = (t: string): Digest => `sha256:${createHash('sha256').update(t).digest('hex')}`;
 
 /** Both sides of these lines, as data versions and as items. */
 async function build(
@@ -59,7 +68,11 @@ async function build(
     rules: { min_items: 1, min_per_class: 1, max_invalid: 0.5 },
   };
   const fetched = { source, files: [{ name: 'lines.jsonl', path, sha256 }] };
-  const made = { digest: {} as Record<string, string>, items: [] as (RawItem & { side: string })[] };
+  const made = {
+    digest: {} as Record<string, string>,
+    items: [] as (RawItem & { side: string })[],
+    aside: [] as Aside[],
+  };
   const metas = [];
   const carried: (Digest | null)[] = [];
   let conflicts: Conflict[] = [];
@@ -73,6 +86,8 @@ async function build(
     const target = await mkdtemp(join(folder, 'open-'));
     await zone.saveArtifact(digest, target);
     for await (const item of readRawItems(target)) made.items.push({ ...item, side });
+    const text = await readFile(join(target, 'quarantine.jsonl'), 'utf8');
+    for (const one of text.split('\n')) if (one !== '') made.aside.push(JSON.parse(one));
   }
   // Both sides tell the same of all items.
   expect(carried[0]).toBe(carried[1]);
@@ -172,7 +187,7 @@ describe('the split of raw items', () => {
   });
 
   test('sets copies with different labels aside, all of them, and counts exact copies', async () => {
-    const { items, metas, conflicts } = await build([
+    const { items, metas, conflicts, aside } = await build([
       { t: 'same', y: 'a' },
       { t: 'same', y: 'b' },
       { t: 'twice', y: 'a' },
@@ -180,6 +195,10 @@ describe('the split of raw items', () => {
     ]);
     expect(items.map((item) => Buffer.from(item.bytes).toString())).toEqual(['twice']);
     expect(metas[0]).toMatchObject({ duplicates: 1, quarantined: { 'conflicting-labels': 2 } });
+    expect(aside.map((one) => [one.reason, one.item, one.class])).toEqual([
+      ['conflicting-labels', idOf('same'), 0],
+      ['conflicting-labels', idOf('same'), 1],
+    ]);
     // The version is the same in whatever order they come, so that only the report tells the lines.
     expect(conflicts.map(({ position, label }) => [position, label])).toEqual([
       ['lines.jsonl:1', 'a'],
@@ -321,7 +340,6 @@ describe('a split that goes on from the version before', () => {
     ].join(' '),
     y: 'a',
   });
-  const idOf = (t: string): Digest => `sha256:${createHash('sha256').update(t).digest('hex')}`;
 
   test('moves no item and parts no copies, in whatever order and portions they come', async () => {
     const portions = fc.array(fc.array(text.map(lineOf), { minLength: 1, maxLength: 8 }), {
@@ -349,6 +367,13 @@ describe('a split that goes on from the version before', () => {
           const ids = new Set(given.map(({ t }) => idOf(t)));
           const quarantined = made.metas[0]!.quarantined['joins-both-sides'] ?? 0;
           aside += quarantined;
+          for (const one of made.aside) {
+            const group = groupsOf([...new Set(given.map(({ t }) => t))]).find((all) =>
+              all.map(idOf).includes(one.item),
+            );
+            expect(group!.map(idOf)).toContain(one.joins);
+            expect([one.reason, was.get(one.joins!)]).toEqual(['joins-both-sides', 'train']);
+          }
           expect(now.size + quarantined).toBe(ids.size);
           for (const group of groupsOf([...new Set(given.map((one) => one.t))])) {
             const members = group.map(idOf);
