@@ -11,12 +11,14 @@ export const labelsSchema = z
     multiple: z
       .boolean()
       .default(false)
-      .describe('whether a labeler may choose several classes; an item with several gets no single label'),
+      .describe('whether a labeler may choose several classes; an item for which several win gets no label'),
     annotations: z.int().min(1).max(20).default(1).describe('votes that an item needs before it has a label'),
     resolve: z
       .enum(['majority', 'unanimous'])
       .default('majority')
-      .describe('what decides: more than half of the votes, or all of them'),
+      .describe(
+        'what decides: more than half of the votes (of lists of choices, for each choice by itself), or all of them',
+      ),
     conflicts: z
       .enum(['quarantine', 'unlabelled'])
       .default('quarantine')

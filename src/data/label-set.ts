@@ -120,16 +120,27 @@ export function joinChoices(choices: readonly string[]): string {
 }
 
 /**
- * What an item is by its votes: `majority` takes what more than half of all votes say, `unanimous` what all say; fewer
- * votes than `annotations` decide nothing. An item has one class here: a list of several choices is one answer of its own,
- * which is no class, and so never a label.
+ * Of each labeler the newest vote on an item: nobody is two labelers by annotating twice. Votes without a labeler are each a
+ * labeler of their own, since nothing says that two of them are one person's.
+ */
+function newestVotes(votes: readonly Vote[]): Vote[] {
+  const newest = new Map<string, Vote>();
+  for (const vote of [...votes].sort((a, b) => order(a.at, b.at)))
+    newest.set(vote.labeler ?? `?${vote.annotation}`, vote);
+  return [...newest.values()];
+}
+
+/**
+ * What an item is by its votes: `majority` takes what more than half of all votes say, of lists each choice by itself;
+ * `unanimous` what all say, and nothing else; fewer votes than `annotations` decide nothing. An item has one class here:
+ * where several choices win, none is its label.
  */
 export function resolveVotes(
   votes: readonly Vote[],
   config: Pick<LabelsConfig, 'annotations' | 'resolve'>,
   classes: readonly string[],
 ): Resolution {
-  const said = votes.filter(({ choices }) => choices.length > 0);
+  const said = newestVotes(votes.filter(({ choices }) => choices.length > 0));
   if (said.length < config.annotations) return { kind: 'scarce', votes: said.length };
   const strange = said.flatMap(({ choices }) => choices).find((choice) => !classes.includes(choice));
   if (strange !== undefined) return { kind: 'unknown-choice', choice: strange };
@@ -139,10 +150,13 @@ export function resolveVotes(
     counts.set(answer, (counts.get(answer) ?? 0) + 1);
   }
   const ranked = [...counts].sort((a, b) => b[1] - a[1] || order(a[0], b[0]));
-  const [label, count] = ranked[0]!;
-  const wins = config.resolve === 'unanimous' ? count === said.length : count * 2 > said.length;
-  return wins && classes.includes(label)
-    ? { kind: 'labelled', label }
+  const agreed = classes.filter((name) => {
+    const count = said.filter(({ choices }) => choices.includes(name)).length;
+    return config.resolve === 'unanimous' ? count > 0 : count * 2 > said.length;
+  });
+  // Of all that anybody said one choice: nobody said another.
+  return agreed.length === 1
+    ? { kind: 'labelled', label: agreed[0]! }
     : { kind: 'conflict', choices: ranked };
 }
 
@@ -157,21 +171,16 @@ export function votesByItem(votes: readonly Vote[]): Map<Digest, Vote[]> {
   return items;
 }
 
-/**
- * Votes as a table of items by labelers. A labeler's newest vote on an item counts; votes without a labeler are each a
- * labeler of their own, since nothing says that two of them are one person's.
- */
+/** Votes as a table of items by labelers; those without a labeler have columns of their own. */
 export function ratingsOf(votes: readonly Vote[]): Ratings {
-  const who = (vote: Vote) => vote.labeler ?? `?${vote.annotation}`;
   const items = [...votesByItem(votes.filter(({ choices }) => choices.length > 0)).values()];
   const named = [...new Set(items.flat().flatMap(({ labeler }) => labeler ?? []))].sort(order);
   const nameless = Math.max(0, ...items.map((list) => list.filter((vote) => vote.labeler === null).length));
   return items.map((list) => {
-    const newest = new Map<string, Vote>();
-    for (const vote of [...list].sort((a, b) => order(a.at, b.at))) newest.set(who(vote), vote);
-    const without = [...newest.values()].filter(({ labeler }) => labeler === null);
+    const newest = newestVotes(list);
+    const without = newest.filter(({ labeler }) => labeler === null);
     return [
-      ...named.map((labeler) => newest.get(labeler)),
+      ...named.map((name) => newest.find(({ labeler }) => labeler === name)),
       ...Array.from({ length: nameless }, (_, index) => without[index]),
     ].map((vote) => (vote ? joinChoices(vote.choices) : null));
   });

@@ -23,7 +23,7 @@ const params = z.object({
 export const ingest: Step<typeof params> = {
   name: 'ingest',
   summary: 'Collect data from pinned sources and store it as a data version',
-  epoch: 5,
+  epoch: 6,
   stage: 'data',
   params,
   async inputs(ctx, given) {

@@ -149,7 +149,7 @@ async function push(
 export const label: Step<typeof params> = {
   name: 'label',
   summary: 'Push items to labelers; make the labelled data version',
-  epoch: 2,
+  epoch: 3,
   stage: 'data',
   params,
   async inputs(ctx, given) {

@@ -26,7 +26,7 @@ const encodedItems = z.object({
 export const packageStep: Step<typeof params> = {
   name: 'package',
   summary: 'Pack weights, model code and preprocessing for serving',
-  epoch: 1,
+  epoch: 2,
   stage: 'register',
   params,
   async inputs(ctx, given) {

@@ -53,6 +53,17 @@ describe('votes', () => {
     });
   });
 
+  it('of one labeler count once, the newest of them, and without a labeler each', () => {
+    const twice = [vote('1', 'a', ['sport']), vote('2', 'a', ['business'], '2026-01-02T00:00:00.000Z')];
+    expect(resolveVotes(twice, majority, classes)).toEqual({ kind: 'scarce', votes: 1 });
+    expect(resolveVotes([...twice, vote('3', 'b', ['business'])], majority, classes)).toEqual({
+      kind: 'labelled',
+      label: 'business',
+    });
+    const nameless = [vote('1', null, ['sport']), vote('2', null, ['sport'])];
+    expect(resolveVotes(nameless, majority, classes).kind).toBe('labelled');
+  });
+
   it('with a list of choices agree whatever its order, and give no single class', () => {
     const both = [vote('1', 'a', ['sport', 'business']), vote('2', 'b', ['business', 'sport'])];
     expect(resolveVotes(both, majority, classes)).toEqual({
@@ -70,6 +81,43 @@ describe('votes', () => {
     const apart = more.map((one) => (one.annotation === '2' ? { ...one, choices: ['science'] } : one));
     expect(agreementOfVotes(partly).alpha).toBeCloseTo(4 / 7, 12);
     expect(agreementOfVotes(apart).alpha).toBeLessThan(4 / 7);
+  });
+
+  it('with lists of choices decide for each choice by itself, unless all have to say the same', () => {
+    const lists = (...all: string[][]) => all.map((choices, at) => vote(String(at), `l${at}`, choices));
+    const resolve = (all: string[][], how: 'majority' | 'unanimous') =>
+      resolveVotes(lists(...all), { annotations: 2, resolve: how }, ['sport', 'business', 'tech']);
+    const apart = [['sport'], ['sport', 'business'], ['sport', 'tech']];
+    expect(resolve(apart, 'majority')).toEqual({ kind: 'labelled', label: 'sport' });
+    expect(resolve(apart, 'unanimous')).toEqual({
+      kind: 'conflict',
+      choices: [
+        ['business + sport', 1],
+        ['sport', 1],
+        ['sport + tech', 1],
+      ],
+    });
+    expect(resolve([['sport'], ['sport', 'sport']], 'unanimous')).toEqual({
+      kind: 'labelled',
+      label: 'sport',
+    });
+    const two = [['sport', 'business'], ['business', 'sport'], ['tech']];
+    expect(resolve(two, 'majority').kind).toBe('conflict');
+    expect(resolve([['sport'], ['business'], ['tech']], 'majority').kind).toBe('conflict');
+  });
+
+  it('of one choice each are what more than half, or all, say', () => {
+    const names = ['a', 'b', 'c'];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 7 }), (said) => {
+        const votes = said.map((choice, at) => vote(String(at), `l${at}`, [choice]));
+        const most = names.find((name) => said.filter((one) => one === name).length * 2 > said.length);
+        const made = resolveVotes(votes, { annotations: 1, resolve: 'majority' }, names);
+        expect(made.kind === 'labelled' ? made.label : undefined).toBe(most);
+        const all = resolveVotes(votes, { annotations: 1, resolve: 'unanimous' }, names);
+        expect(all.kind).toBe(new Set(said).size === 1 ? 'labelled' : 'conflict');
+      }),
+    );
   });
 
   it('without a labeler are each a labeler of their own, and of one labeler the newest counts', () => {
