@@ -21,6 +21,24 @@ function quarantineBlocks({ quarantined }: Pick<DataFacts, 'quarantined'>): Bloc
   return [{ kind: 'table', head: ['set aside because', 'items'], align: ['left', 'right'], rows }];
 }
 
+/** What is to be approved: how many items each class has, and what every rule says. */
+function amountBlocks({ perClass, evidence }: DataFacts): Block[] {
+  if (perClass.length === 0) return [];
+  const bars = perClass.map(([name, value]) => ({ name, value }));
+  const gates = evidence.findings.flatMap(({ name, status, explanation }) =>
+    status === 'pass' || status === 'fail' || status === 'skip'
+      ? [{ name, status, explanation } as const]
+      : [],
+  );
+  return [
+    {
+      kind: 'chart',
+      chart: { kind: 'bars', title: 'Items of each class (training side)', x: 'class', y: 'items', bars },
+    },
+    { kind: 'details', summary: `Rules of the data (${gates.length})`, blocks: [{ kind: 'gates', gates }] },
+  ];
+}
+
 /**
  * The data version, what was set aside of it, and what is to be done about it; nothing where nobody asks for an approval of it
  * and nothing was set aside.
@@ -70,6 +88,7 @@ export function dataBlocks({ data, rules, change }: Facts): Block[] {
         ]),
       ],
     },
+    ...amountBlocks(data),
     ...quarantineBlocks(data),
   ];
   if (change.state === 'open' && refused === null && approvals.length < required) {

@@ -19,6 +19,8 @@ export interface DataStanding {
   refused: string | null;
   /** Items set aside by reason, see {@link knownReasons}. */
   quarantined: [string, number][];
+  /** Items of each class, by its name; none where nothing is known. */
+  perClass: [string, number][];
 }
 
 /**
@@ -95,6 +97,7 @@ export async function judgeVersion(
     summary: 'Nothing is known of it.',
     refused,
     quarantined: [],
+    perClass: [],
   });
   if (manifest.kind !== 'dataset') return unknown(`it is a ${manifest.kind}, not a data version`);
   if (!parsed.success) return unknown('its manifest does not say what a data version says');
@@ -111,6 +114,7 @@ export async function judgeVersion(
     evidence: { dataset, version, verdict, findings, labels: judged.labels },
     summary,
     quarantined: knownReasons(meta.quarantined, config.rules),
+    perClass: config.classes.map((name, label) => [name, meta.perClass[label] ?? 0]),
     refused: verdict === 'fail' ? `it breaks rules of cdl.yaml: ${summary.replace(/\.$/, '')}` : refused,
   };
 }

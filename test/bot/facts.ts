@@ -165,6 +165,10 @@ export function factsWithData(required: number, more: Partial<NonNullable<Facts[
     summary: '2000 items in 2 classes meet all rules.',
     refused: null,
     quarantined: [],
+    perClass: [
+      ['shirt', 1100],
+      ['shoe', 900],
+    ] as [string, number][],
     required,
     approvals: [],
     ...more,
