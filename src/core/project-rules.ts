@@ -1,6 +1,7 @@
 import picomatch from 'picomatch';
 import { z } from 'zod';
 import { classMetric } from './evaluation.ts';
+import type { Sensitive } from './project-data-rules.ts';
 import type { TrainConfig } from './project-train.ts';
 import type { EncodeConfig } from './project-transform.ts';
 import type { TuneConfig } from './project-tune.ts';
@@ -159,7 +160,7 @@ export function modelProblems(
     evaluate?: { slices: Slices; task?: 'regression' | undefined } | undefined;
     resources: { train: { gpu: number } };
   },
-  data: { classes: readonly string[]; item: string },
+  data: { classes: readonly string[]; item: string; sensitive?: Sensitive | undefined },
 ): RuleProblem[] {
   const slices = model.evaluate?.slices;
   const problems: RuleProblem[] = [];
@@ -182,6 +183,14 @@ export function modelProblems(
   }
   if (data.item === 'tensor' && (slices?.fields.length ?? 0) > 0) {
     say(['evaluate', 'slices', 'fields'], 'tensors have no attributes; slice them by classes');
+  }
+  const { sensitive } = data;
+  const hidden = (slices?.fields ?? []).filter((name) => sensitive === true || sensitive?.includes(name));
+  if (hidden.length > 0) {
+    say(
+      ['evaluate', 'slices', 'fields'],
+      `would tell the values of ${hidden.join(', ')} in reports, which sensitive: hides; slice by a field that may be seen`,
+    );
   }
   const { train, encode } = model;
   const needed = encode && (encode.pixels ? 'image' : 'record');

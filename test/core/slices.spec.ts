@@ -74,6 +74,18 @@ describe('slices of a withheld set', () => {
     expect(() => parseProject(regression.replace('"3.5"', 'many'))).toThrow(/the data has 1, 2, many/);
   });
 
+  it('of fields that are sensitive are refused: each value would be a line of a report', () => {
+    const news = (sensitive: string) =>
+      readFileSync(new URL('../../templates/news/cdl.yaml', import.meta.url), 'utf8')
+        .replace(/^( +)item: text$/m, `$1item: text\n$1sensitive: ${sensitive}`)
+        .replace(/^( +)gates:/m, '$1evaluate: { slices: { fields: [author, day] } }\n$1gates:');
+    expect(() => parseProject(news('[author]'))).toThrow(
+      /models\.news\.evaluate\.slices\.fields would tell the values of author in reports/,
+    );
+    expect(() => parseProject(news('true'))).toThrow(/the values of author, day in reports/);
+    expect(Object.keys(parseProject(news('[reader]')).models)).toEqual(['news']);
+  });
+
   it.each([
     ['accuracy[tops]', /names no slice of evaluate\.slices; they are none/, ''],
     ['accuracy[topz]', /did you mean accuracy\[tops\]/, 'classes: { tops: [Shirt] }'],
