@@ -1,7 +1,7 @@
 import { UserError } from '../core/error.ts';
 import { readVersion } from '../model/registry.ts';
 import { listRunLines, type RunLine } from '../model/run-index.ts';
-import { findRun, listRuns, type Run, readRun } from '../model/runs.ts';
+import { findRun, listRuns, type ReadProgress, type Run, readRun } from '../model/runs.ts';
 import { createContext } from '../steps/context.ts';
 import { modelOf } from '../steps/subject.ts';
 import type { Ctx } from '../steps/types.ts';
@@ -48,13 +48,18 @@ function openRuns(input: CommandInput, ctx: Ctx, work: Zone): RunsDesk {
     );
   }
 
+  // Of a few there is nothing to wait for.
+  const progress: ReadProgress = (read, of) => {
+    if (of > 500) input.console.progress('reading runs', read / of);
+  };
+
   const desk: RunsDesk = {
     ctx,
     work,
     listed: async (what) =>
-      what.length === 0 ? listRunLines(work, project, ctx.cacheFolder, given) : desk.chosen(what),
+      what.length === 0 ? listRunLines(work, project, ctx.cacheFolder, given, progress) : desk.chosen(what),
     async chosen(what) {
-      if (what.length === 0) return listRuns(work, project, given);
+      if (what.length === 0) return listRuns(work, project, given, progress);
       const runs: Run[] = [];
       for (const one of what) {
         const version = /^v(\d{1,9})$/i.exec(one)?.[1];

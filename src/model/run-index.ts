@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { digestSchema } from '../core/artifact.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Zone } from '../store/types.ts';
-import { byAge, type Run, readRuns, runDigests, runFactsSchema } from './runs.ts';
+import { byAge, type ReadProgress, type Run, readRuns, runDigests, runFactsSchema } from './runs.ts';
 
 const part = digestSchema.nullable();
 const lineSchema = z.object({
@@ -55,18 +55,16 @@ export async function listRunLines(
   project: string,
   cacheFolder: string,
   model?: string,
+  progress?: ReadProgress,
 ): Promise<RunLine[]> {
   // The name says the form: another version of cdl that tells more of a run has another file.
   const file = join(cacheFolder, 'runs-2', `${encodeURIComponent(project)}.jsonl`);
   const [known, digests] = await Promise.all([readLines(file), runDigests(zone, project)]);
-  const fresh = (
-    await readRuns(
-      zone,
-      digests.filter((digest) => !known.has(digest)),
-    )
-  ).map(lineOf);
-  if (fresh.length > 0) {
-    await mkdir(dirname(file), { recursive: true });
+  const missing = digests.filter((digest) => !known.has(digest));
+  if (missing.length > 0) await mkdir(dirname(file), { recursive: true });
+  // Kept as they come: who stops a long first look does not begin it anew.
+  for await (const runs of readRuns(zone, missing, progress)) {
+    const fresh = runs.map(lineOf);
     // The first line may follow one that was cut off.
     await appendFile(file, `\n${fresh.map((line) => JSON.stringify(line)).join('\n')}\n`);
     for (const line of fresh) known.set(line.digest, line);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { digestSchema } from '../core/artifact.ts';
+import { type Artifact, digestSchema } from '../core/artifact.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { tunedSchema } from '../core/lock.ts';
@@ -63,8 +63,11 @@ export async function noteRun(zone: Zone, project: string, run: Digest): Promise
   await zone.writeRecord(`${runPrefix(project)}${run.slice(7)}.json`, { run }, { ifAbsent: true });
 }
 
+/** Kinds of artifacts by digest: of many runs, most parents are the same few. */
+type Kinds = Map<Digest, Promise<Artifact['kind'] | null>>;
+
 /** A run artifact; null for one that is none (jobs of any branch may write here), or is gone. */
-export async function readRun(zone: Zone, digest: Digest): Promise<Run | null> {
+export async function readRun(zone: Zone, digest: Digest, known: Kinds = new Map()): Promise<Run | null> {
   const artifact = await zone.getArtifact(digest).catch((error: unknown) => {
     if (error instanceof UserError && error.code.startsWith('artifact-')) return null;
     throw error;
@@ -74,8 +77,15 @@ export async function readRun(zone: Zone, digest: Digest): Promise<Run | null> {
   const kinds = new Map<string, Digest>();
   await Promise.all(
     artifact.parents.map(async (parent) => {
-      const manifest = await zone.getArtifact(parent).catch(() => null);
-      if (manifest) kinds.set(manifest.kind, parent);
+      const asked =
+        known.get(parent) ??
+        zone.getArtifact(parent).then(
+          ({ kind }) => kind,
+          () => null,
+        );
+      known.set(parent, asked);
+      const kind = await asked;
+      if (kind) kinds.set(kind, parent);
     }),
   );
   const of = (kind: string) => kinds.get(kind) ?? null;
@@ -89,6 +99,7 @@ export async function readRun(zone: Zone, digest: Digest): Promise<Run | null> {
   };
 }
 
+/** How many are read at once. */
 const atOnce = 16;
 
 /** The run whose digest begins so. Throws UserError usage for several, and input-missing for none. */
@@ -137,18 +148,32 @@ export async function runDigests(zone: Zone, project: string): Promise<Digest[]>
   return digests;
 }
 
-/** The runs with these digests, a few read at once; those that are none are left out. */
-export async function readRuns(zone: Zone, digests: readonly Digest[]): Promise<Run[]> {
-  const runs: Run[] = [];
+/** Is told how many runs of how many were read. */
+export type ReadProgress = (read: number, of: number) => void;
+
+/** The runs with these digests, some at a time as they are read; those that are none are left out. */
+export async function* readRuns(
+  zone: Zone,
+  digests: readonly Digest[],
+  progress?: ReadProgress,
+): AsyncGenerator<Run[]> {
+  const kinds: Kinds = new Map();
   for (let at = 0; at < digests.length; at += atOnce) {
-    const some = await Promise.all(digests.slice(at, at + atOnce).map((digest) => readRun(zone, digest)));
-    runs.push(...some.filter((one) => one !== null));
+    const some = digests.slice(at, at + atOnce);
+    const read = await Promise.all(some.map((digest) => readRun(zone, digest, kinds)));
+    progress?.(at + some.length, digests.length);
+    yield read.filter((one) => one !== null);
   }
-  return runs;
 }
 
 /** Every run of a project (of one model, if given), newest first. */
-export async function listRuns(zone: Zone, project: string, model?: string): Promise<Run[]> {
-  const runs = await readRuns(zone, await runDigests(zone, project));
+export async function listRuns(
+  zone: Zone,
+  project: string,
+  model?: string,
+  progress?: ReadProgress,
+): Promise<Run[]> {
+  const runs: Run[] = [];
+  for await (const some of readRuns(zone, await runDigests(zone, project), progress)) runs.push(...some);
   return (model === undefined ? runs : runs.filter(({ facts }) => facts.model === model)).sort(byAge);
 }

@@ -61,3 +61,45 @@ it('what was read of a run once is not read again, and which runs there are is w
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+it('a long first look tells how far it is, reads what runs share once, and goes on where it was stopped', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-runs-'));
+  try {
+    const zone = createZone('work', await openStore(pathToFileURL(join(folder, 'store')).href, null), {});
+    const dataset = await zone.putArtifact({ kind: 'dataset', name: 'd', files: [], parents: [], meta: {} });
+    for (let at = 0; at < 40; at++) {
+      const meta = {
+        model: 'm',
+        code: dataset,
+        config: dataset,
+        started_at: '2026-01-01T10:00:00Z',
+        seconds: at,
+      };
+      await noteRun(
+        zone,
+        'p',
+        await zone.putArtifact({ kind: 'run', name: 'm', files: [], parents: [dataset], meta }),
+      );
+    }
+    const read: string[] = [];
+    const watched = (most: number) => ({
+      ...zone,
+      getArtifact: (digest: Parameters<typeof zone.getArtifact>[0]) => {
+        if (read.push(digest) > most) throw new Error('stopped');
+        return zone.getArtifact(digest);
+      },
+    });
+    const shares: number[] = [];
+    const progress = (done: number, of: number) => shares.push(done / of);
+    const cut = listRunLines(watched(30), 'p', folder, undefined, progress);
+    await expect(cut).rejects.toThrow('stopped');
+    expect(shares.length).toBeGreaterThan(0);
+    const before = read.length;
+    const lines = await listRunLines(watched(1000), 'p', folder, undefined, progress);
+    expect(lines.map(({ dataset: of }) => of)).toEqual(Array(40).fill(dataset));
+    expect(shares.at(-1)).toBe(1);
+    expect(read.length - before, 'runs that were not read yet, and their data once').toBeLessThanOrEqual(25);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
