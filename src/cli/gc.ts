@@ -71,8 +71,11 @@ export async function gc(input: CommandInput): Promise<number> {
 }
 
 /** What the clones of repositories hold on to; doubts name the clone when there are several. */
-async function rootsOf(clones: readonly string[], remotes: boolean): Promise<GitRoots> {
-  const found: GitRoots = { digests: new Set(), doubts: [] };
+async function rootsOf(
+  clones: readonly string[],
+  remotes: boolean,
+): Promise<Pick<GitRoots, 'digests' | 'doubts'>> {
+  const found = { digests: new Set<string>(), doubts: [] as string[] };
   for (const clone of clones) {
     const { digests, doubts } = await readGitRoots(clone, remotes);
     for (const digest of digests) found.digests.add(digest);

@@ -4,8 +4,8 @@ import { UserError } from '../core/error.ts';
 import { retentionSchema } from '../core/project-retention.ts';
 import { digestsIn } from '../data/gc.ts';
 import { readGitRoots } from '../data/git-roots.ts';
+import { dropVersions } from '../model/registry.ts';
 import { type Holders, planRetention, type RetentionPolicy } from '../model/retention.ts';
-import { runPrefix } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
 import { count } from './data-text.ts';
 import { judgeDoubts } from './doubts.ts';
@@ -49,20 +49,25 @@ export async function prune(input: CommandInput, desk: ModelsDesk): Promise<numb
   const known = await desk.known();
   const { model } = known;
   const { project } = ctx.project;
-  const { digests, doubts } = await readGitRoots(ctx.root, Boolean(input.env.CDL_WORK_STORE));
+  const {
+    digests,
+    versions: named,
+    doubts,
+  } = await readGitRoots(ctx.root, Boolean(input.env.CDL_WORK_STORE));
   judgeDoubts(doubts, trusted, remove);
-  const starts = Object.values(ctx.project.models).flatMap(({ from }) => {
-    const [name, number] = from?.version?.split('/v') ?? [];
-    return name === model && number !== undefined ? [Number(number)] : [];
-  });
   const holders: Holders = {
     git: digests,
     trusted: await decidedDigests(trusted),
-    starts: new Set(starts),
+    starts: new Set(
+      known.versions.map(({ version }) => version).filter((version) => named.has(`${model}/v${version}`)),
+    ),
   };
   const modified = new Map<string, number>();
   for await (const entry of work.listRecords(versionKey(project, model, 1).replace(/[^/]*$/, '')))
     modified.set(entry.key, entry.modified);
+  // A record whose age is not known counts as young.
+  const modifiedOf = (version: number) =>
+    modified.get(versionKey(project, model, version)) ?? Number.POSITIVE_INFINITY;
   const verdicts = planRetention(
     known.versions.map((one) => ({
       version: one.version,
@@ -75,30 +80,26 @@ export async function prune(input: CommandInput, desk: ModelsDesk): Promise<numb
         ...(one.sbom ? [one.sbom.artifact] : []),
       ],
       names: one.names,
-      // A record whose age is not known counts as young.
-      modified: modified.get(versionKey(project, model, one.version)) ?? Date.now(),
+      modified: modifiedOf(one.version),
     })),
     holders,
     policy,
     Date.now(),
   );
-  const going = new Set(verdicts.filter((one) => one.reasons.length === 0).map((one) => one.version));
-  const runsKept = new Set(known.versions.filter((one) => !going.has(one.version)).map((one) => one.run));
-  for (const one of known.versions) {
-    if (!remove || !going.has(one.version)) continue;
-    await work.store.delete(`${work.name}/records/${versionKey(project, model, one.version)}.json`);
-    if (!runsKept.has(one.run))
-      await work.store.delete(`${work.name}/records/${runPrefix(project)}${one.run.slice(7)}.json.json`);
-  }
+  const going = known.versions.flatMap(({ version, run }, at) =>
+    verdicts[at]!.reasons.length === 0 ? [{ version, run, modified: modifiedOf(version) }] : [],
+  );
+  const gone = remove ? await dropVersions(work, project, model, going) : going.map(({ version }) => version);
   const lines = [
     ...doubts.map((doubt) => `! ${doubt}`),
     ...known.versions.map((one, at) => {
       const { reasons } = verdicts[at]!;
-      const what = reasons.length > 0 ? `stays: ${reasons.join(', ')}` : remove ? 'removed' : 'would go';
+      const why = reasons.length > 0 ? reasons.join(', ') : 'registered again just now';
+      const what = !gone.includes(one.version) ? `stays: ${why}` : remove ? 'removed' : 'would go';
       return `${one.version}  ${shortDigest(one.digest)}  ${what}`;
     }),
-    `${count(going.size, 'version')} of ${model} ${remove ? 'removed' : 'would go'}, ${known.versions.length - going.size} stay (the newest ${policy.keep}, those of ${policy.days} days, and what is in use)`,
-    ...(going.size === 0
+    `${count(gone.length, 'version')} of ${model} ${remove ? 'removed' : 'would go'}, ${known.versions.length - gone.length} stay (the newest ${policy.keep}, those of ${policy.days} days, and what is in use)`,
+    ...(gone.length === 0
       ? []
       : [remove ? 'cdl gc says what that leaves unused' : 'nothing was removed: cdl models prune --delete']),
   ];

@@ -42,7 +42,10 @@ export async function pull(input: CommandInput, desk: ModelsDesk, what: readonly
       bytes += artifact.files.reduce((sum, file) => sum + file.size, 0);
     }
     const bill = one.sbom && (await sources.work.hasArtifact(one.sbom.artifact)) ? one.sbom : null;
-    if (bill) await sources.work.saveArtifact(bill.artifact, folder);
+    // It is no part of the candidate, so nobody vouches for what else that artifact holds.
+    const file =
+      bill && (await sources.work.getArtifact(bill.artifact)).files.find(({ path }) => path === sbomFile);
+    if (file) await sources.work.saveBlob(file.digest, join(folder, sbomFile));
     await writeFile(join(folder, 'version.json'), `${JSON.stringify(detailJson(detail), null, 2)}\n`);
     await rm(out, { recursive: true, force: true });
     await rename(folder, out);

@@ -10,6 +10,8 @@ import { digestsIn } from './gc.ts';
 /** What git and this checkout hold on to, and why that may not be all of it. */
 export interface GitRoots {
   digests: Set<string>;
+  /** Whatever reads like a version of a model, `fashion/v3`: what a model of some branch starts from. */
+  versions: Set<string>;
   /** Branches and tags of remotes that were not fetched, a shallow clone: reasons not to remove anything. */
   doubts: string[];
 }
@@ -21,12 +23,17 @@ async function git(root: string, args: readonly string[], input?: string): Promi
 }
 
 /**
- * Every sha256 in `cdl.lock`, `cdl.data.lock` and `cdl.yaml`, in every commit that a branch, tag, stash or reflog of this clone reaches, in
+ * Every sha256, and every `name/v3`, in `cdl.lock`, `cdl.data.lock` and `cdl.yaml`, in every commit that a branch, tag, stash or reflog of this clone reaches, in
  * the working tree, and in what the last steps here handed on. Read as text, so that a lock with conflict markers counts
  * too. With `remotes`, it is asked whether their branches and tags are all here.
  */
 export async function readGitRoots(root: string, remotes: boolean): Promise<GitRoots> {
   const digests = new Set<string>();
+  const versions = new Set<string>();
+  const read = (text: string) => {
+    digestsIn(text, digests);
+    for (const [one] of text.matchAll(/(?<![\w/-])[a-z0-9][a-z0-9_-]*\/v\d{1,9}(?!\d)/g)) versions.add(one);
+  };
   const doubts: string[] = [];
   const paths = [lockFile, pointerFile, projectFile].map((name) => `:(glob)**/${name}`);
   // Each change of such a file, with the object before and after; -m tells those of merges too.
@@ -47,11 +54,10 @@ export async function readGitRoots(root: string, remotes: boolean): Promise<GitR
     (oid) => !/^0+$/.test(oid),
   );
   if (oids.length > 0) {
-    digestsIn((await git(root, ['cat-file', '--batch'], `${oids.join('\n')}\n`)).toString('latin1'), digests);
+    read((await git(root, ['cat-file', '--batch'], `${oids.join('\n')}\n`)).toString('latin1'));
   }
   for (const name of [lockFile, pointerFile, projectFile]) {
-    const text = await readFile(join(root, name), 'latin1').catch(() => '');
-    digestsIn(text, digests);
+    read(await readFile(join(root, name), 'latin1').catch(() => ''));
   }
   for (const name of await readdir(join(root, '.cdl')).catch(() => [])) {
     if (name.endsWith('.json')) digestsIn(await readFile(join(root, '.cdl', name), 'latin1'), digests);
@@ -66,7 +72,7 @@ export async function readGitRoots(root: string, remotes: boolean): Promise<GitR
   }
   const names = remotes ? (await git(root, ['remote'])).toString().split('\n').filter(Boolean) : [];
   for (const name of names) doubts.push(...(await unfetched(root, name)));
-  return { digests, doubts };
+  return { digests, versions, doubts };
 }
 
 async function unfetched(root: string, remote: string): Promise<string[]> {

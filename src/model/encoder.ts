@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { canonicalJson } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import type { Runtime } from '../core/project-train.ts';
 import { type EncodeConfig, encodeSchema } from '../core/project-transform.ts';
 import type { ItemArray } from '../data/npy.ts';
 import { picturePixels } from '../data/picture.ts';
@@ -24,6 +25,15 @@ const stateSchema = z.strictObject({
 
 /** See {@link stateFile}: how items are encoded, with type and shape of the numbers of one item. */
 export type EncoderState = z.infer<typeof stateSchema>;
+
+/** Whether a package holds code: what ONNX computes of tensors, or of what `encode` of `cdl.yaml` makes, is all in its graph. */
+export function holdsCode(
+  runtime: Runtime | undefined,
+  isRaw: boolean,
+  encode: EncodeConfig | undefined,
+): boolean {
+  return runtime !== 'onnx' || (isRaw && !encode);
+}
 
 /** The bytes of {@link stateFile}. */
 export function encodeState(state: EncoderState): string {

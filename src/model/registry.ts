@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { digestSchema } from '../core/artifact.ts';
 import { candidateDigest, candidateSchema } from '../core/candidate.ts';
 import { versionKey } from '../core/claim.ts';
+import type { Digest } from '../core/digest.ts';
 import type { Zone } from '../store/types.ts';
+import { runRecord } from './runs.ts';
 
 /** One version of a model: content and number in one record, so that neither can exist without the other. */
 export const versionSchema = z.strictObject({
@@ -40,7 +42,9 @@ export async function registerVersion(
   // Newest first: a job that runs again nearly always finds its candidate at once.
   for (const number of [...taken].reverse()) {
     const found = await readVersion(zone, project, model, number);
-    if (found && candidateDigest(found.candidate) === wanted) return { version: number, existed: true };
+    if (!found || candidateDigest(found.candidate) !== wanted) continue;
+    // Made young, so that nobody who has just found it old removes it; gone meanwhile, it gets another number.
+    if (await zone.touchRecord(versionKey(project, model, number))) return { version: number, existed: true };
   }
   for (let version = (taken.at(-1) ?? 0) + 1; ; version++) {
     const record: Version = { v: 1, ...entry, version };
@@ -83,6 +87,26 @@ export async function readVersion(
   const one = parsed.data;
   const fits = one.version === version && one.model === model && one.project === project;
   return fits && one.candidate.model === model ? one : null;
+}
+
+/**
+ * Removes the records of versions that are as old as when they were looked at (`modified`, milliseconds since 1970), and those of
+ * trainings that no version names any more. Tells which versions went: one that was registered again meanwhile stays.
+ */
+export async function dropVersions(
+  zone: Zone,
+  project: string,
+  model: string,
+  versions: readonly { version: number; run: Digest; modified: number }[],
+): Promise<number[]> {
+  const gone: number[] = [];
+  for (const { version, modified } of versions)
+    if (await zone.deleteRecord(versionKey(project, model, version), modified)) gone.push(version);
+  const needed = new Set((await listVersions(zone, project, model)).map(({ run }) => run));
+  for (const { version, run } of versions) {
+    if (gone.includes(version) && !needed.has(run)) await zone.deleteRecord(runRecord(project, run));
+  }
+  return gone;
 }
 
 /** The numbers in use, ascending, whatever is stored under them. */

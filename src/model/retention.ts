@@ -25,7 +25,7 @@ export interface Holders {
   git: ReadonlySet<string>;
   /** What decisions and live state name. */
   trusted: ReadonlySet<string>;
-  /** Numbers that `from:` of a model in cdl.yaml names. */
+  /** Numbers that `from:` of a model in cdl.yaml of any commit names. */
   starts: ReadonlySet<number>;
 }
 

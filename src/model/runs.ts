@@ -55,12 +55,16 @@ export interface Run {
 /** Key prefix in the work zone of the records that name a project's runs; each is `<prefix><64 digits>.json`. */
 export const runPrefix = (project: string): string => `runs/${project}/`;
 
+/** Key in the work zone of the record that says a run is one of a project's. */
+export const runRecord = (project: string, run: Digest): string =>
+  `${runPrefix(project)}${run.slice(7)}.json`;
+
 /** What a training cost, in seconds of one GPU. */
 export const gpuSeconds = ({ gpus, seconds }: Pick<RunFacts, 'gpus' | 'seconds'>): number => gpus * seconds;
 
 /** Records that a run is one of a project's; once is enough. */
 export async function noteRun(zone: Zone, project: string, run: Digest): Promise<void> {
-  await zone.writeRecord(`${runPrefix(project)}${run.slice(7)}.json`, { run }, { ifAbsent: true });
+  await zone.writeRecord(runRecord(project, run), { run }, { ifAbsent: true });
 }
 
 /** Kinds of artifacts by digest: of many runs, most parents are the same few. */

@@ -6,7 +6,7 @@ import type { DatasetConfig } from '../core/project.ts';
 import type { Runtime } from '../core/project-train.ts';
 import type { EncodeConfig } from '../core/project-transform.ts';
 import { bundleModel } from './bundle.ts';
-import { configuredState, encodeState, stateFile } from './encoder.ts';
+import { configuredState, encodeState, holdsCode, stateFile } from './encoder.ts';
 import { encodeManifest, modelFiles } from './package.ts';
 
 /** What of a commit decides about a package, besides the weights. */
@@ -26,6 +26,9 @@ export interface PackageSource {
   classes: readonly string[];
 }
 
+/** Whether items come as bytes that have to be encoded. */
+export const isRaw = (item: DatasetConfig['item'] = 'tensor'): boolean => item !== 'tensor';
+
 /**
  * The content of `signature.json` for a classifier (see `PackageManifest` of the serving layer): tensors of bytes, or raw
  * items as strings; pictures and other files in base64.
@@ -36,7 +39,7 @@ export function classifierManifest(
   const { item = 'tensor', runtime = 'tfjs' } = source;
   const coding = item === 'text' || item === 'record' ? ('str' as const) : ('base64' as const);
   const input =
-    item === 'tensor'
+    !isRaw(item)
       ? { name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }
       : {
           name: 'input',
@@ -59,15 +62,6 @@ export function classifierManifest(
   };
 }
 
-/** Whether a package holds code: what ONNX computes of tensors, or of what `encode` of `cdl.yaml` makes, is all in its graph. */
-export function hasCode({
-  runtime,
-  item = 'tensor',
-  encode,
-}: Pick<PackageSource, 'runtime' | 'item' | 'encode'>): boolean {
-  return runtime !== 'onnx' || (item !== 'tensor' && !encode);
-}
-
 /**
  * The files of a package that follow from the commit alone. Throws UserError code-invalid when the code does not bundle.
  */
@@ -80,7 +74,9 @@ export async function sourceContents(source: PackageSource): Promise<Record<stri
       await writeFile(path, file.bytes);
     }
     return {
-      ...(hasCode(source) && { 'code.mjs': await bundleModel(folder, source.entry) }),
+      ...(holdsCode(source.runtime, isRaw(source.item), source.encode) && {
+        'code.mjs': await bundleModel(folder, source.entry),
+      }),
       ...(source.encode && { [stateFile]: encodeState(configuredState(source.encode)) }),
       'signature.json': encodeManifest(classifierManifest(source)),
     };

@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Digest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import { type Encoder, openEncoder, readState, stateFile } from '../model/encoder.ts';
+import { type Encoder, holdsCode, openEncoder, readState, stateFile } from '../model/encoder.ts';
 import { openOnnx } from '../model/onnx.ts';
 import { openTfjs } from '../model/tfjs.ts';
 import type { ModelCode } from '../train/types.ts';
@@ -31,11 +31,11 @@ export async function openServable(
   const manifest = await readPackageManifest(folder);
   const { signature } = manifest;
   const input = signature.inputs[0]!;
-  const hasCode =
-    manifest.runtime === 'tfjs' || (input.datatype === 'BYTES' && !(await readState(folder))?.encode);
-  const code = hasCode ? await loadCode(folder) : {};
+  const isRaw = input.datatype === 'BYTES';
+  const encode = (await readState(folder))?.encode;
+  const code = holdsCode(manifest.runtime, isRaw, encode) ? await loadCode(folder) : {};
   const encoder = await openEncoder(folder, code);
-  if (signature.inputs.length !== 1 || (input.datatype === 'BYTES') !== (encoder !== null)) {
+  if (signature.inputs.length !== 1 || isRaw !== (encoder !== null)) {
     throw new UserError(
       'artifact-corrupt',
       `package ${folder}: a package has one input, of numbers, or of BYTES with a ${stateFile}`,

@@ -7,10 +7,10 @@ import { configDigest } from '../core/project.ts';
 import { runtimeOf } from '../core/project-train.ts';
 import { selectCode } from '../exec/code.ts';
 import { bundleModel } from '../model/bundle.ts';
-import { stateFile } from '../model/encoder.ts';
+import { holdsCode, stateFile } from '../model/encoder.ts';
 import { tryOnnx } from '../model/onnx.ts';
 import { buildPackage } from '../model/package.ts';
-import { classifierManifest, hasCode } from '../model/source-files.ts';
+import { classifierManifest, isRaw } from '../model/source-files.ts';
 import { handedOn, modelOf, modelParameter, trainedTransform } from './subject.ts';
 import type { Step } from './types.ts';
 
@@ -73,9 +73,7 @@ export const packageStep: Step<typeof params> = {
     const bytes = await buildPackage({
       checkpointFolder: weights,
       runtime,
-      code: hasCode({ runtime, item, encode: config.encode })
-        ? await bundleModel(folder, config.entry)
-        : null,
+      code: holdsCode(runtime, isRaw(item), config.encode) ? await bundleModel(folder, config.entry) : null,
       transformFolder: learned,
       manifest: classifierManifest({ model, runtime, item, shape, classes }),
       folder: target,

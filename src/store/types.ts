@@ -131,6 +131,10 @@ export interface Zone {
   ): Promise<PutResult>;
   /** Records whose key starts with `prefix`, in the order of their keys with `.json` appended. */
   listRecords(prefix: string): AsyncIterable<Entry>;
+  /** Makes a record young again; false when it is not there. */
+  touchRecord(key: string): Promise<boolean>;
+  /** Removes a record; false when it was written or made young since `modified` (milliseconds since 1970), or is gone. */
+  deleteRecord(key: string, modified?: number): Promise<boolean>;
   /** See {@link ObjectStore.listKeys}. */
   listRecordKeys(prefix: string): AsyncIterable<string>;
 }

@@ -274,6 +274,16 @@ export function createZone(
       return store.put(recordKey(key), `${canonicalJson(value)}\n`, conditions);
     },
 
+    touchRecord: (key) => store.touch(recordKey(key)),
+
+    async deleteRecord(key, modified) {
+      const entry = await store.stat(recordKey(key));
+      // Where S3 lists it tells milliseconds, of one object alone seconds.
+      if (!entry || (modified !== undefined && entry.modified > modified)) return false;
+      await store.delete(recordKey(key));
+      return true;
+    },
+
     async *listRecords(prefix): AsyncGenerator<Entry> {
       for await (const entry of store.list(records + prefix)) {
         const key = nameOfRecord(entry.key);

@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { models } from '../../src/cli/models.ts';
 import { candidateDigest } from '../../src/core/candidate.ts';
+import { versionKey } from '../../src/core/claim.ts';
 import type { Digest } from '../../src/core/digest.ts';
+import { listVersions } from '../../src/model/registry.ts';
 import { listRuns } from '../../src/model/runs.ts';
 import { blobKey } from '../../src/store/key.ts';
 import type { FileObjectStore } from '../../src/store/types.ts';
@@ -117,6 +119,23 @@ describe('cdl models', () => {
       parts: { package: packages[0] },
     });
     expect((await cdl(['pull', ['2']], { out: 'before' })).text).toContain('before is not empty');
+    const zone = await (await place.scratch.context(place.env)).zone('work');
+    const [record] = await listVersions(zone, 'tiny', 'sides');
+    const bytes = await zone.putBlob('{"seed":666}');
+    const paths = ['package/package.json', 'sbom.cdx.json'];
+    const evil = await zone.putArtifact({
+      kind: 'sbom',
+      name: 'sides',
+      files: paths.map((path) => ({ path, ...bytes })),
+      parents: [],
+      meta: {},
+    });
+    const key = versionKey('tiny', 'sides', 1);
+    await zone.writeRecord(key, { ...record, sbom: { artifact: evil, components: 1 } });
+    expect((await cdl(['pull', ['previous']], { out: 'again' })).code).toBe(0);
+    const packaged = await readFile(join(cwd, 'again', 'package', 'package.json'), 'utf8');
+    expect(packaged, 'is what its digest says, whatever a bill of materials brings along').toBe('{"seed":1}');
+    await zone.writeRecord(key, record);
     expect(await readdir(cwd), 'nothing half-written').not.toContainEqual(
       expect.stringContaining('.cdl-pull'),
     );
@@ -158,6 +177,17 @@ describe('cdl models', () => {
     const numbers = async () =>
       (await cdl<{ versions: { version: number }[] }>(['ls'])).value.versions.map((one) => one.version);
     expect(await numbers()).toEqual([4, 3, 2, 1]);
+    // Of another branch, where it is what a model starts from.
+    const config = await readFile(join(cwd, 'cdl.yaml'), 'utf8');
+    await place.scratch.git('switch', '--quiet', '--create', 'other');
+    await place.scratch.write({ 'cdl.yaml': `${config}# from: { version: sides/v3 }\n` });
+    await place.scratch.git('commit', '--quiet', '--message', 'from', 'cdl.yaml');
+    await place.scratch.git('switch', '--quiet', '-');
+    const held = await cdl<Pruned>(['prune'], policy);
+    expect(going(held.value)).toEqual([]);
+    expect(held.text).toMatch(/3 .*stays: a model starts from it/);
+    await place.scratch.git('branch', '--quiet', '-D', 'other');
+    await place.scratch.git('reflog', 'expire', '--expire=now', '--all');
     const ctx = await place.scratch.context(place.env);
     const before = await listRuns(await ctx.zone('work'), 'tiny');
     const said = await cdl(['prune'], { ...policy, delete: true });

@@ -342,6 +342,15 @@ export function storeContract(
       for await (const key of zone.listRecordKeys(`${base}/r`)) listed.splice(listed.indexOf(key), 1);
       expect(listed).toEqual([]);
       expect((await zone.readRecord(`${base}/r/1`))?.value).toBe('below a record');
+
+      expect(await zone.touchRecord(`${base}/none`)).toBe(false);
+      expect(await zone.touchRecord(`${base}/r`)).toBe(true);
+      for await (const { key, modified } of zone.listRecords(`${base}/r`)) {
+        expect(await zone.deleteRecord(key, modified - 2000), 'it is not as old as that').toBe(false);
+        expect(await zone.deleteRecord(key, modified)).toBe(true);
+        expect(await zone.deleteRecord(key)).toBe(false);
+      }
+      expect(await zone.readRecord(`${base}/r`)).toBeNull();
     });
   });
 }

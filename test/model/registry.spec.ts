@@ -7,7 +7,8 @@ import type { Candidate } from '../../src/core/candidate.ts';
 import { versionKey } from '../../src/core/claim.ts';
 import { digestBytes } from '../../src/core/digest.ts';
 import { buildPackage } from '../../src/model/package.ts';
-import { listVersions, registerVersion } from '../../src/model/registry.ts';
+import { dropVersions, listVersions, registerVersion } from '../../src/model/registry.ts';
+import { noteRun, runDigests } from '../../src/model/runs.ts';
 import { createZone, openStore, type Zone } from '../../src/store/index.ts';
 
 let folder: string;
@@ -82,6 +83,29 @@ test('passes over records that are no versions, without giving out their numbers
   await zone.writeRecord(versionKey('junk', 'm', 2), { ...entry, v: 1, version: 7 });
   expect(await registerVersion(zone, entry)).toEqual({ version: 3, existed: false });
   expect((await listVersions(zone, 'junk', 'm')).map((one) => one.version)).toEqual([3]);
+});
+
+test('drops versions with their trainings, but none that was registered again since it was looked at', async () => {
+  const project = 'drop';
+  const runs = [1, 2, 3].map((n) => digestBytes(`run ${n}`));
+  for (const [index, one] of runs.entries()) {
+    await noteRun(zone, project, one);
+    await registerVersion(zone, { project, model: 'm', candidate: candidate(index + 1), run: one });
+  }
+  // A fourth one of the first training.
+  await registerVersion(zone, { project, model: 'm', candidate: candidate(4), run: runs[0]! });
+  const seen = [];
+  for await (const { key, modified } of zone.listRecords(versionKey(project, 'm', 1).replace(/[^/]*$/, '')))
+    seen.push({ version: seen.length + 1, key, modified, run: runs[seen.length % 3]! });
+  expect(seen.map(({ key }) => key)).toEqual([1, 2, 3, 4].map((n) => versionKey(project, 'm', n)));
+  await expect.poll(() => Date.now()).toBeGreaterThan(seen[3]!.modified);
+  const again = await registerVersion(zone, { project, model: 'm', candidate: candidate(2), run: runs[1]! });
+  expect(again).toEqual({ version: 2, existed: true });
+  expect(await dropVersions(zone, project, 'm', seen.slice(0, 3))).toEqual([1, 3]);
+  expect((await listVersions(zone, project, 'm')).map(({ version }) => version)).toEqual([2, 4]);
+  // The training of version 1 is that of version 4.
+  expect((await runDigests(zone, project)).sort()).toEqual([runs[0], runs[1]].sort());
+  expect(await dropVersions(zone, project, 'm', seen.slice(0, 1))).toEqual([]);
 });
 
 test('a package of the same parts has the same bytes, and an incomplete checkpoint is named', async () => {
