@@ -50,7 +50,9 @@ export async function lock(input: CommandInput): Promise<number> {
   );
   if (action === 'verify') {
     input.console.print(
-      `${lockFile}: ${rows.length} ${rows.length === 1 ? 'entry' : 'entries'}, each the digest of its lines`,
+      rows.length === 0
+        ? `there is no entry in ${lockFile} yet`
+        : `${lockFile}: ${rows.length} ${rows.length === 1 ? 'entry' : 'entries'}, each the digest of its lines`,
       {
         entries: rows.length,
       },

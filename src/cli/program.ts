@@ -15,11 +15,13 @@ export async function createProgram(setup: {
   version: string;
 }): Promise<number> {
   let code = 0;
-  const program = new Command('cdl')
-    .description(
-      'Continuous deep learning on GitLab: train, evaluate, approve, deploy — from merge requests.',
-    )
-    .version(setup.version, '-V, --version', 'print the version')
+  const wanted = setup.argv.find((arg) => !arg.startsWith('-'));
+  const program = new Command('cdl').description(
+    'Continuous deep learning on GitLab: train, evaluate, approve, deploy — from merge requests.',
+  );
+  // After a command it is the command's own: `cdl reproduce --version 3`.
+  if (wanted === undefined) program.version(setup.version, '-V, --version', 'print the version');
+  program
     .helpOption('-h, --help', 'show this help, or that of a command')
     .option('--json', jsonOption)
     .helpCommand(false)
@@ -31,7 +33,6 @@ export async function createProgram(setup: {
     '\nExit codes: 0 done, 2 usage, 3 configuration or input, 4 a gate said no, 5 not permitted,\n6 integrity, 69 not available here, 70 a bug in cdl, 75 try again later, 130 stopped.',
   );
 
-  const wanted = setup.argv.find((arg) => !arg.startsWith('-'));
   for (const step of setup.steps) {
     const command = program.command(step.name).summary(step.summary).description(`${step.summary}.`);
     command.helpGroup('Workflow steps (also CI components):').helpOption('-h, --help', 'show this help');

@@ -24,8 +24,8 @@ import { train } from './train.ts';
 import type { Ctx, Outcome, Step } from './types.ts';
 
 const params = z.object({
-  model: modelParameter,
   version: z.int().nonnegative().default(0).describe('Version of the registry; 0: the one in cdl.lock.'),
+  model: modelParameter,
   run: z.string().default('').describe('Run instead of a version: its digest, or the beginning of that.'),
   environment: environmentParameter,
   tolerance: z
@@ -111,7 +111,7 @@ async function ofLock(ctx: Ctx, model: string, environment: string) {
     throw new UserError(
       'input-missing',
       `${lockFile} has no entry for ${model} in ${environment}`,
-      'name a version of the registry: cdl reproduce --version 3',
+      'name a version of the registry: cdl reproduce 3',
     );
   }
   return {

@@ -34,6 +34,16 @@ const nowhere = 'http://127.0.0.1:9/';
 
 const cases: Case[] = [
   { what: 'an unknown command', args: ['trian'], exit: 2, code: 'usage', message: /did you mean train\?/ },
+  ...[
+    ['reproduce', '7'],
+    ['reproduce', '--version', '7'],
+  ].map((args) => ({
+    what: `a version that is not there, as cdl ${args.join(' ')} asks for it`,
+    args,
+    exit: 3,
+    code: 'input-missing',
+    message: /no version 7 of sides/,
+  })),
   {
     what: 'a repository of another user, as GitLab Runner clones it for an image that is not root',
     args: ['train', '--dataset', digest],
