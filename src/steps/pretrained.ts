@@ -242,7 +242,14 @@ async function unpack(fetched: FetchedSource, wanted: string[], folder: string):
   const files: StartFile[] = [];
   for await (const entry of readEntries(fetched)) {
     const path = entry.path.replace(/^package\//, '');
-    if (entry.problem !== null || !isWanted(path)) continue;
+    if (!isWanted(path)) continue;
+    if (entry.problem !== null) {
+      throw new UserError(
+        'data-invalid',
+        `${fetched.files[0]!.name} holds ${JSON.stringify(path)}, which cannot be taken (${entry.problem})`,
+        'leave it out by from.files in cdl.yaml, or take another version',
+      );
+    }
     const from = join(folder, `entry-${files.length}`);
     await pipeline(await entry.open(), createWriteStream(from));
     files.push({ path, from, sha256: '' });

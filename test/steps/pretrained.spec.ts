@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, symlink } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -207,5 +207,28 @@ describe('a model that starts from a pretrained one', () => {
     expect(started.meta).toMatchObject({
       source: { names: ['npm:halves-base@1.0.0'], sha256: [hash(tarball)] },
     });
+
+    // A link among what is wanted is no reason to train without it.
+    await symlink('base.bin', join(scratch.root, 'pack', 'package', 'deep', 'linked.bin'));
+    const linked = { gzip: true, file: join(scratch.root, 'linked.tgz'), cwd: join(scratch.root, 'pack') };
+    await create(linked, ['package']);
+    const bytes = await readFile(linked.file);
+    const other = {
+      tarball: `${hub}/linked.tgz`,
+      integrity: `sha512-${createHash('sha512').update(bytes).digest('base64')}`,
+    };
+    files['linked.tgz'] = bytes;
+    files['linked-base'] = Buffer.from(
+      JSON.stringify({
+        name: 'linked-base',
+        versions: { '1.0.0': { name: 'linked-base', version: '1.0.0', dist: other } },
+      }),
+    );
+    const config = await readFile(join(scratch.root, 'cdl.yaml'), 'utf8');
+    await scratch.write({ 'cdl.yaml': config.replace('npm: halves-base', 'npm: linked-base') });
+    const again = await scratch.context({ CDL_NPM_REGISTRY: hub });
+    await expect(runStep(train, again, all)).rejects.toThrow(
+      /holds "deep\/linked.bin", which cannot be taken \(link\)/,
+    );
   });
 });
