@@ -38,15 +38,14 @@ export function classifierManifest(
 ) {
   const { item = 'tensor', runtime = 'tfjs' } = source;
   const coding = item === 'text' || item === 'record' ? ('str' as const) : ('base64' as const);
-  const input =
-    !isRaw(item)
-      ? { name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }
-      : {
-          name: 'input',
-          datatype: 'BYTES' as const,
-          shape: [-1],
-          parameters: { content_type: coding, item },
-        };
+  const input = !isRaw(item)
+    ? { name: 'input', datatype: 'UINT8' as const, shape: [-1, ...source.shape] }
+    : {
+        name: 'input',
+        datatype: 'BYTES' as const,
+        shape: [-1],
+        parameters: { content_type: coding, item },
+      };
   return {
     v: 1 as const,
     model: source.model,

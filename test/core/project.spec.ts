@@ -230,7 +230,9 @@ describe('the rules no schema can say', () => {
     expect(broken('metric: accuracy', 'metric: acc')).toThrow(
       /cdl\.yaml:\d+:\d+ {2}models\.fashion\.gates\.0\.metric "acc" is not one of accuracy, .{1,40} — did you mean accuracy\?/,
     );
-    expect(broken('metric: accuracy', 'metric: xyzzy')).toThrow(/"xyzzy" is not one of accuracy, .*, latency_ms$/);
+    expect(broken('metric: accuracy', 'metric: xyzzy')).toThrow(
+      /"xyzzy" is not one of accuracy, .*, latency_ms$/,
+    );
   });
 
   it('names such a gate together with whatever else is wrong, except where that hides what it needs', () => {
