@@ -27,7 +27,9 @@ export interface PackageSource {
 }
 
 /** Whether items come as bytes that have to be encoded. */
-export const isRaw = (item: DatasetConfig['item'] = 'tensor'): boolean => item !== 'tensor';
+export const isRaw = (
+  item: DatasetConfig['item'] | undefined,
+): item is Exclude<DatasetConfig['item'], 'tensor'> => item !== undefined && item !== 'tensor';
 
 /**
  * The content of `signature.json` for a classifier (see `PackageManifest` of the serving layer): tensors of bytes, or raw
