@@ -16,6 +16,7 @@ import {
   shortDigest,
   signedText,
 } from '../src/index.ts';
+import { splitMetrics } from './report-blocks.ts';
 
 /** What of `cdl.yaml` a version was made with. */
 export interface MadeWith {
@@ -59,7 +60,9 @@ const mostDifferences = 50;
 const longest = 80;
 
 /** The difference item by item where it was measured so, else that of the two values. */
-function difference({ scores, baselineScores, differences }: Evaluation, name: string): string {
+function difference(evaluation: Evaluation | null, name: string): string {
+  if (!evaluation) return '–';
+  const { scores, baselineScores, differences } = evaluation;
   const [now, before] = [scores.metrics[name], baselineScores?.metrics[name]];
   const value = differences[name]?.value ?? (now && before ? now.value - before.value : null);
   return signedText(name, value === null ? null : { value, low: value, high: value });
@@ -173,6 +176,21 @@ export function changelog(release: Release): Report {
   const { model, environment, live, decision, change, evaluation, now, before } = release;
   const approvers = decision.approvers.map((one) => `${one.name} (${one.role})`).join(', ');
   const place = before && (before.claim ? `version ${before.claim.version}` : shortDigest(before.candidate));
+  const others = place ? [place, 'difference'] : [];
+  const table = (names: readonly string[]): Block => ({
+    kind: 'table',
+    head: ['metric', `version ${live.version}`, ...others],
+    align: ['left', 'right', ...others.map(() => 'right' as const)],
+    rows: names.map((name) => [
+      name,
+      plain(name, evaluation?.scores.metrics[name]),
+      ...(place
+        ? [plain(name, evaluation?.baselineScores?.metrics[name]), difference(evaluation, name)]
+        : []),
+    ]),
+  });
+  const wanted = (now.madeWith?.model.gates ?? []).map((gate) => gate.metric);
+  const { first, rest } = evaluation ? splitMetrics(evaluation, wanted) : { first: [], rest: [] };
   return {
     key: `release:${model}`,
     title: `${model} version ${live.version}`,
@@ -199,18 +217,11 @@ export function changelog(release: Release): Report {
       },
       ...(evaluation
         ? ([
-            {
-              kind: 'table',
-              head: ['metric', `version ${live.version}`, place ?? 'before', 'difference'],
-              align: ['left', 'right', 'right', 'right'],
-              rows: Object.keys(evaluation.scores.metrics).map((name) => [
-                name,
-                plain(name, evaluation.scores.metrics[name]),
-                plain(name, evaluation.baselineScores?.metrics[name]),
-                difference(evaluation, name),
-              ]),
-            },
             { kind: 'gates', gates: evaluation.gates },
+            table(first),
+            ...(rest.length > 0
+              ? ([{ kind: 'details', summary: 'All other metrics', blocks: [table(rest)] }] satisfies Block[])
+              : []),
           ] satisfies Block[])
         : []),
       ...(before

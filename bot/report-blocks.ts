@@ -21,26 +21,37 @@ export const text = (value: string): Block => ({ kind: 'text', text: value });
 /** What a reviewer looks at first, whether the project asks for it or not. */
 const usual = ['accuracy', 'macro_f1', 'log_loss', 'ece', 'roc_auc', 'size_bytes', 'latency_ms'];
 
+/** The metrics of an evaluation: those that are wanted or usual, and all others. */
+export function splitMetrics(
+  { scores }: Pick<Evaluation, 'scores'>,
+  wanted: readonly string[],
+): { first: string[]; rest: string[] } {
+  const known = Object.keys(scores.metrics);
+  const first = [...new Set([...wanted, ...usual])].filter((name) => known.includes(name));
+  return { first, rest: known.filter((name) => !first.includes(name)) };
+}
+
 function metricsTable(evaluation: Evaluation, names: readonly string[]): Block {
   const { scores, baselineScores, differences } = evaluation;
+  // Beside the first version there is nothing to stand.
+  const others = baselineScores ? ['production', 'difference'] : [];
   return {
     kind: 'table',
-    head: ['metric (95 % interval)', 'this candidate', 'production', 'difference'],
-    align: ['left', 'right', 'right', 'right'],
+    head: ['metric (95 % interval)', 'this candidate', ...others],
+    align: ['left', 'right', ...others.map(() => 'right' as const)],
     rows: names.map((name) => [
       name,
       measureText(name, scores.metrics[name]),
-      measureText(name, baselineScores?.metrics[name]),
-      signedText(name, differences[name]),
+      ...(baselineScores
+        ? [measureText(name, baselineScores.metrics[name]), signedText(name, differences[name])]
+        : []),
     ]),
   };
 }
 
 /** The metrics that matter here in a table, all others folded. */
 function metricsBlocks(evaluation: Evaluation, wanted: readonly string[]): Block[] {
-  const known = Object.keys(evaluation.scores.metrics);
-  const first = [...new Set([...wanted, ...usual])].filter((name) => known.includes(name));
-  const rest = known.filter((name) => !first.includes(name));
+  const { first, rest } = splitMetrics(evaluation, wanted);
   const { paired } = evaluation;
   return [
     metricsTable(evaluation, first),
@@ -146,7 +157,8 @@ export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] 
     });
   }
   blocks.push(...calibrationBlocks(evaluation));
-  if (facts.losses.length > 0) {
+  // One point is no curve.
+  if (facts.losses.some(({ points }) => points.length > 1)) {
     blocks.push({
       kind: 'chart',
       chart: {

@@ -251,10 +251,16 @@ function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary
     case 'judged': {
       const failed = facts.answer!.evaluation.gates.filter((gate) => gate.status === 'fail');
       if (failed.length > 0) {
-        const why = failed.map((gate) => `${gate.name} (${gate.explanation})`).join('; ');
+        const all = facts.answer!.evaluation.gates.length;
+        const [first] = failed;
+        // Why of several stands in the table right below.
+        const [which, why] =
+          failed.length === 1
+            ? ['a gate', `${first!.name} (${first!.explanation})`]
+            : [`${failed.length} of ${all} gates`, failed.map((gate) => gate.name).join(', ')];
         return standing.gateOpen
-          ? { verdict: 'warn', summary: `A gate failed and was overruled: ${why}.` }
-          : { verdict: 'fail', summary: `Refused by ${failed.length === 1 ? 'a gate' : 'gates'}: ${why}.` };
+          ? { verdict: 'warn', summary: `Refused by ${which} and overruled: ${why}.` }
+          : { verdict: 'fail', summary: `Refused by ${which}: ${why}.` };
       }
       if (facts.answer!.evaluation.verdict === 'warn') {
         return {

@@ -93,7 +93,10 @@ function environmentDrift(model: string, facts: EnvironmentFacts, versions: Drif
   if (current?.candidate !== entry.candidate && live?.transition?.candidate !== entry.candidate) {
     const serves = current ? `version ${current.version} is live` : 'nothing is live';
     const why = live?.failed?.candidate === entry.candidate ? ` (${live.failed.reason})` : '';
-    say(`${label} is to serve, and ${serves}${why}`, 'ask for it with /deploy, or roll back');
+    say(
+      `${label} is to serve, and ${serves}${why}`,
+      `comment cdl /deploy ${environment} on any change, or cdl /rollback to go back`,
+    );
   }
   return found;
 }

@@ -185,11 +185,14 @@ function renderTable(table: TextTable, budget: Budget): string {
 }
 
 function renderChart(chart: Chart, pictures: ReadonlyMap<string, string>, budget: Budget): string[] {
-  const title = `**${escapeInline(clip(chart.title, budget.cell)) || '–'}**`;
+  const title = escapeInline(clip(cleanLine(chart.title), budget.cell)) || '–';
   const picture = pictures.get(chartKey(chart))?.trim();
-  // The forge's own markdown of its own upload; still never a line that could act.
-  if (picture && !/^\s*\//m.test(picture)) return [title, picture];
-  return [title, renderTable(chartTable(chart), { ...budget, rows: Math.min(budget.rows, 50) })];
+  // The forge's own markdown of its own upload; still never a line that could act. The picture shows its title, who cannot
+  // see it is told.
+  if (picture && !/^\s*\//m.test(picture)) {
+    return [picture.replace(/^!\[[^\]\n]*\](?=\()/, () => `![${title}]`)];
+  }
+  return [`**${title}**`, renderTable(chartTable(chart), { ...budget, rows: Math.min(budget.rows, 50) })];
 }
 
 /**

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { planChange } from '../../bot/plan.ts';
 import { buildReport } from '../../bot/report.ts';
 import type { Facts } from '../../bot/types.ts';
-import { renderMarkdown } from '../../src/index.ts';
+import { type Evaluation, judge, renderMarkdown } from '../../src/index.ts';
 import {
   approvalOf,
   dataApprovalOf,
@@ -14,6 +14,7 @@ import {
   lockOf,
   rulesByRole,
 } from './facts.ts';
+import { scoresOf } from './world.ts';
 
 const good = factsWith();
 const render = (facts: Facts): string => renderMarkdown(buildReport(facts, planChange(facts)));
@@ -45,9 +46,26 @@ const rejection = {
 
 const byRole = rulesByRole(2, ['walt', '@acme/ops']);
 
+/** Worse than production, by the gate on the value and by the one on the difference. */
+function worseFacts(): Facts {
+  const { answer, rules } = failingFacts();
+  const drop = { value: -0.3, low: -0.36, high: -0.24 };
+  const differences = { accuracy: drop };
+  const [scores, baselineScores] = [scoresOf(60), scoresOf(90)];
+  const evaluation: Evaluation = {
+    ...answer!.evaluation,
+    ...judge(rules!.model.gates, scores, baselineScores, differences),
+    scores,
+    baselineScores,
+    differences,
+  };
+  return factsWith({ answer: { ...answer!, evaluation } });
+}
+
 const table: [name: string, facts: Facts][] = [
   ['good', good],
   ['refused', failingFacts()],
+  ['worse', worseFacts()],
   [
     'overruled',
     failingFacts({ approvals: [approvalOf(failingFacts(), 'vera', 'rare class')], lock: lockOf(good) }),

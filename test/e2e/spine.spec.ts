@@ -138,7 +138,7 @@ describe('from a push to a prediction', { timeout }, () => {
 
     const before = await stage.live();
     const failed = await stage.reaches(refused.iid, 'failed', /^gate failed: accuracy/);
-    await stage.said(refused.iid, /Refused by (a gate|gates): accuracy/);
+    await stage.said(refused.iid, /Refused by (a gate|\d of \d gates): accuracy/);
     await expect(stage.api.maintainer.merge(refused.iid, failed.sha)).rejects.toThrow(/: 405 /);
     const answer = await stage.ask(
       'validator',
@@ -162,7 +162,7 @@ describe('from a push to a prediction', { timeout }, () => {
       );
       return asked.length > 1 && asked.every((one) => one.finishedAt !== null) ? asked : null;
     });
-    await stage.said(refused.iid, /Refused by (a gate|gates): accuracy/);
+    await stage.said(refused.iid, /Refused by (a gate|\d of \d gates): accuracy/);
     const now = await stage.reaches(refused.iid, 'failed', /^gate failed/);
     expect(now.sha).toBe(failed.sha);
   });

@@ -122,7 +122,7 @@ describe('a report as markdown', () => {
     expect(charts.size).toBe(3);
     const [key] = charts.keys();
     const text = renderMarkdown(sample, new Map([[key!, '![confusion](/uploads/1/c.png)']]));
-    expect(text).toContain('\n![confusion](/uploads/1/c.png)\n');
+    expect(text).toContain('\n\n![Confusion](/uploads/1/c.png)\n');
     expect(text).not.toContain('truth ↓ predicted');
     expect(text).toContain('| loss by epoch ');
   });
