@@ -12,17 +12,17 @@ export function shownCursor(facts: Pick<Facts, 'change' | 'model' | 'environment
 /** Heads that a note names at most: those of the bot's own commits, and of rebases. */
 const mostHeads = 20;
 
-/** What the note of {@link shownCursor} says: the report, and the heads it was shown for. */
-function readShown(note: string | null): { review: string; heads: string[] } | null {
-  const [review, ...heads] = (note ?? '').split(' ');
-  return review ? { review, heads } : null;
+/** What the note of {@link shownCursor} says: the report, since when it is shown (ISO 8601), and for which heads. */
+function readShown(note: string | null): { review: string; since: string; heads: string[] } | null {
+  const [review, since = '', ...heads] = (note ?? '').split(' ');
+  return review ? { review, since, heads } : null;
 }
 
-/** The note that a report was shown for a head; `before` is what the note said until now. */
-export function renderShown(review: string, head: string, before: string | null): string {
+/** The note that a report is shown for a head now; `before` is what the note said until now. */
+export function renderShown(review: string, head: string, before: string | null, now: Date): string {
   const shown = readShown(before);
-  const heads = shown?.review === review ? shown.heads.filter((one) => one !== head) : [];
-  return [review, ...[...heads, head].slice(-mostHeads)].join(' ');
+  const { since, heads } = shown?.review === review ? shown : { since: now.toISOString(), heads: [] };
+  return [review, since, ...[...heads.filter((one) => one !== head), head].slice(-mostHeads)].join(' ');
 }
 
 const withdrawnCursor = (change: number): string => `withdrawn/${change}`;
@@ -56,6 +56,8 @@ export async function countButton(
     for (const facts of judged) {
       const shown = readShown(await state.cursor(shownCursor(facts)));
       if (facts.review === null || shown?.review !== facts.review) continue;
+      // Heard late: they pressed it before there was this report to see.
+      if (at !== null && Date.parse(at) < Date.parse(shown.since)) continue;
       // They had an earlier head before them, for which another report (or none) was shown.
       if (commit !== null && commit !== change.head && !shown.heads.includes(commit)) continue;
       await state.addApproval({
@@ -68,7 +70,7 @@ export async function countButton(
         role: requiredApprovals(facts.rules!.project.approvals)[0]!.role,
         override: null,
         comment: 'button',
-        at: context.now().toISOString(),
+        at: at ?? context.now().toISOString(),
       });
       changed = true;
     }

@@ -7,6 +7,8 @@ export function changedRules(head: Project, base: Project, model: string): strin
   if (digestJson(head.models[model]?.gates ?? []) !== digestJson(base.models[model]?.gates ?? [])) {
     changed.push('gates');
   }
+  const evaluated = [head, base].map((one) => one.models[model]?.evaluate ?? null);
+  if (digestJson(evaluated[0]!) !== digestJson(evaluated[1]!)) changed.push('what is evaluated (evaluate:)');
   const [headData, baseData] = [head, base].map((one) => one.datasets[one.models[model]?.data ?? '']);
   if (digestJson(headData ?? null) !== digestJson(baseData ?? null)) changed.push('the data set');
   return changed;

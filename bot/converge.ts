@@ -79,7 +79,8 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   }
   if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
     const name = shownCursor(facts);
-    await effects.setCursor(name, renderShown(facts.review, change.head, await context.state.cursor(name)));
+    const before = await context.state.cursor(name);
+    await effects.setCursor(name, renderShown(facts.review, change.head, before, context.now()));
   }
   await sayStatus(context, change, plan.status);
   if (plan.lock) {

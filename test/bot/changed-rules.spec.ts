@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { changedRollout } from '../../bot/changed-rules.ts';
+import { changedRollout, changedRules } from '../../bot/changed-rules.ts';
 import { parseProject } from '../../src/index.ts';
 import { projectYaml } from './world.ts';
 
@@ -8,6 +8,25 @@ const modelWith = (environments: string) =>
     projectYaml().replace('    code: [model.ts]', `    code: [model.ts]\n    environments: ${environments}`),
   ).models.fashion!;
 const usual = modelWith('{ production: {} }');
+
+describe('what a change alters of the rules it is judged by', () => {
+  const base = parseProject(projectYaml());
+  it.each<[what: string, from: string, to: string, told: string[]]>([
+    ['a gate', 'min: 0.85', 'min: 0.1', ['gates']],
+    ['who validates', '[vera, walt, ada]', '[ada]', ['roles or approval rules']],
+    ['the test side', 'test: 0.2', 'test: 0.3', ['the data set']],
+    [
+      'what is measured of it',
+      '    gates:',
+      '    evaluate: { slices: { classes: { wear: [shirt] } } }\n    gates:',
+      ['what is evaluated (evaluate:)'],
+    ],
+    ['nothing of them', 'problem: Sort', 'problem: To sort', []],
+  ])('is told where it is %s', (_what, from, to, told) => {
+    expect(projectYaml()).toContain(from);
+    expect(changedRules(parseProject(projectYaml().replace(from, to)), base, 'fashion')).toEqual(told);
+  });
+});
 
 describe('how a change alters the way a model is rolled out', () => {
   it.each<[environments: string, told: string[]]>([

@@ -286,6 +286,28 @@ describe('who may decide', () => {
   });
 });
 
+describe('the forge’s button', () => {
+  it('pressed before there was the report is no approval of it, however late it is heard', async () => {
+    world = await createBotWorld(database, projectYaml('approvals: {forge_button: true}\n'));
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    const before = new Date(Date.now() - 1000).toISOString();
+    await settle(change);
+    const { id } = world.people.vera;
+    const pressed = async (at: string) => {
+      const person = { id: String(id), username: 'vera', name: 'Vera' };
+      const forge = { ...world.context.forge, approvers: async () => [{ person, at, commit: null }] };
+      await convergeChange({ ...world.context, forge }, change, false);
+      return world.statuses(change)['cdl/fashion'];
+    };
+    expect(await pressed(before)).toContain('waiting for approval (0 of 1');
+    const after = new Date().toISOString();
+    expect(await pressed(after)).toBe('success: approved');
+    const [facts] = await factsOf(change);
+    expect(facts!.approvals.map((one) => one.at)).toEqual([after]);
+  });
+});
+
 describe('commands that write', () => {
   it('train by a commit in the name of who asked, who then cannot approve it', async () => {
     const yaml = projectYaml().replace(
