@@ -1,17 +1,11 @@
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac } from 'node:crypto';
+import { isSameText } from './signature.ts';
 
 /** Name of the cookie that stands for the token in a browser. */
 export const statusCookie = 'cdl_status';
 
 /** Seconds for which a browser that signed in may look. */
 const lasting = 12 * 3600;
-
-const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-
-/** Whether two secrets are the same, in a time that tells nothing about either. */
-function isSame(a: string, b: string): boolean {
-  return timingSafeEqual(digest(a), digest(b));
-}
 
 /** Who may look at the status: whoever has the token, or a cookie that was given for it. */
 export interface StatusAccess {
@@ -32,9 +26,9 @@ export function createStatusAccess(
     createHmac('sha256', token).update(`${statusCookie} ${expires}`).digest('base64url');
   const isValid = (value: string): boolean => {
     const [expires = '', signature = ''] = value.split('.');
-    return isSame(signature, sign(expires)) && Number(expires) * 1000 > now();
+    return isSameText(signature, sign(expires)) && Number(expires) * 1000 > now();
   };
-  const knows = (given: string): boolean => isSame(given, token);
+  const knows = (given: string): boolean => isSameText(given, token);
   return {
     knows,
     admits({ authorization, cookie }) {

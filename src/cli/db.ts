@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
+import { access, constants, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -128,7 +128,7 @@ async function rebuild(input: CommandInput, database: Database): Promise<number>
 
 /**
  * `cdl db backup | restore | rebuild`, on the database that `CDL_DATABASE` or `CDL_BOT_FOLDER` names. Throws UserError usage,
- * environment-missing, backup-invalid, database-in-use, database-mismatch, database-unavailable, store-denied.
+ * environment-missing, file-missing, backup-invalid, database-in-use, database-mismatch, database-unavailable, store-denied.
  */
 export async function db(input: CommandInput): Promise<number> {
   const [action = '', file] = input.args;
@@ -155,6 +155,13 @@ export async function db(input: CommandInput): Promise<number> {
       'neither CDL_DATABASE nor CDL_BOT_FOLDER is set: which database?',
       'see bot/README.md',
     );
+  }
+  if (action === 'restore' && file !== '-') {
+    const path = resolve(input.cwd, file!);
+    await access(path, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
+      const hint = 'check the path, and who may read it';
+      throw new UserError('file-missing', `${path} cannot be read: ${cause.code}`, hint, { cause });
+    });
   }
   const database = await openDatabase({ url: url || null, folder: join(folder || '.', 'database') });
   try {

@@ -342,6 +342,14 @@ describe('a backup', () => {
       env: { ...env, CDL_DATABASE: other.url },
     });
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('did you mean restore?')]);
+    const absent = await runCdl(['db', 'restore', join(folder, 'absent.gz')], {
+      cwd: folder,
+      env: { PATH: process.env.PATH ?? '', CDL_DATABASE: 'postgres://nobody@127.0.0.1:9/none' },
+    });
+    expect([absent.code, absent.stderr]).toEqual([
+      3,
+      expect.stringContaining('absent.gz cannot be read: ENOENT'),
+    ]);
     expect((await readFile(path)).length).toBeLessThan(1_000_000);
   }, 120_000);
 });
