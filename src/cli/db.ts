@@ -148,7 +148,8 @@ export async function db(input: CommandInput): Promise<number> {
   if (input.options.force === true && action !== 'restore') {
     throw new UserError('usage', '--force belongs to cdl db restore');
   }
-  const { CDL_DATABASE: url, CDL_BOT_FOLDER: folder } = input.env;
+  // A file that became a variable ends in a newline.
+  const [url, folder] = [input.env.CDL_DATABASE?.trim(), input.env.CDL_BOT_FOLDER?.trim()];
   if (!url && !folder) {
     throw new UserError(
       'environment-missing',

@@ -296,7 +296,7 @@ describe('a backup', () => {
     });
     const streamed = await runCdl(['db', 'backup', '-'], {
       cwd: folder,
-      env: { ...env, CDL_DATABASE: source.url },
+      env: { ...env, CDL_DATABASE: `${source.url}\n` },
     });
     expect(streamed.code, streamed.stderr).toBe(0);
 
