@@ -136,8 +136,8 @@ const rounds = 5;
  * Removes, or names, what nothing reaches: no record, no manifest that is young, none of the other zones, none of `roots`.
  *
  * Whoever refers to an object again makes it young first (`refreshAfter`), and manifests are written after what they name. So
- * an old object without a young manifest can be named by a writer only after he touched it, and each object's age is looked
- * at once more before it goes; manifests go first, so that a writer who finds one can rely on all it names.
+ * an old object without a young manifest can be named by a writer only after he touched it, and an object goes only if it is
+ * still old; manifests go first, so that a writer who finds one can rely on all it names.
  */
 export async function collectGarbage(input: GarbageInput): Promise<Garbage> {
   const { zone, grace } = input;
@@ -149,13 +149,9 @@ export async function collectGarbage(input: GarbageInput): Promise<Garbage> {
     let isTouched = false;
     for (const [digest] of unused) {
       const key = artifactKey(zone.name, `sha256:${digest}`);
-      if (input.remove) {
-        const entry = await zone.store.stat(key);
-        if (entry && !isOld(entry)) {
-          isTouched = true;
-          break;
-        }
-        await zone.store.delete(key);
+      if (input.remove && !(await zone.store.delete(key, { before: input.now() - grace }))) {
+        isTouched = true;
+        break;
       }
       manifests.push(`sha256:${digest}`);
     }
@@ -198,13 +194,15 @@ async function sweep(
     const digest = /([0-9a-f]{64})$/.exec(entry.key)?.[1];
     const isUnused = digest !== undefined && !marked.reached.has(digest) && isOld(entry);
     // Somebody may have begun to rely on it since it was listed.
-    const again = isUnused && input.remove ? await zone.store.stat(entry.key) : entry;
-    if (!isUnused || (again && !isOld(again))) {
+    const isKept =
+      isUnused &&
+      input.remove &&
+      !(await zone.store.delete(entry.key, { before: input.now() - input.grace }));
+    if (!isUnused || isKept) {
       found.kept.objects += 1;
       found.kept.bytes += entry.size;
       continue;
     }
-    if (input.remove) await zone.store.delete(entry.key);
     found.objects.push({ digest: `sha256:${digest}`, size: entry.size });
     found.bytes += entry.size;
   }

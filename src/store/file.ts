@@ -60,7 +60,7 @@ export async function openFileStore(folder: string): Promise<FileObjectStore> {
     listKeys: (prefix) => store.listKeys(prefix, guarded),
     touch: (key) => guarded(() => store.touch(key)),
     link: async () => null,
-    delete: (key) => guarded(() => store.delete(key)),
+    delete: (key, options) => guarded(() => store.delete(key, options?.before)),
     put: (key, body, options) => guarded(() => store.put(key, body, options ?? {})),
     pathOf: (key) => store.pathOf(key),
     temporary: () => store.temporary(),
@@ -181,9 +181,14 @@ class FileStore {
     });
   }
 
-  async delete(key: string): Promise<void> {
+  async delete(key: string, before?: number): Promise<boolean> {
     const path = this.pathOf(key);
-    await this.#exclusively(key, () => unlink(path).catch(ignoreAbsent));
+    return this.#exclusively(key, async () => {
+      const found = before === undefined ? undefined : await stat(path).catch(ignoreAbsent);
+      if (found && found.mtimeMs >= before!) return false;
+      await unlink(path).catch(ignoreAbsent);
+      return true;
+    });
   }
 
   async put(

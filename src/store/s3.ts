@@ -128,9 +128,12 @@ export async function openS3Store(options: S3Options): Promise<ObjectStore> {
     touch: (key) => touch(key, objectOf(key)),
     link: (key, { seconds, type }) => link(objectOf(key), seconds, type),
 
-    async delete(key) {
+    async delete(key, only) {
+      const found = only === undefined ? null : await stat(key);
+      if (found && found.modified >= only!.before) return false;
       const request = { method: 'DELETE', object: objectOf(key), repeatable: true } as const;
       (await send(request, [200, 204, 404])).resume();
+      return true;
     },
 
     async put(key, body, { ifAbsent, ifMatch } = {}): Promise<PutResult> {

@@ -65,8 +65,11 @@ export interface ObjectStore {
    * object is there or not; null where there is no such thing.
    */
   link(key: string, options: { seconds: number; type: string }): Promise<string | null>;
-  /** Deletes; an absent key is no error. */
-  delete(key: string): Promise<void>;
+  /**
+   * Deletes; an absent key is no error. With `before` only what was put or touched before that time (milliseconds since 1970):
+   * false when it is younger. S3 cannot do both in one: there it is looked at first, and what is touched between the two goes.
+   */
+  delete(key: string, options?: { before: number }): Promise<boolean>;
   put(
     key: string,
     body: Readable | Uint8Array | string,

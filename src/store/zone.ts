@@ -73,8 +73,12 @@ export function createZone(
   /** Whether an object is there to be relied on: an old one is made young. */
   async function keep(entry: Entry | null, size: number): Promise<boolean> {
     if (entry?.size !== size) return false;
-    return isYoung(entry) || (await store.touch(entry.key));
+    if (isYoung(entry)) return true;
+    refreshed += 1;
+    return store.touch(entry.key);
   }
+  /** How often something old was relied on again. */
+  let refreshed = 0;
 
   /** Stores what is not there yet; an object of the wrong size is a damaged one and is replaced. */
   async function putContent(key: string, size: number, body: () => Readable | Uint8Array | string) {
@@ -243,15 +247,20 @@ export function createZone(
       };
       // Large ones go in several requests each, and are held in memory a piece at a time: a few of them are enough.
       const isLarge = ({ size }: { size: number }) => size > largeBlob;
-      await Promise.all([
-        eachOf(artifact.files.filter(isLarge), copy, largeAtOnce),
-        eachOf(
-          artifact.files.filter((file) => !isLarge(file)),
-          copy,
-        ),
-      ]);
-      // The manifest comes last: whoever sees it sees its files.
-      await zone.putArtifact(artifact);
+      for (;;) {
+        const before = refreshed;
+        await Promise.all([
+          eachOf(artifact.files.filter(isLarge), copy, largeAtOnce),
+          eachOf(
+            artifact.files.filter((file) => !isLarge(file)),
+            copy,
+          ),
+        ]);
+        // The manifest comes last: whoever sees it sees its files.
+        await zone.putArtifact(artifact);
+        // What was old may have been removed as garbage at the moment it was made young (see ObjectStore.delete).
+        if (refreshed === before || (await zone.hasArtifact(digest))) return;
+      }
     },
 
     async readRecord(key) {

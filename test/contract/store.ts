@@ -187,6 +187,16 @@ export function storeContract(
       expect(await store.get(`${base}/a`)).toBeNull();
     });
 
+    it('deletes only what is as old as was said', async () => {
+      await store.put(`${base}/a`, 'one');
+      const { modified } = (await store.stat(`${base}/a`))!;
+      expect(await store.delete(`${base}/a`, { before: modified })).toBe(false);
+      expect(await read(`${base}/a`)).toBe('one');
+      expect(await store.delete(`${base}/a`, { before: modified + 1000 })).toBe(true);
+      expect(await store.get(`${base}/a`)).toBeNull();
+      expect(await store.delete(`${base}/a`, { before: modified + 1000 })).toBe(true);
+    });
+
     it('streams bodies larger than one request', async () => {
       const chunk = Buffer.alloc(1 << 20, 'cdl');
       const chunks = 36;

@@ -185,14 +185,14 @@ describe('cdl gc', () => {
     let isAdded = false;
     const store = {
       ...zone.store,
-      stat: async (key: string) => {
+      delete: async (key: string, options?: { before: number }) => {
         if (!isAdded && key.includes('/artifacts/')) {
           isAdded = true;
           await zone.putBlob('shared bytes');
           await zone.putArtifact(version);
           await zone.writeRecord('data-refs/v', { v: 1, version: digest });
         }
-        return zone.store.stat(key);
+        return zone.store.delete(key, options);
       },
     };
     const done = await run({ zone: { ...zone, store } });
@@ -234,6 +234,39 @@ describe('cdl gc', () => {
       await run({ zone: { ...zone, store } });
       expect(isAdded).toBe(true);
       expect(await zone.hasArtifact(first.version)).toBe(true);
+    }
+  });
+
+  it('takes nothing from a version that is copied, where a store cannot delete by age in one', async () => {
+    const other = await openLocalZone(join(root, 'other'));
+    const blobs = [await other.putBlob('one'), await other.putBlob('two')];
+    const digest = await other.putArtifact(
+      artifact(
+        'v',
+        [
+          { path: 'a', ...blobs[0]! },
+          { path: 'b', ...blobs[1]! },
+        ],
+        [],
+      ),
+    );
+    for (const name of ['a blob', 'the manifest']) {
+      await zone.copyArtifact(other, digest);
+      for (const blob of blobs) ageBlob(blob.digest, 40);
+      ageManifest(digest, 40);
+      let left = name === 'a blob' ? 1 : 3;
+      // What was old when it was looked at goes right after it was made young.
+      const store = {
+        ...zone.store,
+        touch: async (key: string) => {
+          const done = await zone.store.touch(key);
+          if (--left === 0) await zone.store.delete(key);
+          return done;
+        },
+      };
+      await createZone('work', store).copyArtifact(other, digest);
+      expect(left).toBeLessThanOrEqual(0);
+      expect(await zone.hasArtifact(digest)).toBe(true);
     }
   });
 
