@@ -7,7 +7,7 @@ import { readPointers, setPointer } from '../data/folder/pointers.ts';
 import { openFilePool } from '../data/folder/pool.ts';
 import { fetchArtifact } from '../data/folder/transfer.ts';
 import { blobKey } from '../store/index.ts';
-import { type Desk, resolveRef, resolveVersion } from './data-desk.ts';
+import { type Desk, pointedPath, resolveRef, resolveVersion } from './data-desk.ts';
 import { noteSharing } from './data-share.ts';
 import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
@@ -19,14 +19,16 @@ import type { CommandInput } from './types.ts';
 export async function checkout(input: CommandInput, desk: Desk, what: readonly string[]): Promise<number> {
   const { to, force, ref } = input.options as { to?: string; force?: boolean; ref?: string };
   const all = what.length > 0 || ref !== undefined ? what : [...readPointers(desk.root).keys()];
-  const wanted = ref === undefined ? [] : [await resolveRef(desk, ref)];
-  for (const name of all) wanted.push(await resolveVersion(desk, name));
+  const wanted: { digest: Digest; at: string | null }[] = [];
+  if (ref !== undefined) wanted.push({ digest: await resolveRef(desk, ref), at: null });
+  for (const name of all)
+    wanted.push({ digest: await resolveVersion(desk, name), at: pointedPath(desk, name) });
   if (to !== undefined && wanted.length !== 1) throw new UserError('usage', '--to goes with one version');
   const pool = openFilePool();
   const rows = [];
   try {
-    for (const digest of wanted) {
-      rows.push(await one(input, desk, digest, { to, force: force === true }, pool));
+    for (const { digest, at } of wanted) {
+      rows.push(await one(input, desk, digest, { at, to, force: force === true }, pool));
     }
   } finally {
     await pool.close();
@@ -45,7 +47,7 @@ async function one(
   input: CommandInput,
   desk: Desk,
   digest: Digest,
-  options: { to: string | undefined; force: boolean },
+  options: { at: string | null; to: string | undefined; force: boolean },
   pool: ReturnType<typeof openFilePool>,
 ) {
   if (desk.hasRemote) {
@@ -55,7 +57,8 @@ async function one(
   const { signal } = input.console;
   const version = options.to === undefined ? await localVersion(desk.local, digest) : null;
   if (!version) return elsewhere(input, desk, digest, options.to, pool);
-  const { name } = version;
+  // Where this commit says; the name it was added under otherwise.
+  const name = options.at ?? version.name;
   const path = join(desk.root, desk.nameOf(join(desk.root, name)));
   const done = await checkoutVersion({
     version,

@@ -76,7 +76,12 @@ export async function openDesk(input: CommandInput): Promise<Desk> {
     reader: openDataReader([async () => local, ...(given ? [remote] : [])]),
     nameOf(path) {
       const name = relative(root, resolve(input.cwd, path)).split(sep).join('/');
-      if (name === '' || name.startsWith('../') || name === '..' || /^\.(git|cdl)(\/|$)/.test(name)) {
+      if (
+        name === '' ||
+        name.startsWith('../') ||
+        name === '..' ||
+        /^\.cdl(\/|$)|(^|\/)\.git(\/|$)/i.test(name)
+      ) {
         throw new UserError('usage', `${path} is not a folder or file of data below ${root}`);
       }
       if (/[\p{Cc}\\]/u.test(name)) {
@@ -123,6 +128,15 @@ export async function versionBefore(desk: Desk, digest: Digest, artifact: Artifa
   return near ?? (desk.hasRemote ? madeBefore(await desk.remote(), digest) : null);
 }
 
+/** The path with a version in this commit that somebody means, with or without `~2`; null for anything else. */
+export function pointedPath(desk: Desk, what: string): string | null {
+  const one = /^(.+?)~\d*$/.exec(what)?.[1] ?? what;
+  if (isDigest(one)) return null;
+  const pointers = readPointers(desk.root);
+  const path = one.includes('@') ? null : safeName(desk, one);
+  return [path, one].find((name): name is string => name !== null && pointers.has(name)) ?? null;
+}
+
 /** The newest version under a ref, here or where versions are shared. Throws UserError artifact-missing. */
 export async function resolveRef(desk: Desk, name: string): Promise<Digest> {
   const ref = await refOf(desk, name);
@@ -143,8 +157,8 @@ async function named(desk: Desk, what: string): Promise<Digest> {
   if (isDigest(what)) return what;
   const pointers = readPointers(desk.root);
   const path = what.includes('@') ? null : safeName(desk, what);
-  const pointed = (path !== null && pointers.get(path)) || pointers.get(what);
-  if (pointed) return pointed;
+  const at = pointedPath(desk, what);
+  if (at !== null) return pointers.get(at)!;
   const digits = what.replace(/^sha256:/, '');
   if (/^[0-9a-f]{6,64}$/.test(digits)) {
     const found = await desk.reader.find(digits);

@@ -142,6 +142,25 @@ describe('cdl data', () => {
     expect((await cdl(['data', 'push', '--force'], { cwd: other, env: shared })).code).toBe(0);
   });
 
+  it('is checked out where the lock says, whatever it was called, and never into .git', async () => {
+    plant(join(work, 'photos'), files(2));
+    const [{ version }] = (await ok<Versions>(['data', 'add', 'photos'])).versions as [
+      Versions['versions'][number],
+    ];
+    writeFileSync(join(work, 'cdl.data.lock'), `${version} pictures/new\n`);
+    expect((await cdl(['data', 'checkout'])).code).toBe(0);
+    expect(seen(join(work, 'pictures/new'))).toEqual(seen(join(work, 'photos')));
+    expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).not.toContain('photos');
+    expect((await cdl(['data', 'checkout', version.slice(7, 20)])).code).toBe(0);
+    expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).toContain(`${version} photos\n`);
+    for (const path of ['.git/hooks', 'sub/.GIT']) {
+      writeFileSync(join(work, 'cdl.data.lock'), `${version} ${path}\n`);
+      const refused = await cdl(['data', 'checkout']);
+      expect([refused.code, refused.stdout]).toEqual([2, '']);
+      expect(existsSync(join(work, path, 'd0'))).toBe(false);
+    }
+  });
+
   it('makes one history of adds at the same time', async () => {
     plant(join(work, 'one'), files(40));
     plant(join(work, 'two'), files(40, 'other'));
