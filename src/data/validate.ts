@@ -146,7 +146,7 @@ function blocksOf(meta: DatasetMeta, findings: GateLine[]): Block[] {
         ...(meta.cleaned
           ? ([
               ['Set aside by cleaning', String(meta.cleaned.aside)],
-              ['Made equal by cleaning, left out', String(meta.cleaned.copies)],
+              ['Made equal by cleaning', meta.cleaned.copies > 0 ? `${meta.cleaned.copies}, left out` : '0'],
             ] as [string, string][])
           : []),
         // A copy in a pair leaks when the two are parted: 2 p (1 − p).

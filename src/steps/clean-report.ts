@@ -15,7 +15,7 @@ export function cleanReport(dataset: string, made: Cleaned, seen: number): Repor
         ['Items looked at', String(seen)],
         ['Kept', String(meta.count)],
         ['Set aside', aside > 0 ? `${aside}, with their reasons and as they came` : '0'],
-        ['Copies that cleaning made equal, left out', String(cleaned.copies)],
+        ['Made equal by cleaning', cleaned.copies > 0 ? `${cleaned.copies}, left out` : '0'],
       ],
     },
   ];

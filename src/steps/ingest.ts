@@ -7,6 +7,7 @@ import { collect } from '../data/collect.ts';
 import { buildDataset } from '../data/dataset.ts';
 import { placesOf } from '../data/in-place.ts';
 import { noteMade } from '../data/made.ts';
+import { isSensitive, masked } from '../data/mask.ts';
 import { buildRawDataset, type Conflict } from '../data/raw-dataset.ts';
 import { readItems } from '../data/read.ts';
 import { type FetchOptions, progressText } from '../data/source/options.ts';
@@ -31,7 +32,7 @@ export const ingest: Step<typeof params> = {
     const {
       rules: _rules,
       description: _description,
-      sensitive: _sensitive,
+      sensitive,
       poll: _poll,
       test_version: _test,
       ...content
@@ -40,7 +41,13 @@ export const ingest: Step<typeof params> = {
       subject: dataset,
       zone: given.side === 'test' ? 'trusted' : 'work',
       // The name is part of what is made: two data sets of the same bytes are two artifacts.
-      key: { dataset, side: given.side, content },
+      key: {
+        dataset,
+        side: given.side,
+        content,
+        // What the report tells: the data is the same.
+        ...(isSensitive(sensitive, 'path') && { hidden: true }),
+      },
       files: [],
       artifacts: ['dataset'],
       // What nobody pinned is looked at each time: it may have changed, which is an error and no hit.
@@ -113,10 +120,7 @@ export const ingest: Step<typeof params> = {
               ['source', source],
               ...(pinned
                 ? []
-                : ([['sha256, recorded and not pinned', (pinsOf(fetched.source) ?? []).join(', ')]] as [
-                    string,
-                    string,
-                  ][])),
+                : ([['recorded sha256', (pinsOf(fetched.source) ?? []).join(', ')]] as [string, string][])),
               ['exact duplicates left out', String(meta.duplicates)],
               ...(meta.alike === undefined
                 ? []
@@ -126,35 +130,37 @@ export const ingest: Step<typeof params> = {
                   ][])),
               ...(meta.groups === undefined
                 ? []
-                : ([['declared groups, each whole on one side', String(meta.groups)]] as [string, string][])),
-              ...(sides === null
-                ? []
-                : ([['sides of all items, for split.after of the next version', sides]] as [
-                    string,
-                    string,
-                  ][])),
+                : ([['declared groups', `${meta.groups}, each whole on one side`]] as [string, string][])),
+              ...(sides === null ? [] : ([['split.after of the next', sides]] as [string, string][])),
               ...Object.entries(meta.quarantined).map(([reason, count]): [string, string] => [
                 `quarantined: ${reason}`,
                 String(count),
               ]),
             ],
           },
-          ...conflictTable(conflicts),
+          ...conflictTable(conflicts, isSensitive(config.sensitive, 'path')),
         ],
       },
     };
   },
 };
 
-/** Copies with different labels, those of one item one after the other; people have to say which is right. */
-function conflictTable(conflicts: readonly Conflict[]): Block[] {
+/**
+ * Copies with different labels, those of one item one after the other; people have to say which is right. Where the names of
+ * files are sensitive the item's id alone says which it is.
+ */
+function conflictTable(conflicts: readonly Conflict[], hidePlaces: boolean): Block[] {
   if (conflicts.length === 0) return [];
   return [
     {
       kind: 'table',
       head: ['copies with different labels, all set aside', 'where', 'label'],
       align: ['left', 'left', 'left'],
-      rows: conflicts.map(({ id, position, label }) => [shortDigest(id), position, label ?? 'none']),
+      rows: conflicts.map(({ id, position, label }) => [
+        shortDigest(id),
+        hidePlaces ? masked : position,
+        label ?? 'none',
+      ]),
     },
   ];
 }

@@ -41,6 +41,25 @@ async function collected(given: typeof train | typeof test) {
   return { done, meta: datasetMetaSchema.parse(meta) };
 }
 
+it('copies with different labels are told with their places, unless the names of files are sensitive', async () => {
+  await open(`      - { file: [texts/], read: ${read} }`);
+  const copies = {
+    'texts/food/jane-roe.txt': 'the same words',
+    'texts/sport/john-doe.txt': 'the same words',
+  };
+  await scratch.write({ ...files(0, 100), ...copies });
+  const told = async () => JSON.stringify((await collected(train)).done.report.blocks);
+  expect(await told()).toMatch(/food\/jane-roe.txt.*sport\/john-doe.txt/);
+  const path = join(scratch.root, 'cdl.yaml');
+  const config = await readFile(path, 'utf8');
+  await scratch.write({
+    'cdl.yaml': config.replace('    item: text\n', '    item: text\n    sensitive: [path]\n'),
+  });
+  const hidden = await told();
+  expect(hidden).toContain('copies with different labels');
+  expect(hidden).not.toMatch(/jane-roe|john-doe/);
+});
+
 describe('a source that is not pinned', () => {
   beforeEach(async () => {
     await open(`      - { file: [texts/], read: ${read} }`);
@@ -145,9 +164,7 @@ describe('a data set that grows', () => {
     const bySide = async () => {
       const [own, withheld] = [await collected(train), await collected(test)];
       const sidesOf = ({ done }: typeof own) =>
-        JSON.stringify(done.report.blocks).match(
-          /split.after of the next version","(sha256:[0-9a-f]{64})/,
-        )![1]!;
+        JSON.stringify(done.report.blocks).match(/split.after of the next","(sha256:[0-9a-f]{64})/)![1]!;
       expect(sidesOf(own)).toBe(sidesOf(withheld));
       return { counts: [own.meta.count, withheld.meta.count], sides: sidesOf(own) };
     };
