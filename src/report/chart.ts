@@ -4,6 +4,10 @@ import { chartSpec } from './chart-spec.ts';
 import { padding } from './chart-style.ts';
 import { sheetSvg } from './sheet.ts';
 
+/** What is not in Inter: neither Latin, Greek or Cyrillic nor what stands between their words. */
+const otherScripts =
+  /[^\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{Script=Common}\p{Script=Inherited}]/u;
+
 /** Inter (SIL Open Font License 1.1) as TrueType. Where its package is missing, the fonts of the system are used. */
 const fontFiles = [
   '@expo-google-fonts/inter/400Regular/Inter_400Regular.ttf',
@@ -26,7 +30,8 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
     fitTo: { mode: 'zoom', value: zoom },
     font: {
       fontFiles: files,
-      loadSystemFonts: files.length === 0,
+      // Looking for the fonts of the system takes a while.
+      loadSystemFonts: files.length === 0 || otherScripts.test(svg),
       defaultFontFamily: files.length === 0 ? 'DejaVu Sans' : 'Inter',
     },
     logLevel: 'off',

@@ -150,6 +150,21 @@ test('long names of one beginning are told apart by their ends, and bars that ar
   expect(Math.max(...zeros)).toBeLessThan(20);
 });
 
+test('a sheet leaves as much room as its names take, and tells long ones apart', async () => {
+  const row = (name: string) => ({ name, pictures: ['iVBORw0KGgoAAAA='] });
+  const sheet = async (...names: string[]) => {
+    const svg = await drawSvg({ kind: 'sheet', title: 't', rows: names.map(row) });
+    return { svg, left: Number(/<rect x="(\d+)" y="50"/.exec(svg)?.[1]) };
+  };
+  const [short, long] = [
+    await sheet('cat'),
+    await sheet(...['see', 'hear'].map((verb) => `width below 32 pixels, too little to ${verb}`)),
+  ];
+  expect(short.left).toBeLessThan(60);
+  expect(long.left).toBeGreaterThan(200);
+  expect(long.svg).toMatch(/…[^<]*to see<[\s\S]*…[^<]*to hear</);
+});
+
 test('a matrix of many classes draws the cells that hold something, and names that do not run into each other', async () => {
   const classes = Array.from({ length: 120 }, (_, index) => `class ${index}`);
   const counts = classes.map((_, row) => classes.map((_, column) => (row === column ? 9 : 0)));
