@@ -108,7 +108,8 @@ export async function followPipeline(rig: Rig, iid: number, sha: string, detail:
     const done = jobs.filter((job) => job.status === 'success').length;
     const logs = await Promise.all(running.map((job) => traceOf(rig, job.id)));
     if (running.length > 0) {
-      const names = running.map((job) => job.name).join(', ');
+      // GitLab numbers what could be several also where it is one.
+      const names = running.map((job) => job.name.replace(/ 1\/1$/, '')).join(', ');
       const share = logs.flatMap((log) => [...log.matchAll(/: (\d+ %)$/gm)]).at(-1)?.[1];
       const verb = running.length > 1 ? 'run' : 'runs';
       detail(`job${running.length > 1 ? 's' : ''} ${names} ${verb} (${done} of ${jobs.length} done)`, share);

@@ -100,12 +100,12 @@ export async function demo(input: CommandInput): Promise<number> {
     });
     if (told === 'tune') {
       const endpoint = await tellSearch(story, rig, place);
-      await finish(input, story, rig, endpoint, started);
+      await finish(input, story, rig, endpoint, started, told);
       return 0;
     }
     if (project === 'news') {
       const endpoint = await tellNews(story, rig, place, example === 'news');
-      await finish(input, story, rig, endpoint, started);
+      await finish(input, story, rig, endpoint, started, told);
       return 0;
     }
     const first = await proposeChange(story, rig, place, {
@@ -125,7 +125,7 @@ export async function demo(input: CommandInput): Promise<number> {
       parameters: { epochs: 1, learning_rate: 0.00002 },
     });
     await refuse(story, rig, second.mr, endpoint);
-    await finish(input, story, rig, endpoint, started);
+    await finish(input, story, rig, endpoint, started, told);
     return 0;
   } finally {
     await rig?.close();
@@ -139,6 +139,7 @@ async function finish(
   rig: Rig,
   endpoint: string,
   started: number,
+  told: string,
 ): Promise<void> {
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
   const { violations } = rig.sandbox;
@@ -158,8 +159,10 @@ async function finish(
   const model = modelOf(rig);
   const base = `${rig.sandbox.url}/acme/${model}`;
   if (!input.options.keep) {
+    // npm keeps what is not behind its own -- to itself.
+    const again = input.env.npm_lifecycle_event ? 'npm run demo --' : 'cdl demo';
     story.say(
-      'Run again with --keep to look around: merge requests with reports, pipelines, the served model.',
+      `Look around (merge requests with reports, pipelines, the served model):\n  ${again} ${told} --keep`,
     );
     return;
   }
