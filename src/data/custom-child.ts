@@ -74,4 +74,12 @@ async function main(path: string, task: 'check' | 'clean'): Promise<void> {
   }
 }
 
-await main(process.argv[2]!, process.argv[3] as 'check' | 'clean');
+try {
+  await main(process.argv[2]!, process.argv[3] as 'check' | 'clean');
+} catch (error) {
+  const said = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  // Our own lines, minified, say nothing to the author of the module.
+  const own = said.split('\n').filter((line) => !/custom-child|node:internal/.test(line));
+  console.error(own.join('\n'));
+  process.exit(1);
+}

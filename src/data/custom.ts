@@ -38,7 +38,12 @@ export async function* askProgram<T>(
   classes: readonly string[],
 ): AsyncGenerator<{ given: T; answer: Answer | null }> {
   const { what } = program;
-  const fail = (text: string) => new UserError('code-invalid', `${what}: ${text}`);
+  const fail = (text: string) =>
+    new UserError(
+      'code-invalid',
+      `${what}: ${text}`,
+      `correct what ${what} of cdl.yaml names; it sees only the files that its code: matches`,
+    );
   const [file, ...args] = program.command;
   const child = spawn(file, args, {
     cwd: program.folder,

@@ -275,6 +275,13 @@ describe('a function of the project’s own', () => {
     const said = await readFile(join(folder, 'said'), 'utf8');
     expect(said).toContain(`check failed for item ${item('private').id}:`);
     expect(said).toContain('TypeError');
+    expect(said).not.toContain('custom-child');
+    await expect(
+      collect(program(['sh', '-c', shell.replace(' check ', ' clean ')]), [item('private')]),
+    ).rejects.toThrow(/ended with exit code 1/);
+    expect((await readFile(join(folder, 'said'), 'utf8')).trim()).toBe(
+      'TypeError: the module must export the function clean',
+    );
   });
 
   it('that cannot be started says so', async () => {
