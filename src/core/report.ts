@@ -17,13 +17,18 @@ export type Chart =
       x: string;
       y: string;
       series: { name: string; points: [number, number][] }[];
+      /** Lines without a name that lie pale behind the others; what is far from those is left out. */
+      behind?: [number, number][][];
     }
   | { kind: 'bars'; title: string; x: string; y: string; bars: { name: string; value: number }[] }
   | {
       kind: 'parallel';
       title: string;
-      /** Hyperparameters with the words at places in [0, 1] of their axes, from below, and the best configuration's value. */
-      axes: { name: string; ticks: { place: number; text: string }[]; best: string }[];
+      /**
+       * Hyperparameters (or results) with the words at places in [0, 1] of their axes, from below, and the best
+       * configuration's value. `scale`: between the words lie values without any.
+       */
+      axes: { name: string; scale: boolean; ticks: { place: number; text: string }[]; best: string }[];
       /** One configuration each: places in [0, 1] on the axes in their order; of two scores the lower is better. */
       lines: { places: number[]; score: number; best: boolean }[];
     }

@@ -118,6 +118,11 @@ function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): Top
       .filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y))
       .map(([x, y]) => ({ series: names[index]!, x, y })),
   );
+  const others = (chart.behind ?? []).flatMap((points, line) =>
+    points.filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y)).map(([x, y]) => ({ line, x, y })),
+  );
+  const [low, high] = rangeOf(values, others);
+  const behind = others.filter(({ y }) => y >= low && y <= high);
   const most = Math.max(0, ...chart.series.map((one) => one.points.length));
   const whole = values.every((value) => Number.isInteger(value.x));
   return {
@@ -125,13 +130,6 @@ function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): Top
     config,
     width: 560,
     height: 300,
-    data: { values },
-    mark: {
-      type: 'line',
-      strokeWidth: 2.5,
-      interpolate: 'linear',
-      point: most <= 40 ? { size: 40, filled: true } : false,
-    },
     encoding: {
       x: {
         field: 'x',
@@ -147,18 +145,58 @@ function linesSpec(chart: Extract<Chart, { kind: 'lines' }>, title: string): Top
       y: {
         field: 'y',
         type: 'quantitative',
-        scale: { zero: false, nice: true },
+        scale: { zero: false, nice: true, ...(behind.length > 0 && { domain: [low, high] }) },
         axis: { title: cleanLine(chart.y), domain: false, ticks: false, tickCount: 6 },
       },
-      color: {
-        field: 'series',
-        type: 'nominal',
-        scale: { domain: names, range: palette },
-        // Beside the picture: wherever in it, it would lie on some line.
-        legend: { title: null, orient: 'right', symbolType: 'stroke' },
-      },
     },
+    layer: [
+      ...(behind.length > 0
+        ? [
+            {
+              data: { values: behind },
+              mark: {
+                type: 'line' as const,
+                color: '#c3ccd5',
+                strokeWidth: 1,
+                point: { size: 14, filled: true, color: '#c3ccd5' },
+              },
+              encoding: { detail: { field: 'line' } },
+            },
+          ]
+        : []),
+      {
+        data: { values },
+        mark: {
+          type: 'line',
+          strokeWidth: 2.5,
+          interpolate: 'linear',
+          point: most <= 40 ? { size: 40, filled: true } : false,
+        },
+        encoding: {
+          color: {
+            field: 'series',
+            type: 'nominal',
+            scale: { domain: names, range: palette },
+            // Beside the picture: wherever in it, it would lie on some line.
+            legend: { title: null, orient: 'right', symbolType: 'stroke' },
+          },
+        },
+      },
+    ],
   };
+}
+
+/**
+ * What is shown of the values: all of the lines with a name, and of those behind them nine in ten, as long as that does not make
+ * the first more than twice as flat. A trial that went wrong must not be all that is seen.
+ */
+function rangeOf(values: readonly { y: number }[], behind: readonly { y: number }[]): [number, number] {
+  if (values.length === 0 || behind.length === 0) return [0, 1];
+  const [low, high] = [Math.min(...values.map(({ y }) => y)), Math.max(...values.map(({ y }) => y))];
+  const sorted = behind.map(({ y }) => y).sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+  const room = (high - low || 1) / 2;
+  return [Math.min(low, Math.max(low - room, at(0.05))), Math.max(high, Math.min(high + room, at(0.95)))];
 }
 
 /** Horizontal bars, so that names of any length can be read. */

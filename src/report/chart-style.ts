@@ -27,7 +27,14 @@ export const chartConfig = {
     tickColor: '#9aa5b1',
     labelLimit: 160,
   },
-  legend: { labelColor: ink, labelFontSize: 12, titleFontSize: 12, titleColor: ink, symbolStrokeWidth: 3 },
+  legend: {
+    labelLimit: 320,
+    labelColor: ink,
+    labelFontSize: 12,
+    titleFontSize: 12,
+    titleColor: ink,
+    symbolStrokeWidth: 3,
+  },
 } as const;
 
 /** Names as they are shown: cleaned, cut where it tells them apart, and distinct even when two classes share one. */

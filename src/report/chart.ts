@@ -25,7 +25,7 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
   const svg = await drawSvg(chart);
   const { Resvg } = await import('@resvg/resvg-js');
   const files = installedFonts();
-  const image = new Resvg(svg, {
+  const image = new Resvg(roomy(svg), {
     background: 'white',
     fitTo: { mode: 'zoom', value: zoom },
     font: {
@@ -36,7 +36,6 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
     },
     logLevel: 'off',
   });
-  // Without a canvas vega guesses how wide text is, and leaves room for more or less than there is.
   const { default: sharp } = await import('sharp');
   const margin = padding * zoom;
   return sharp(image.render().asPng())
@@ -44,6 +43,16 @@ export async function drawChart(chart: Chart): Promise<Buffer> {
     .extend({ top: margin, right: margin, bottom: margin, left: margin, background: 'white' })
     .png()
     .toBuffer();
+}
+
+/** Without a canvas Vega guesses how wide texts are: mostly they are narrower, a few are wider and need room to be cut to. */
+function roomy(svg: string): string {
+  const spare = 200;
+  return svg.replace(/^<svg [^>]*>/, (head) =>
+    head
+      .replace(/ width="(\d+)"/, (_, width) => ` width="${Number(width) + 2 * spare}"`)
+      .replace(/ viewBox="0 0 (\d+)/, (_, width) => ` viewBox="${-spare} 0 ${Number(width) + 2 * spare}`),
+  );
 }
 
 /** The chart as SVG. */

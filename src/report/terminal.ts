@@ -116,7 +116,10 @@ function renderFacts(facts: readonly (readonly [string, string])[], columns: num
   });
 }
 
-/** Columns shrink, widest first, until the table fits; what does not fit is cut with an ellipsis. */
+/** Columns no narrower than this for the sake of their cells alone. */
+const leastHead = 6;
+
+/** Columns shrink, widest first, until the table fits: heads before cells. What does not fit is cut with an ellipsis. */
 function renderTable(table: TextTable, columns: number, paint: Paint): string[] {
   const cells = [table.head, ...table.rows].map((row) =>
     table.head.map((_, column) => cleanLine(row[column] ?? '')),
@@ -125,11 +128,19 @@ function renderTable(table: TextTable, columns: number, paint: Paint): string[] 
     Math.max(1, ...cells.map((row) => displayWidth(row[column]!))),
   );
   const fixed = 2 * (widths.length - 1);
-  while (widths.reduce((sum, width) => sum + width, fixed) > columns) {
-    const widest = Math.max(...widths);
-    if (widest <= 3) break;
-    widths[widths.indexOf(widest)]! -= 1;
-  }
+  const bodies = widths.map((_, column) =>
+    Math.max(leastHead, ...cells.slice(1).map((row) => displayWidth(row[column]!))),
+  );
+  const shrink = (least: (column: number) => number) => {
+    while (widths.reduce((sum, width) => sum + width, fixed) > columns) {
+      const open = widths.map((width, column) => (width > least(column) ? width : 0));
+      const widest = Math.max(...open);
+      if (widest === 0) return;
+      widths[open.indexOf(widest)]! -= 1;
+    }
+  };
+  shrink((column) => bodies[column]!);
+  shrink(() => 3);
   const line = (row: readonly string[]) =>
     row
       .map((text, column) => pad(clip(text, widths[column]!), widths[column]!, table.align[column] ?? 'left'))

@@ -193,8 +193,8 @@ export function bestTrial(trials: readonly Trial[]): Trial | null {
 
 /**
  * How much of what the trials differ in at the lowest rung each hyperparameter alone explains, 0 to 1: the share of the
- * variance of their ranks that lies between four bins of its values (one-way η²; ranks, so that one wreck does not drown
- * the rest). Interactions are not told apart.
+ * variance of their ranks that lies between four bins of its values, less what chance puts there (ε², Kelley 1935; ranks, so
+ * that one wreck does not drown the rest). Interactions are not told apart.
  */
 export function importance(
   space: TuneConfig['space'],
@@ -217,7 +217,10 @@ export function importance(
       bins.set(bin, [...(bins.get(bin) ?? []), rank.get(trial.id)!]);
     }
     const between = [...bins.values()].reduce((sum, bin) => sum + bin.length * (mean(bin) - middle) ** 2, 0);
-    return [name, total > 0 ? between / total : 0];
+    const within = known.length - bins.size;
+    // With few trials η² = between ÷ total is large for anything: 3 of 7 for eight trials in four bins.
+    const share = 1 - ((1 - between / total) * (known.length - 1)) / within;
+    return [name, total > 0 && within > 0 ? Math.max(0, share) : 0];
   });
 }
 

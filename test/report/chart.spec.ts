@@ -84,6 +84,15 @@ test('draws charts without data, with one point, with equal names, with hostile 
       ],
     },
     { kind: 'bars', title: 't', x: 'x', y: 'y', bars: [] },
+    {
+      kind: 'parallel',
+      title: 't',
+      axes: [{ name: 'a', scale: true, ticks: [], best: '1' }],
+      lines: [
+        { places: [-1e9], score: Number.NaN, best: true },
+        { places: [Number.NaN], score: 1, best: false },
+      ],
+    },
     { kind: 'sheet', title: '', rows: [] },
     {
       kind: 'sheet',
@@ -111,9 +120,9 @@ test('draws charts without data, with one point, with equal names, with hostile 
     },
   ];
   for (const chart of odd) expect((await drawChart(chart)).length).toBeGreaterThan(500);
-  expect(await drawSvg(odd[4]!)).not.toMatch(/<image|<a /);
-  expect(await drawSvg(odd[6]!)).not.toContain('<script');
-  expect(await drawSvg(odd[5]!)).toContain('>a (2)<');
+  expect(await drawSvg(odd[5]!)).not.toMatch(/<image|<a /);
+  expect(await drawSvg(odd[7]!)).not.toContain('<script');
+  expect(await drawSvg(odd[6]!)).toContain('>a (2)<');
 });
 
 test('of many bars the highest and the lowest are shown, in a picture one can look at and on the terminal', async () => {
@@ -180,6 +189,7 @@ test('parallel coordinates name every choice where it lies, and the ends of a sc
     axes: [
       {
         name: 'rate',
+        scale: true,
         ticks: [
           { place: 0, text: '0.001' },
           { place: 1, text: '0.1' },
@@ -188,6 +198,7 @@ test('parallel coordinates name every choice where it lies, and the ends of a sc
       },
       {
         name: 'rule',
+        scale: false,
         ticks: ['sgd', 'adam', 'adagrad'].map((text, at) => ({ place: (at + 0.5) / 3, text })),
         best: 'adam',
       },
@@ -196,4 +207,48 @@ test('parallel coordinates name every choice where it lies, and the ends of a sc
   });
   for (const text of ['rate', 'rule', '0.001', '0.1', 'sgd', 'adam', 'adagrad'])
     expect(svg).toContain(`>${text}</text>`);
+});
+
+test('a picture ends where its words end', async () => {
+  const lines = (name: string): Chart => ({
+    ...{ kind: 'lines', title: 't', x: 'x', y: 'y' },
+    series: [{ name, points: [0, 1].map((at): [number, number] => [at, at]) }],
+  });
+  const [short, long] = await Promise.all(
+    ['i'.repeat(24), 'M'.repeat(24)].map(async (name) => sizeOf(await drawChart(lines(name)))[0]),
+  );
+  // Guessed from the number of letters, both would be as wide.
+  expect(short!).toBeLessThan(long! - 200);
+});
+
+test('lines behind the others show where they ended, and one that went wrong does not hide what is shown', async () => {
+  const points = (...values: number[]) => values.map((value, at): [number, number] => [at + 1, value]);
+  const svg = await drawSvg({
+    ...{ kind: 'lines', title: 't', x: 'x', y: 'y' },
+    series: [{ name: 'best', points: points(1, 0.5, 0.25) }],
+    behind: [points(1.25), points(1.2, 0.75), points(1e9, 1e9)],
+  });
+  // Labels of the y axis: the numbers up to a little more than 1.
+  const told = [...svg.matchAll(/>(\d+\.\d+)<\/text>/g)].map(([, text]) => Number(text));
+  expect(Math.max(...told)).toBeLessThan(2);
+  expect(svg.match(/stroke="#c3ccd5"/g)!.length).toBeGreaterThanOrEqual(2);
+});
+
+test('parallel coordinates tell the winner’s values on scales, where no word is else', async () => {
+  const svg = await drawSvg({
+    kind: 'parallel',
+    title: 'search',
+    axes: [
+      {
+        name: 'rate',
+        scale: true,
+        ticks: [0, 1].map((place) => ({ place, text: `${place}` })),
+        best: '0.0123',
+      },
+      { name: 'rule', scale: false, ticks: [{ place: 0.5, text: 'adam' }], best: 'adam' },
+    ],
+    lines: [{ places: [0.5, 0.5], score: 1, best: true }],
+  });
+  expect(svg).toContain('>0.0123</text>');
+  expect(svg.match(/>adam<\/text>/g)).toHaveLength(2);
 });

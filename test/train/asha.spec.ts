@@ -266,6 +266,25 @@ describe('a search by several workers', () => {
     );
   });
 
+  test('takes chance for nothing, however few trials there are', () => {
+    const both = { rate: space.rate, share: space.share };
+    const seen = Array.from({ length: 200 }, (_, seed) => {
+      const random = seededRandom('chance', seed);
+      const trials = Array.from(
+        { length: 8 },
+        (_, id): Trial => ({
+          ...{ id, point: randomPoint(both, random), state: 'waiting', losses: [random()], curve: [] },
+          ...{ owner: null, since: 0, checkpoint: null, seconds: 1, why: null },
+        }),
+      );
+      return importance(both, trials, (name, trial) =>
+        placeOf(both[name as 'rate'], trial.point[name]!),
+      )[0]![1];
+    });
+    // Of a value that cannot be below nothing the middle one; uncorrected it is 0.4.
+    expect(seen.sort((a, b) => a - b)[100]).toBeLessThan(0.15);
+  });
+
   test('tells what mattered from what did not', () => {
     const random = seededRandom('importance', 1);
     const both = { rate: space.rate, share: space.share };
