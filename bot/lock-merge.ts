@@ -1,30 +1,10 @@
-import {
-  emptyLock,
-  type Lock,
-  lockEntry,
-  lockFile,
-  mergeLocks,
-  renderLock,
-  withEntry,
-} from '../src/index.ts';
+import { emptyLock, lockFile, renderLock, resolveLocks } from '../src/index.ts';
 import { inMessage } from './commands/subject.ts';
 import { lockAt } from './read.ts';
 import type { Merged, Sources } from './types.ts';
 
 /** How often somebody may push in between before it is given up. */
 const tries = 4;
-
-/** Both locks merged by whole entries; what both sides changed is the default branch's, for the bot writes its own anew. */
-export function mergedLock(base: Lock, ours: Lock, theirs: Lock): Lock {
-  const first = mergeLocks(base, ours, theirs);
-  if (first.kind === 'merged') return first.lock;
-  let side = ours;
-  for (const [model, environment] of first.entries) {
-    side = withEntry(side, model, environment, lockEntry(theirs, model, environment));
-  }
-  const second = mergeLocks(base, side, theirs);
-  return second.kind === 'merged' ? second.lock : theirs;
-}
 
 /** Whether git cannot merge cdl.lock of two commits: both changed it since they parted, and differently. */
 export async function isLockConflict(
@@ -56,7 +36,8 @@ export async function mergeWithLock(
       lockAt({ mirror }, head),
       lockAt({ mirror }, tip),
     ]);
-    const lock = ours.problem === null ? mergedLock(before.lock, ours.lock, theirs.lock) : theirs.lock;
+    // What both sides changed is the default branch's, for the bot writes its own anew.
+    const lock = ours.problem === null ? resolveLocks(before.lock, ours.lock, theirs.lock) : theirs.lock;
     const wasThere = [ours, theirs].some((one) => one.text !== '');
     const done = await mirror.merge({
       branch,

@@ -247,7 +247,7 @@ export const commands: readonly CommandEntry[] = [
       'cdl lock show',
       'cdl lock verify',
       'cdl lock merge BASE OURS THEIRS      # writes OURS; whole entries only',
-      "git config merge.cdl-lock.driver 'cdl lock merge %O %A %B'",
+      "git config merge.cdl-lock.driver 'cdl lock merge %O %A %B'  # once in each clone; cdl init did",
     ],
     load: async () => (await import('./lock.ts')).lock,
   },

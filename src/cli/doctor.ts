@@ -1,8 +1,9 @@
 import { access, constants, mkdir, readFile } from 'node:fs/promises';
 import { describeError, UserError } from '../core/error.ts';
-import { parseLock } from '../core/lock.ts';
+import { lockFile, parseLock } from '../core/lock.ts';
 import { run } from '../exec/run.ts';
 import { cacheFolder, findRoot, openZone, readProject, readTrustedKeys } from '../steps/context.ts';
+import { lockDriver } from './lock.ts';
 import type { CommandInput } from './types.ts';
 
 /** Something that was looked at; a `problem` makes the exit code 69. */
@@ -48,6 +49,22 @@ function looks(input: CommandInput): [string, Look][] {
         return ok(
           `${Object.keys(parseLock(text).models).length} model(s), every entry the digest of its lines`,
         );
+      },
+    ],
+    [
+      'lock merge',
+      async () => {
+        const ask = async (...args: string[]) =>
+          (await run('git', args, { cwd: root ?? input.cwd })).stdout.toString().trim();
+        const attribute = await ask('check-attr', 'merge', '--', lockFile);
+        const driver = await ask('config', '--get', lockDriver.key);
+        if (!attribute.endsWith(': cdl-lock'))
+          return note(`git merges ${lockFile} line by line\n→ .gitattributes: ${lockFile} merge=cdl-lock`);
+        return driver === lockDriver.command
+          ? ok(`git merges ${lockFile} by whole entries`)
+          : note(
+              `git merges ${lockFile} line by line in this clone: a clone does not bring settings along\n→ git config ${lockDriver.key} '${lockDriver.command}'`,
+            );
       },
     ],
     [

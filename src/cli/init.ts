@@ -6,6 +6,7 @@ import { parseProject, projectFile } from '../core/project.ts';
 import { nearest } from '../core/suggest.ts';
 import { packageRoot } from '../exec/root.ts';
 import { run } from '../exec/run.ts';
+import { lockDriver } from './lock.ts';
 import { isCleaned, pipelineOf } from './pipeline.ts';
 import type { CommandInput } from './types.ts';
 
@@ -98,7 +99,7 @@ async function addSearch(folder: string, file: string, example: string, wanted: 
 async function commitProject(folder: string, example: string, env: NodeJS.ProcessEnv): Promise<void> {
   await git(folder, ['init', '--quiet', '--initial-branch=main'], env);
   await git(folder, ['config', 'merge.cdl-lock.name', 'whole entries of cdl.lock'], env);
-  await git(folder, ['config', 'merge.cdl-lock.driver', 'cdl lock merge %O %A %B'], env);
+  await git(folder, ['config', lockDriver.key, lockDriver.command], env);
   await git(folder, ['add', '--all'], env);
   const named = await run('git', ['config', 'user.email'], { cwd: folder, env });
   const identity = named.code === 0 ? [] : ['-c', 'user.name=cdl init', '-c', 'user.email=cdl@localhost'];

@@ -2,10 +2,21 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
-import { emptyLock, type Lock, lockFile, mergeLocks, parseLock, renderLock } from '../core/lock.ts';
+import {
+  emptyLock,
+  type Lock,
+  lockFile,
+  mergeLocks,
+  parseLock,
+  renderLock,
+  resolveLocks,
+} from '../core/lock.ts';
 import { nearest } from '../core/suggest.ts';
 import { findRoot } from '../steps/context.ts';
 import type { CommandInput } from './types.ts';
+
+/** How git is to merge `cdl.lock` where `.gitattributes` says `cdl.lock merge=cdl-lock` (gitattributes, "Defining a custom merge driver"). */
+export const lockDriver = { key: 'merge.cdl-lock.driver', command: 'cdl lock merge %O %A %B' };
 
 const actions = ['show', 'verify', 'merge'];
 
@@ -22,10 +33,17 @@ async function merge(input: CommandInput, files: string[]): Promise<number> {
   if (!base || !ours || !theirs || files.length > 3) {
     throw new UserError('usage', 'cdl lock merge takes three files: BASE OURS THEIRS');
   }
-  const merged = mergeLocks(await read(base), await read(ours), await read(theirs));
+  const [before, own, other] = await Promise.all([read(base), read(ours), read(theirs)]);
+  const merged = mergeLocks(before, own, other);
   if (merged.kind === 'conflict') {
+    // Whoever takes the file as it lies there loses no entry that could be merged.
+    await writeFile(ours, renderLock(resolveLocks(before, other, own)));
     const entries = merged.entries.map((entry) => entry.join('.')).join(', ');
-    throw new UserError('lock-conflict', `both sides changed ${entries}`);
+    throw new UserError(
+      'lock-conflict',
+      `both sides changed ${entries}`,
+      `${lockFile} has ours there, whole, and everything else merged: git add ${lockFile} keeps that, and the bot writes it anew from the default branch`,
+    );
   }
   await writeFile(ours, renderLock(merged.lock));
   input.console.print(`merged into ${ours}`, { merged: ours });

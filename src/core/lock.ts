@@ -198,3 +198,14 @@ export function mergeLocks(base: Lock, ours: Lock, theirs: Lock): LockMerge {
   }
   return conflicts.length > 0 ? { kind: 'conflict', entries: conflicts } : { kind: 'merged', lock: merged };
 }
+
+/** As {@link mergeLocks}, where an entry that both sides changed differently is that of `theirs`, whole. */
+export function resolveLocks(base: Lock, ours: Lock, theirs: Lock): Lock {
+  const first = mergeLocks(base, ours, theirs);
+  if (first.kind === 'merged') return first.lock;
+  let side = ours;
+  for (const [model, environment] of first.entries)
+    side = withEntry(side, model, environment, lockEntry(theirs, model, environment));
+  const second = mergeLocks(base, side, theirs);
+  return second.kind === 'merged' ? second.lock : theirs;
+}

@@ -195,10 +195,23 @@ describe('cdl lock and cdl status', () => {
   });
 
   it('merge leaves a conflict to people when both sides changed one entry, and never a mixture', async () => {
-    const merged = await merge(set(start, 'production', 'b'), set(start, 'production', 'c'));
+    const other = withEntry(start, 'sides', 'staging', entry('sides', 'd'));
+    const merged = await merge(set(start, 'production', 'b'), set(other, 'production', 'c'));
     expect(merged.ok).toBe(false);
     expect(merged.said).toContain('both sides changed sides.production');
     expect(parseLock(merged.text).models.sides!.production).toEqual(entry('sides', 'b'));
+    // What theirs alone changed is not lost to who keeps the file.
+    expect(parseLock(merged.text).models.sides!.staging).toEqual(entry('sides', 'd'));
+  });
+
+  it('doctor says in a clone, which brings no settings along, how git is to merge it', async () => {
+    expect((await cdl('doctor')).stdout).toMatch(/^✓ lock merge +git merges cdl.lock by whole entries$/m);
+    const clone = join(scratch.root, '..', 'clone');
+    await scratch.git('clone', '--quiet', scratch.root, clone);
+    const said = await runCdl(['doctor'], { cwd: clone, env: scratch.env });
+    expect(said.code, said.stdout).toBe(0);
+    const [, command] = /^· lock merge .*\n +→ git config (\S+ '.*')$/m.exec(said.stdout)!;
+    expect(command).toBe("merge.cdl-lock.driver 'cdl lock merge %O %A %B'");
   });
 
   it('merge takes exactly three files', async () => {
