@@ -135,9 +135,10 @@ export function createMetrics({ process = true } = {}): BotMetrics {
 
 /** Counts this thread's requests to forges until the returned function is called. */
 export function countForge(metrics: BotMetrics): () => void {
-  return watchForge(({ method, route, outcome, seconds, retryIn, isLimited }) => {
+  return watchForge(({ method, route, outcome, seconds, retryIn, isLimited, held }) => {
     metrics.forgeRequests.inc({ method, route, status: outcome });
     metrics.forgeSeconds.observe({ method }, seconds);
+    metrics.forgeLimitWait.inc(held);
     if (retryIn === null) return;
     metrics.forgeRetries.inc();
     if (isLimited) metrics.forgeLimitWait.inc(retryIn);

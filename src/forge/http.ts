@@ -194,6 +194,7 @@ export async function send(
         seconds: (performance.now() - began) / 1000,
         retryIn: pause === null ? null : pause / 1000,
         isLimited,
+        held: rest / 1000,
       });
     try {
       received = await once(sending);

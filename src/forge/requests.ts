@@ -12,6 +12,8 @@ export interface ForgeRequest {
   retryIn: number | null;
   /** The forge said that its rate limit is used up. */
   isLimited: boolean;
+  /** Seconds for which it was not sent, because another request had been told to come back later. */
+  held: number;
 }
 
 /** Where every try is told (node:diagnostics_channel): nothing is made while nobody listens. */

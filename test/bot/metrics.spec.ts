@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { countForge, createMetrics, metricsText } from '../../bot/metrics.ts';
 import { send } from '../../src/forge/http.ts';
+import { createLimits } from '../../src/forge/limits.ts';
 import { routeOf } from '../../src/forge/requests.ts';
 
 /** What Prometheus reads of our own: one line for each name. */
@@ -59,12 +60,15 @@ describe('requests to the forge', () => {
     const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const metrics = createMetrics({ process: false });
     const stop = countForge(metrics);
-    const ask = (path: string) =>
-      send({ method: 'GET', url: new URL(path, base), headers: {}, body: null }, async () => {}).then(
-        ({ body }) => body.resume(),
-      );
+    const limits = createLimits();
+    const ask = (path: string) => {
+      const request = { method: 'GET', url: new URL(path, base), headers: {}, body: null };
+      return send({ ...request, network: { limits } }, async () => {}).then(({ body }) => body.resume());
+    };
     answers.push({ status: 502 }, { status: 429, headers: { 'retry-after': '7' } }, { status: 200 });
     await ask('/api/v4/projects/acme%2Ffashion/merge_requests/7');
+    answers.push({ status: 200 });
+    await ask('/api/v4/projects/acme%2Ffashion/merge_requests/8');
     answers.push({ status: 404 });
     await ask('/api/v4/projects/3/repository/files/secret.txt/raw').catch(() => undefined);
     stop();
@@ -72,11 +76,16 @@ describe('requests to the forge', () => {
     await ask('/api/v4/version');
     const text = await metricsText(metrics);
     const route = 'route="/api/v4/projects/:x/merge_requests/:x"';
-    for (const status of [502, 429, 200])
-      expect(text).toContain(`cdl_bot_forge_requests_total{method="GET",${route},status="${status}"} 1`);
+    for (const [status, times] of Object.entries({ 502: 1, 429: 1, 200: 2 }))
+      expect(text).toContain(
+        `cdl_bot_forge_requests_total{method="GET",${route},status="${status}"} ${times}`,
+      );
     expect(text).toContain('route="/api/v4/projects/:x/repository/files/:x/raw",status="404"} 1');
     expect(text).toContain('cdl_bot_forge_retries_total 2');
-    expect(text).toContain('cdl_bot_forge_rate_limit_wait_seconds_total 7');
+    // Seven seconds for the one that was refused; it and the next of its kind are held for what is left of them.
+    const waited = Number(/^cdl_bot_forge_rate_limit_wait_seconds_total (\S+)$/m.exec(text)![1]);
+    expect(waited).toBeGreaterThan(15);
+    expect(waited).toBeLessThanOrEqual(21);
     expect(text).not.toMatch(/fashion|secret|version"/);
   });
 
