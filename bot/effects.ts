@@ -13,6 +13,7 @@ import {
   drawChart,
   type Envelope,
   headKey,
+  layoutWidth,
   lockFile,
   openHead,
   readDataChain,
@@ -107,7 +108,8 @@ export function createEffects(
         let markdown = await state.picture(id);
         if (markdown === null) {
           const name = `${chart.kind}-${id.slice(7, 19)}.png`;
-          markdown = await state.keepPicture(id, await forge.upload(name, await drawChart(chart)));
+          const png = await drawChart(chart);
+          markdown = await state.keepPicture(id, await forge.upload(name, png, layoutWidth(png)));
         }
         pictures.set(id, markdown);
       }

@@ -135,6 +135,16 @@ function classTable(scores: Evaluation['scores']): Block {
   };
 }
 
+/** Which gates failed; why, where it is one: of several that stands in the table right below. */
+export function refusalText(gates: Evaluation['gates'], isOverruled: boolean): string {
+  const failed = gates.filter((gate) => gate.status === 'fail');
+  const [first] = failed;
+  const refused = isOverruled ? 'Overruled, though refused' : 'Refused';
+  return failed.length === 1
+    ? `${refused} by a gate: ${first!.name} (${first!.explanation}).`
+    : `${refused} by ${failed.length} of ${gates.length} gates: ${failed.map((gate) => gate.name).join(', ')}.`;
+}
+
 /** The gates, the metrics against production, the classes and the pictures. */
 export function evaluationBlocks(facts: Facts, evaluation: Evaluation): Block[] {
   const { scores } = evaluation;
@@ -296,3 +306,14 @@ export const failureBlock = ({ step, message, hint }: StepFailure): Block => ({
   language: 'text',
   text: `${step}: ${message}${hint ? `\n→ ${hint}` : ''}`,
 });
+
+/** Where what is judged came from, to look at. */
+export function origins({ change, pipeline, run }: Facts): { name: string; text: string; url: string }[] {
+  return [
+    { name: 'change', text: `number ${change.id}, commit ${change.head.slice(0, 12)}`, url: change.url },
+    ...(pipeline
+      ? [{ name: 'trained by', text: `pipeline ${pipeline.pipeline.id}`, url: pipeline.pipeline.url }]
+      : []),
+    ...(run ? [{ name: 'evaluated by', text: `pipeline ${run.pipeline}`, url: run.url }] : []),
+  ];
+}

@@ -22,7 +22,16 @@ import { diffLines } from './diff.ts';
 import type { Background } from './history.ts';
 import { type ChangePlan, isLockEdited, type Standing } from './plan.ts';
 import { missingText, quorumOf } from './quorum.ts';
-import { cost, evaluationBlocks, failureBlock, historyBlocks, planBlocks, text } from './report-blocks.ts';
+import {
+  cost,
+  evaluationBlocks,
+  failureBlock,
+  historyBlocks,
+  origins,
+  planBlocks,
+  refusalText,
+  text,
+} from './report-blocks.ts';
 import { rolloutBlocks } from './rollout.ts';
 import { readableTime } from './time.ts';
 import type { Approval, Facts } from './types.ts';
@@ -251,16 +260,10 @@ function headline(facts: Facts, standing: Standing): { verdict: Verdict; summary
     case 'judged': {
       const failed = facts.answer!.evaluation.gates.filter((gate) => gate.status === 'fail');
       if (failed.length > 0) {
-        const all = facts.answer!.evaluation.gates.length;
-        const [first] = failed;
-        // Why of several stands in the table right below.
-        const [which, why] =
-          failed.length === 1
-            ? ['a gate', `${first!.name} (${first!.explanation})`]
-            : [`${failed.length} of ${all} gates`, failed.map((gate) => gate.name).join(', ')];
-        return standing.gateOpen
-          ? { verdict: 'warn', summary: `Refused by ${which} and overruled: ${why}.` }
-          : { verdict: 'fail', summary: `Refused by ${which}: ${why}.` };
+        return {
+          verdict: standing.gateOpen ? 'warn' : 'fail',
+          summary: refusalText(facts.answer!.evaluation.gates, standing.gateOpen),
+        };
       }
       if (facts.answer!.evaluation.verdict === 'warn') {
         return {
@@ -296,17 +299,6 @@ function lineage(facts: Facts): Record<string, Digest> {
     ...(plan ? { plan: plan.digest } : {}),
     ...(review ? { review } : {}),
   };
-}
-
-/** Where what is judged came from, to look at. */
-function origins({ change, pipeline, run }: Facts): { name: string; text: string; url: string }[] {
-  return [
-    { name: 'change', text: `number ${change.id}, commit ${change.head.slice(0, 12)}`, url: change.url },
-    ...(pipeline
-      ? [{ name: 'trained by', text: `pipeline ${pipeline.pipeline.id}`, url: pipeline.pipeline.url }]
-      : []),
-    ...(run ? [{ name: 'evaluated by', text: `pipeline ${run.pipeline}`, url: run.url }] : []),
-  ];
 }
 
 /** Lines by which a hand-edited lock differs from the one that belongs there; null when it is the right one, or the bot's turn. */

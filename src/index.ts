@@ -45,7 +45,7 @@ export { listVersions, type Version } from './model/registry.ts';
 export { readSteps } from './model/run-steps.ts';
 export { runFactsSchema } from './model/runs.ts';
 export { filesFromSource, type PackageSource, packageProblems } from './model/source-files.ts';
-export { drawChart } from './report/chart.ts';
+export { drawChart, layoutWidth } from './report/chart.ts';
 export { chartKey, chartsOf } from './report/chart-key.ts';
 export { codeSpan, escapeInline, escapeLine } from './report/escape.ts';
 export { type Html, html, type Part, render as renderHtml, trusted as trustedHtml } from './report/html.ts';

@@ -193,10 +193,12 @@ export async function openGitlab(options: GitlabOptions): Promise<Forge> {
         });
       }
     },
-    async upload(name, bytes) {
+    async upload(name, bytes, width) {
       const content = new Blob([new Uint8Array(bytes)], { type: 'image/png' });
       const made: unknown = await api.ProjectMarkdownUploads.create(project, { content, filename: name });
-      return read(schema.uploadSchema, made, 'upload').markdown;
+      const { markdown } = read(schema.uploadSchema, made, 'upload');
+      // doc: user/markdown, "Change image or video dimensions"
+      return width === undefined ? markdown : `${markdown}{width=${Math.round(width)}}`;
     },
     async runPipeline(ref, inputs, as = 'evaluator') {
       // The library's types do not know pipeline inputs yet (doc: ci/inputs).

@@ -154,8 +154,11 @@ export interface Forge {
   listComments(change: number): Promise<Comment[]>;
   getComment(change: number, id: string): Promise<Comment | null>;
   setStatus(sha: string, status: Status): Promise<void>;
-  /** Uploads a picture and returns the markdown that shows it. */
-  upload(name: string, bytes: Uint8Array): Promise<string>;
+  /**
+   * Uploads a picture and returns the markdown that shows it: so many pixels wide where the forge's markdown can say so
+   * (GitLab), else as wide as it is.
+   */
+  upload(name: string, bytes: Uint8Array, width?: number): Promise<string>;
   /**
    * Starts a pipeline: as the evaluating identity, or as the bot itself for branches of people, whose code must not get at
    * what the former may do.

@@ -55,6 +55,11 @@ function roomy(svg: string): string {
   );
 }
 
+/** How wide a picture of {@link drawChart} is meant to be shown, in pixels (IHDR; PNG specification, 11.2.2). */
+export function layoutWidth(png: Buffer): number {
+  return png.readUInt32BE(16) / zoom;
+}
+
 /** The chart as SVG. */
 export async function drawSvg(chart: Chart): Promise<string> {
   if (chart.kind === 'sheet') return sheetSvg(chart);

@@ -181,6 +181,9 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
     it('uploads a picture and gives the markdown that shows it', async () => {
       const { forge, picture } = bench();
       expect(await forge.upload('chart.png', new Uint8Array([1, 2, 3]))).toMatch(picture);
+      const sized = await forge.upload('chart.png', new Uint8Array([1, 2, 3]), 330.5);
+      expect(sized.replace('{width=331}', '')).toMatch(picture);
+      expect(sized.endsWith('{width=331}')).toBe(forge.kind === 'gitlab');
     });
 
     it('opens one change and one issue for one purpose', async () => {

@@ -421,7 +421,11 @@ describe('comments', () => {
     await open();
     const mr = await addMergeRequest('report', 'Report');
     const picture = await upload('loss.png', png, 'image/png');
-    await say(mr, 'developer', `<!-- marker -->\n${renderMarkdown(report)}\n${picture.markdown}\n`);
+    await say(
+      mr,
+      'developer',
+      `<!-- marker -->\n${renderMarkdown(report)}\n${picture.markdown}{width=330}\n`,
+    );
     const page = await read(`/team/demo/-/merge_requests/${mr.iid}`);
     expect(page).toContain('<details>\n<summary>Manifest</summary>');
     expect(page).toMatch(
@@ -429,7 +433,8 @@ describe('comments', () => {
     );
     expect(page).toContain('accuracy &lt;b&gt;');
     expect(page).not.toContain('marker');
-    const [, address = ''] = /<img src="([^"]+)" alt="loss"/.exec(page)!;
+    const [, address = ''] = /<img src="([^"]+)" alt="loss" width="330"/.exec(page)!;
+    expect(page).not.toContain('{width=330}');
     expect(address).toBe(`/team/demo${picture.url}`);
     const shown = await get(address);
     expect(shown.headers.get('content-type')).toBe('image/png');

@@ -109,6 +109,22 @@ function references(world: World, project: Project, parser: MarkdownIt): void {
   });
 }
 
+/** `![…](…){width=330}`: how wide a picture is shown, as GitLab has it (doc: user/markdown, image dimensions). */
+function dimensions(parser: MarkdownIt): void {
+  parser.core.ruler.push('dimensions', (state) => {
+    for (const { children } of state.tokens) {
+      for (const [index, token] of (children ?? []).entries()) {
+        const after = children![index + 1];
+        const found =
+          token.type === 'image' && after ? /^\{width=(\d{1,4})(?:px)?\}/.exec(after.content) : null;
+        if (!found) continue;
+        token.attrSet('width', found[1]!);
+        after!.content = after!.content.slice(found[0].length);
+      }
+    }
+  });
+}
+
 function splitReferences(
   world: World,
   project: Project,
@@ -138,6 +154,7 @@ function splitReferences(
  */
 export async function openMarkdown(world: World, project: Project): Promise<Markdown> {
   const { parser, sanitize: clean } = await loadEngine();
+  dimensions(parser);
   references(world, project, parser);
   return (text) => {
     const out = clean(parser.render(text), {
