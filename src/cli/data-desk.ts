@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import type { Artifact } from '../core/artifact.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
@@ -42,6 +42,19 @@ function rootOf(cwd: string): string {
         'run cdl in your project, or make one: git init',
       );
     }
+  }
+}
+
+/** A link above a path would have versions read and written outside the project. Throws UserError usage. */
+function refuseLinks(root: string, name: string): void {
+  for (let at = name.indexOf('/'); at >= 0; at = name.indexOf('/', at + 1)) {
+    const above = name.slice(0, at);
+    if (!lstatSync(join(root, above), { throwIfNoEntry: false })?.isSymbolicLink()) continue;
+    throw new UserError(
+      'usage',
+      `${name} is not in ${root}: ${above} is a link`,
+      'give the folder itself, or put it into the project',
+    );
   }
 }
 
@@ -91,6 +104,7 @@ export async function openDesk(input: CommandInput): Promise<Desk> {
           `rename it: cdl.data.lock names one path a line`,
         );
       }
+      refuseLinks(root, name);
       return name;
     },
     statCache(name) {

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -142,7 +143,7 @@ describe('cdl data', () => {
     expect((await cdl(['data', 'push', '--force'], { cwd: other, env: shared })).code).toBe(0);
   });
 
-  it('is checked out where the lock says, whatever it was called, and never into .git', async () => {
+  it('is checked out where the lock says, whatever it was called, and never into .git or out of the project', async () => {
     plant(join(work, 'photos'), files(2));
     const [{ version }] = (await ok<Versions>(['data', 'add', 'photos'])).versions as [
       Versions['versions'][number],
@@ -153,7 +154,9 @@ describe('cdl data', () => {
     expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).not.toContain('photos');
     expect((await cdl(['data', 'checkout', version.slice(7, 20)])).code).toBe(0);
     expect(readFileSync(join(work, 'cdl.data.lock'), 'utf8')).toContain(`${version} photos\n`);
-    for (const path of ['.git/hooks', 'sub/.GIT']) {
+    symlinkSync(root, join(work, 'link'));
+    expect((await cdl(['data', 'add', 'link/work/photos'])).stderr).toContain('link is a link');
+    for (const path of ['.git/hooks', 'sub/.GIT', 'link/outside']) {
       writeFileSync(join(work, 'cdl.data.lock'), `${version} ${path}\n`);
       const refused = await cdl(['data', 'checkout']);
       expect([refused.code, refused.stdout]).toEqual([2, '']);

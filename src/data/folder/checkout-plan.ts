@@ -1,4 +1,4 @@
-import { lstatSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../core/error.ts';
 import type { Base } from './base.ts';
@@ -53,8 +53,10 @@ export function planCheckout(
     if (entry && sameContent(now(), entry)) {
       plan.kept.set(found.path, found);
     } else if (found.kind === 'folder') {
-      if (entry) plan.removed.push(found.path);
-      else if (before?.kind === 'folder') plan.removed.push(found.path);
+      if (entry) {
+        refuseRepository(join(root, found.path));
+        plan.removed.push(found.path);
+      } else if (before?.kind === 'folder') plan.removed.push(found.path);
       else left.push(found.path);
     } else if (before && sameBytes(now(), before)) {
       plan.removed.push(found.path);
@@ -77,6 +79,16 @@ export function planCheckout(
   }
   plan.removed.reverse();
   return plan;
+}
+
+/** A folder that seems empty may hold a repository, which no version has and nobody can have again. */
+function refuseRepository(folder: string): void {
+  if (readdirSync(folder).length === 0) return;
+  throw new UserError(
+    'data-invalid',
+    `${folder} holds a repository of git, and the version has a file there`,
+    'move it away. Nothing was changed',
+  );
 }
 
 /** Paths without a version that stand where a folder has to be, or are below what has to be a file. */

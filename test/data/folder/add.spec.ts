@@ -261,6 +261,16 @@ describe('a version of a folder', () => {
     await checkout(zone, folder, version);
     await checkout(zone, folder, later.version);
     expect(readFileSync(join(folder, 'inner/.git/config'), 'utf8')).toContain('fsmonitor');
+    const odd = join(root, 'odd');
+    plant(odd, { inner: { bytes: 'a file', exec: false } });
+    const { version: file } = await add(zone, odd);
+    rmSync(join(odd, 'inner'));
+    plant(odd, { 'inner/.git/HEAD': { bytes: 'ref: main', exec: false } });
+    await expect(checkout(zone, odd, file, true)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringContaining('holds a repository of git'),
+    });
+    expect(readFileSync(join(odd, 'inner/.git/HEAD'), 'utf8')).toBe('ref: main');
     const sha256 = '0'.repeat(64);
     for (const path of ['.git/config', 'inner/.Git/hooks/post-checkout', 'inner/.git']) {
       const line = JSON.stringify({ in: 0, path, sha256, size: 1 });
