@@ -46,7 +46,10 @@ export interface LabelServer {
     classes: readonly string[],
     multiple: boolean,
   ): Promise<number>;
-  /** Every task of a project with its annotations, a page at a time. */
+  /**
+   * Every task of a project with its annotations, a page at a time. Throws UpstreamError (retryable) when tasks are removed
+   * meanwhile: then it is not known whether these were all.
+   */
   listTasks(project: number): AsyncIterable<Task>;
   /** Adds tasks without any label. */
   importTasks(project: number, tasks: readonly TaskData[]): Promise<void>;
@@ -243,7 +246,12 @@ export function openLabelStudio(access: LabelServerAccess): LabelServer {
     },
 
     async *listTasks(project) {
-      for (let page = 1, seen = 0; ; page++) {
+      // What is removed moves the rest forward: some task would be on no page, and look as if it were gone, too.
+      const moved = () =>
+        new UpstreamError('Label Studio', `tasks of project ${project} were removed while they were listed`, {
+          retryable: true,
+        });
+      for (let page = 1, seen = 0, before = 0; ; page++) {
         const query = new URLSearchParams({
           project: String(project),
           page: String(page),
@@ -251,11 +259,11 @@ export function openLabelStudio(access: LabelServerAccess): LabelServer {
           fields: 'all',
         });
         const answer = await ask(pageSchema, 'GET', `/api/tasks?${query}`).catch((error: unknown) => {
-          // Tasks were removed while the pages were read: the page after the last one.
-          if (page > 1 && error instanceof UpstreamError && error.status === 404) return null;
+          if (page > 1 && error instanceof UpstreamError && error.status === 404) throw moved();
           throw error;
         });
-        if (!answer) return;
+        if (answer.total < before) throw moved();
+        before = answer.total;
         for (const task of answer.tasks) yield taskOf(task);
         seen += answer.tasks.length;
         if (seen >= answer.total || answer.tasks.length === 0) return;

@@ -1,11 +1,11 @@
 import { isDigest } from '../core/digest.ts';
-import { UserError } from '../core/error.ts';
+import { UpstreamError, UserError } from '../core/error.ts';
 import type { LabelsConfig } from '../core/project-labels.ts';
 import type { Database } from '../db/types.ts';
 import type { Zone } from '../store/types.ts';
 import { type Annotation, type LabelScope, recordAnnotations, votesAsOf } from './label-history.ts';
 import { publishLabelSet } from './label-set.ts';
-import type { LabelServer } from './label-studio.ts';
+import type { LabelServer, Task } from './label-studio.ts';
 
 /** What one look at the label server found and did. */
 export interface SyncResult {
@@ -37,6 +37,23 @@ export function projectTitle(config: LabelsConfig, side: LabelScope['side']): st
   return side === 'train' ? config.project : `${config.project} (test)`;
 }
 
+/** So often the tasks are listed before people who keep removing some are waited for. */
+const mostLists = 5;
+
+/** All tasks of a project as they were at one time. */
+async function listWhole(server: LabelServer, project: number): Promise<Task[]> {
+  for (let attempt = 1; ; attempt++) {
+    const tasks: Task[] = [];
+    try {
+      for await (const task of server.listTasks(project)) tasks.push({ ...task, content: '' });
+      return tasks;
+    } catch (error) {
+      const isMoved = error instanceof UpstreamError && error.retryable && error.status === null;
+      if (!isMoved || tasks.length === 0 || attempt === mostLists) throw error;
+    }
+  }
+}
+
 /**
  * Looks at the server's project once: writes every change to the history, then publishes the votes as a label set. All
  * pages are read before anything is written, so that a server which fails half-way does not look like one where annotations
@@ -54,7 +71,7 @@ export async function syncLabels(input: SyncInput): Promise<SyncResult> {
   const strange: number[] = [];
   let tasks = 0;
   let imported = 0;
-  for await (const task of server.listTasks(project)) {
+  for (const task of await listWhole(server, project)) {
     tasks += 1;
     imported += task.imported;
     if (!isDigest(task.item)) {

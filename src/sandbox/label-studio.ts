@@ -151,6 +151,14 @@ export async function startLabelStudio(options: {
     if (request.body.data) task.data = request.body.data;
     return task;
   });
+  app.delete<{ Params: { id: string } }>('/api/tasks/:id/', (request, reply) => {
+    const at = tasks.findIndex(({ id }) => String(id) === request.params.id);
+    if (at < 0) return refuse(reply, 404, 'No Task matches the given query.');
+    const [gone] = tasks.splice(at, 1);
+    for (let index = annotations.length - 1; index >= 0; index--)
+      if (annotations[index]!.task === gone!.id) annotations.splice(index, 1);
+    return reply.code(204).send();
+  });
   app.post<{ Params: { id: string }; Body: { result?: unknown[] } }>(
     '/api/tasks/:id/annotations/',
     (request, reply) => {

@@ -103,6 +103,47 @@ describe('the label sync', () => {
     expect(agreementOfVotes(await votesAsOf(database, scope)).percent).toBeLessThan(1);
   });
 
+  it('takes no task for gone because another was removed while it listed them', async () => {
+    const many = labelsSchema.parse({ project: 'Many tasks' });
+    const there = { ...scope, dataset: 'many' };
+    const project = await input.server.ensureProject('Many tasks', 'text', classes, false);
+    const version = digestBytes('v1');
+    const tasks = Array.from({ length: 420 }, (_, index) => ({ item: item(index), version, content: 'x' }));
+    await input.server.importTasks(project, tasks);
+    const all = await tasksOf(input.server.listTasks(project));
+    for (const index of [150, 200, 201, 399, 400, 419])
+      await annotate(people, 0, { task: all[index]!.id }, ['sport']);
+    const sync = () => syncLabels({ ...input, scope: there, config: many, server: removing });
+    // Between two pages somebody removes a task of the first one.
+    let doomed: number[] = [];
+    const removing: typeof input.server = {
+      ...input.server,
+      async *listTasks(of) {
+        let seen = 0;
+        for await (const task of input.server.listTasks(of)) {
+          if (++seen === 150 && doomed.length > 0) {
+            const url = `${server.url}/api/tasks/${doomed.shift()}/`;
+            const done = await fetch(url, { method: 'DELETE', headers: { authorization: 'Token one' } });
+            expect(done.status).toBe(204);
+          }
+          yield task;
+        }
+      },
+    };
+    expect(await sync()).toMatchObject({ tasks: 420, created: 6 });
+    doomed = [all[3]!.id, all[4]!.id];
+    expect(await sync()).toMatchObject({ tasks: 418, created: 0, updated: 0, deleted: 0, changed: false });
+    expect(doomed).toEqual([]);
+    // Who never stops is waited for: nothing is written of what may be half of it.
+    doomed = all.slice(10, 20).map(({ id }) => id);
+    await expect(sync()).rejects.toMatchObject({
+      retryable: true,
+      message: expect.stringContaining('removed while they were listed'),
+    });
+    doomed = [];
+    expect(await sync()).toMatchObject({ tasks: 413, deleted: 0 });
+  });
+
   it('lets nobody change or remove a line of the history', async () => {
     for (const sql of [
       'delete from label_events',
