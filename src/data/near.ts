@@ -158,22 +158,53 @@ function comparable(a: Float64Array, b: Float64Array): [number, number] {
   return [within(a), within(b)];
 }
 
-/** The smallest hashes of a text's shingles, ascending. */
+/** The smallest hashes of a text's shingles, ascending. A text may be a binary file of many megabytes: only the smallest are held. */
 function sketchOf(text: string): Float64Array {
-  const words = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
-  if (words.length < shingle) return new Float64Array(0);
-  const lanes = words.map((word) => [hashWord(word, 0x811c9dc5), hashWord(word, 0x1b873593)] as const);
-  const own = new Set<number>();
-  for (let at = 0; at + shingle <= lanes.length; at++) {
+  const smallest = createSmallest(sketchSize);
+  // The last words, word n at n % shingle.
+  const lanes = [new Int32Array(shingle), new Int32Array(shingle)] as const;
+  let words = 0;
+  for (const [word] of text.toLowerCase().matchAll(/[\p{L}\p{N}]+/gu)) {
+    lanes[0][words % shingle] = hashWord(word, 0x811c9dc5);
+    lanes[1][words % shingle] = hashWord(word, 0x1b873593);
+    words += 1;
+    if (words < shingle) continue;
     let [high, low] = [0x9747b28c, 0x5bd1e995];
-    for (const [a, b] of lanes.slice(at, at + shingle)) {
-      high = Math.imul(high ^ a, 0x5bd1e995) + step;
-      low = Math.imul(low ^ b, 0x1b873593) + step;
+    for (let at = words; at < words + shingle; at++) {
+      high = Math.imul(high ^ lanes[0][at % shingle]!, 0x5bd1e995) + step;
+      low = Math.imul(low ^ lanes[1][at % shingle]!, 0x1b873593) + step;
     }
     // 52 bits: what a double holds exactly.
-    own.add((mix(high) >>> 12) * 2 ** 32 + (mix(low ^ high) >>> 0));
+    smallest.add((mix(high) >>> 12) * 2 ** 32 + (mix(low ^ high) >>> 0));
   }
-  return Float64Array.from(own).sort().slice(0, sketchSize);
+  return smallest.ascending();
+}
+
+/** Keeps the `most` smallest of the numbers it is given, each once, however many they are. */
+function createSmallest(most: number): { add(value: number): void; ascending(): Float64Array } {
+  const held = new Float64Array(4 * most);
+  let count = 0;
+  let bound = Number.POSITIVE_INFINITY;
+  const tidy = () => {
+    held.subarray(0, count).sort();
+    let kept = 0;
+    for (let at = 0; at < count && kept < most; at++) {
+      if (at === 0 || held[at] !== held[kept - 1]) held[kept++] = held[at]!;
+    }
+    count = kept;
+    if (kept === most) bound = held[kept - 1]!;
+  };
+  return {
+    add(value) {
+      if (value >= bound) return;
+      held[count++] = value;
+      if (count === held.length) tidy();
+    },
+    ascending() {
+      tidy();
+      return held.slice(0, count);
+    },
+  };
 }
 
 /** Keeps a run of zeros from staying zero. */

@@ -307,6 +307,30 @@ describe('texts nearly the same', () => {
     expect(groupsOf([...texts, footer]).every((group) => group.length === 1)).toBe(true);
   });
 
+  test('are found among long texts too, where a phrase said over and over counts once', () => {
+    const chant = (last: string) => `${'to be or not to be that is the question '.repeat(400)} ${last}`;
+    const [long, hamlet] = [words(1, 30_000), chant(words(40, 120))];
+    const edited = long.replaceAll(/word\d*7 /g, (word, at: number) => (at % 5 === 0 ? 'another ' : word));
+    const groups = groupsOf([long, edited, words(60, 30_000), hamlet, chant(words(80, 120))]);
+    expect(groups.map((group) => group.length)).toEqual([2, 2, 1, 1, 1]);
+    expect(groupsOf([hamlet, `${hamlet} ${words(40, 5)}`])[0]).toHaveLength(2);
+  });
+
+  test('are told of a binary of many megabytes as well, without holding all that is in it', () => {
+    const bytes = Buffer.alloc(24 << 20);
+    for (let at = 0, state = 1; at < bytes.length; at += 4) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      bytes.writeUInt32LE((state ^ (state >>> 15)) >>> 0, at);
+    }
+    const index = createNearIndex(0.5);
+    const held = process.memoryUsage().rss;
+    for (const one of [bytes, Buffer.from(words(1, 50)), bytes.subarray(0, bytes.length - 99)])
+      index.add(one);
+    expect([...index.groups()]).toEqual([0, 1, 0]);
+    // All of its five million shingles at once take more than this.
+    expect(process.memoryUsage().rss - held).toBeLessThan(500 << 20);
+  });
+
   test('stay on one side', async () => {
     const many = Array.from({ length: 30 }, (_, n) => words(n * 100, 60)).flatMap((text, n) => [
       { t: text, y: n % 2 ? 'a' : 'b' },
