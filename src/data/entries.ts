@@ -5,6 +5,7 @@ import { type Readable, Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { UserError } from '../core/error.ts';
 import { defaultLimits, type SourceLimits } from '../core/project-read.ts';
+import { damaged } from './archive-guard.ts';
 import type { Entry } from './entry.ts';
 import type { FetchedSource } from './sources.ts';
 import { tarEntries } from './tar-entries.ts';
@@ -76,17 +77,33 @@ export function pathOf(name: string): string {
 }
 
 function plainEntry(file: FetchedSource['files'][number], limits: SourceLimits): Entry {
-  const path = file.plain ? file.name : pathOf(file.name).replace(/^.*\//, '');
-  const isPacked = !file.plain && /\.gz$/i.test(path);
+  const bytes = () => createReadStream(file.path, { highWaterMark: 1 << 18 });
+  if (!file.plain) {
+    const path = pathOf(file.name).replace(/^.*\//, '');
+    return unpackedEntry({ path, size: null, problem: null, open: async () => bytes() }, file.name, limits);
+  }
   return {
-    path: isPacked ? path.slice(0, -3) : path,
+    path: file.name,
     size: null,
-    problem: file.plain?.problem ?? null,
+    problem: file.plain.problem,
+    open: async () => joined(bytes(), unchanged(file.path, file.sha256)),
+  };
+}
+
+/**
+ * An entry whose name ends in `.gz` as what is packed in it, without that ending; any other as it is. `name` is how errors call
+ * it. Reading it throws UserError data-invalid for what is damaged or unpacks to more than the limits.
+ */
+export function unpackedEntry(entry: Entry, name: string, limits: SourceLimits): Entry {
+  if (!/\.gz$/i.test(entry.path)) return entry;
+  return {
+    ...entry,
+    path: entry.path.slice(0, -3),
+    size: null,
     async open() {
-      const bytes = createReadStream(file.path, { highWaterMark: 1 << 18 });
-      if (file.plain) return joined(bytes, unchanged(file.path, file.sha256));
-      if (!isPacked) return bytes;
-      return joined(joined(bytes, createGunzip()), bounded(file.name, limits.unpacked));
+      const [unpacked, out] = [createGunzip(), bounded(name, limits.unpacked)];
+      unpacked.on('error', (cause) => out.destroy(damaged(name, cause)));
+      return joined(joined(await entry.open(), unpacked), out);
     },
   };
 }

@@ -4,7 +4,7 @@ import { UserError } from '../core/error.ts';
 import type { DatasetConfig } from '../core/project.ts';
 import { defaultLimits, type ReadConfig } from '../core/project-read.ts';
 import { cleanLine, clip } from '../report/text.ts';
-import { bytesOf, otherPacking, readEntries } from './entries.ts';
+import { bytesOf, otherPacking, readEntries, unpackedEntry } from './entries.ts';
 import type { Entry } from './entry.ts';
 import type { RawItem } from './raw-item.ts';
 import { namedColumns, noColumn, type Row, type RowFormat, readRows } from './record-rows.ts';
@@ -128,7 +128,8 @@ async function* rowItems(
   fetched: FetchedSource,
   read: RowFormat,
 ): AsyncGenerator<RawItem | SetAside> {
-  const most = (fetched.source.limits ?? defaultLimits).item;
+  const limits = fetched.source.limits ?? defaultLimits;
+  const most = limits.item;
   const isTable = picomatch(read.files ?? (read.format === 'csv' ? '**/*.{csv,tsv}' : '**/*.{jsonl,ndjson}'));
   // A source that is one file is that table, whatever it is called.
   const single = read.files === undefined && fetched.files.length === 1;
@@ -136,8 +137,14 @@ async function* rowItems(
   // Of JSON lines, where a row need not have every field.
   const columns = new Set<string>();
   const missing = new Map(read.format === 'csv' ? [] : namedColumns(read).map((named) => [named[1], named]));
-  for await (const entry of readEntries(fetched)) {
-    if (!isTable(entry.path) && !(single && entry.path === fetched.files[0]!.name.replace(/^.*\//, '')))
+  for await (const found of readEntries(fetched)) {
+    // A table in a folder or an archive may be packed by itself; other files are items as they are.
+    const entry = unpackedEntry(found, found.path, limits);
+    if (
+      !isTable(entry.path) &&
+      !isTable(found.path) &&
+      !(single && found.path === fetched.files[0]!.name.replace(/^.*\//, ''))
+    )
       continue;
     if (entry.problem) {
       yield { reason: entry.problem, position: entry.path };

@@ -24,7 +24,7 @@ const params = z.object({
 export const ingest: Step<typeof params> = {
   name: 'ingest',
   summary: 'Collect data from pinned sources and store it as a data version',
-  epoch: 6,
+  epoch: 7,
   stage: 'data',
   params,
   async inputs(ctx, given) {

@@ -10,6 +10,7 @@ import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DatasetConfig, SourceConfig } from '../../src/core/project.ts';
 import { datasetSchema } from '../../src/core/project-data.ts';
+import { defaultLimits } from '../../src/core/project-read.ts';
 import { idxHeader } from '../../src/data/idx.ts';
 import { pollSources } from '../../src/data/poll.ts';
 import { readRawSource } from '../../src/data/raw-read.ts';
@@ -119,6 +120,44 @@ describe('a folder', () => {
     });
     await expect(readItems(tensors, fetched)).rejects.toMatchObject({
       message: expect.stringContaining('images.gz changed while it was read'),
+    });
+  });
+
+  it('gives the rows of packed tables, held to what was looked at, and packed items as they are', async () => {
+    const rows = (...texts: string[]) =>
+      gzipSync(texts.map((text) => `${JSON.stringify({ text, y: 'cat' })}\n`).join(''));
+    const day = (name: string) => join(folder, 'data', name);
+    await write({ 'data/a/1.jsonl.gz': rows('miaow', 'purr'), 'data/2.jsonl': '{"text":"mew"}\n' });
+    await write({ 'data/cat/x.gz': rows('no table') });
+    const tables = { format: 'jsonl', text: 'text', label: 'y' } as never;
+    const fetched = await fetchSource({ file: ['data'], read: tables }, options());
+    expect((await itemsOf(fetched)).sort()).toEqual(['0 miaow', '0 purr', 'null mew']);
+    const glob = await fetchSource(
+      { file: ['data/**/*.jsonl.gz'], read: { ...(tables as object), files: '**/1.jsonl.gz' } as never },
+      options(),
+    );
+    expect((await itemsOf(glob)).sort()).toEqual(['0 miaow', '0 purr']);
+    const packed = await fetchSource(
+      { file: ['data/cat'], read: { format: 'text-folder', folder: '', extensions: ['gz'] } as never },
+      options(),
+    );
+    expect(await itemsOf(packed)).toEqual([`null ${rows('no table').toString('utf8')}`]);
+
+    const limits = { ...defaultLimits, unpacked: 40 };
+    await expect(itemsOf({ ...fetched, source: { ...fetched.source, limits } })).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: 'a/1.jsonl.gz unpacks to more than 40 bytes (limits.unpacked)',
+    });
+    await writeFile(day('a/1.jsonl.gz'), rows('miaow', 'hiss'));
+    await expect(itemsOf(fetched)).rejects.toMatchObject({
+      message: expect.stringContaining('1.jsonl.gz changed while it was read'),
+    });
+    await writeFile(day('a/1.jsonl.gz'), rows('miaow').subarray(0, 25));
+    await expect(
+      itemsOf(await fetchSource({ file: ['data'], read: tables }, options())),
+    ).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringMatching(/^a\/1\.jsonl\.gz cannot be unpacked: /),
     });
   });
 
