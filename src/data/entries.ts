@@ -33,6 +33,8 @@ export async function archiveKind(path: string, name: string): Promise<'zip' | '
     return 'zip';
   }
   if (head.toString('latin1', 257, 262) === 'ustar') return 'tar';
+  // Two blocks of zeros end a tar, and are all of one without members.
+  if (/\.tar$/i.test(pathOf(name)) && head.every((byte) => byte === 0)) return 'tar';
   const isTar = /\.(tgz|tar\.gz)$/i.test(pathOf(name)) || !/\.gz$/i.test(pathOf(name));
   return startsGzip(head) && isTar ? 'tar' : null;
 }

@@ -7,7 +7,7 @@ import type { SourceLimits } from '../core/project-read.ts';
 import { countUnpacked, damaged, safePath } from './archive-guard.ts';
 import type { Entry } from './entry.ts';
 
-/** The files of a tar archive, gzip or plain. Throws UserError data-invalid; see readEntries. */
+/** The files of a tar archive, gzip or plain; it may have none. Throws UserError data-invalid; see readEntries. */
 export async function* tarEntries(
   archive: { path: string; name: string },
   limits: SourceLimits,
@@ -32,8 +32,13 @@ export async function* tarEntries(
       wake();
     },
   });
+  let complete = false;
+  parser.on('eof', () => {
+    complete = true;
+  });
   parser.on('end', () => end(null));
-  parser.on('error', end);
+  // It calls an archive that ends as it should, with nothing in it, none.
+  parser.on('error', (error) => end(complete && error.code === 'TAR_BAD_ARCHIVE' ? null : error));
   const feed = async () => {
     for await (const chunk of bytes) {
       if (!parser.write(chunk as Buffer)) await once(parser, 'drain');

@@ -147,6 +147,19 @@ describe('folders of classes', () => {
     });
   });
 
+  test.each(['tar', 'tgz', 'tar.gz'])('an archive without members (%s) is an empty source', async (kind) => {
+    const bytes = kind === 'tar' ? tarOf([]) : gzipSync(tarOf([]));
+    await expect(readAll(`e.${kind}`, bytes, folders)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: `e.${kind} holds nothing that read: describes`,
+      hint: 'it is empty',
+    });
+    const short = kind === 'tar' ? bytes.subarray(0, 300) : gzipSync(Buffer.alloc(300));
+    await expect(readAll(`e.${kind}`, short, folders)).rejects.toMatchObject({
+      message: expect.stringContaining(`e.${kind} cannot be unpacked`),
+    });
+  });
+
   test.each([
     ['bzip2', 'BZh91AY'],
     ['xz', '\xfd7zXZ\0\0'],
