@@ -30,6 +30,7 @@ export async function readFiles(
   const missing = new Set(wanted);
   const plain: SourceFile[] = [];
   for (const file of fetched.files) {
+    if (file.plain?.problem) continue;
     if (!(await isArchive(file, fetched.source.npm !== undefined))) plain.push(file);
     else await readArchive({ ...fetched, files: [file] }, missing, use);
   }

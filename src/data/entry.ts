@@ -6,7 +6,7 @@ export interface Entry {
   path: string;
   /** Unpacked, in bytes; null when only reading tells. */
   size: number | null;
-  /** Why it cannot be an item: a link, a name that is no text. */
+  /** Why it cannot be an item: a link, a socket, a name that is no text. */
   problem: string | null;
   /** Its bytes; to be read, or left, before the next entry is asked for. */
   open(): Promise<Readable>;

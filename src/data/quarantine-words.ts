@@ -3,6 +3,7 @@ import type { DatasetConfig } from '../core/project.ts';
 /** What reading, splitting and labelling say of an item they set aside. */
 const fixed = new Set([
   'conflicting-labels',
+  'device',
   'empty',
   'field-missing',
   'file-missing',
@@ -19,6 +20,8 @@ const fixed = new Set([
   'not-a-byte',
   'not-a-record',
   'not-utf-8',
+  'pipe',
+  'socket',
   'does not decode as a picture',
   'too-large',
   'unknown-class',

@@ -66,7 +66,7 @@ export async function* tarEntries(
         yield {
           path: name,
           size: entry.size,
-          problem: isFile ? (name.includes('\ufffd') ? 'name-not-utf-8' : null) : 'link',
+          problem: isFile ? (name.includes('\ufffd') ? 'name-not-utf-8' : null) : noFile(entry.type),
           open: async () => readable(entry!, archive.name),
         };
       }
@@ -77,6 +77,12 @@ export async function* tarEntries(
   } finally {
     bytes.destroy();
   }
+}
+
+/** What a member that is neither file nor folder is. */
+function noFile(type: ReadEntry['type']): string {
+  if (type === 'FIFO') return 'pipe';
+  return type === 'CharacterDevice' || type === 'BlockDevice' ? 'device' : 'link';
 }
 
 /** The bytes of a member. When the archive breaks off in it, its stream only ends early. */

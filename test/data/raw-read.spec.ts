@@ -28,7 +28,7 @@ async function zipOf(files: Files, compress = true): Promise<Buffer> {
 
 /** A tar with these members; `size` may lie. */
 function tarOf(
-  members: { path: string; bytes?: Buffer; type?: 'File' | 'SymbolicLink'; linkpath?: string }[],
+  members: { path: string; bytes?: Buffer; type?: 'File' | 'SymbolicLink' | 'FIFO'; linkpath?: string }[],
 ) {
   const blocks = members.flatMap(({ path, bytes = Buffer.alloc(0), type = 'File', linkpath }) => {
     const head = Buffer.alloc(512);
@@ -317,6 +317,7 @@ describe('an archive that is not to be trusted', () => {
     const latin = filesOf({ 'texts/food/caf\u00e9.txt': 'x' });
     const bytes = tarOf([
       { path: 'texts/food/link.txt', type: 'SymbolicLink', linkpath: '/etc/passwd' },
+      { path: 'texts/food/pipe.txt', type: 'FIFO' },
       { path: 'texts/food/0.txt' },
       { path: 'texts/food/big.txt', bytes: Buffer.alloc(2000, 65) },
       { path: 'texts/food/ok.txt', bytes: Buffer.from('ok') },
@@ -325,6 +326,7 @@ describe('an archive that is not to be trusted', () => {
     expect(items.map(({ text }) => text)).toEqual(['ok']);
     expect(aside).toEqual([
       ['link', 'texts/food/link.txt'],
+      ['pipe', 'texts/food/pipe.txt'],
       ['empty', 'texts/food/0.txt'],
       ['too-large', 'texts/food/big.txt'],
     ]);

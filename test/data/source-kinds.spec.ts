@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createSocket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -169,6 +169,39 @@ describe('a folder', () => {
     const fetched = await fetchSource({ file: ['data'], read }, options());
     expect((await itemsOf(fetched)).sort()).toEqual(
       [...items, 'link cat/link.txt', 'name-not-utf-8 dog/\ufffd.'].sort(),
+    );
+  });
+
+  it('says of sockets and pipes what they are', async () => {
+    await write(below('data/'));
+    const server = createSocket();
+    await new Promise<void>((resolve) => server.listen(join(folder, 'data/cat/s.txt'), resolve));
+    try {
+      await run('mkfifo', [join(folder, 'data/cat/p.txt')]);
+      const fetched = await fetchSource({ file: ['data'], read }, options());
+      expect((await itemsOf(fetched)).sort()).toEqual(
+        [...items, 'pipe cat/p.txt', 'socket cat/s.txt'].sort(),
+      );
+      // Nobody waits for what a pipe never says.
+      const idx = { format: 'idx', images: ['p.txt'], labels: ['s.txt'] } as never;
+      const tensors = { item: 'tensor', shape: [1], classes: ['cat', 'dog'] } as unknown as DatasetConfig;
+      const tensorSource = { ...fetched, source: { ...fetched.source, read: idx } };
+      await expect(readItems(tensors, tensorSource)).rejects.toMatchObject({ code: 'file-missing' });
+    } finally {
+      server.close();
+    }
+  });
+
+  it('by a glob lists of the names that are no text those that match it, below folders of such names too', async () => {
+    await write(below('data/'));
+    const odd = Buffer.concat([Buffer.from(join(folder, 'data/cat/')), Buffer.from([0xff])]);
+    await mkdir(odd);
+    for (const name of ['/in.txt', '/in.md', '.txt', '.md']) {
+      await writeFile(Buffer.concat([odd, Buffer.from(name)]), 'odd');
+    }
+    const fetched = await fetchSource({ file: ['data/**/*.txt'], read }, options());
+    expect((await itemsOf(fetched)).sort()).toEqual(
+      [...items, 'name-not-utf-8 cat/\ufffd.txt', 'name-not-utf-8 cat/\ufffd/in.txt'].sort(),
     );
   });
 

@@ -27,8 +27,9 @@ export async function asFolder(
 }
 
 /**
- * Every file of a folder, at any depth, with its sha256. Links are named and not followed, `.git` is left out. `paths` are
- * where they lie. Throws Unreachable when there is none, UserError data-invalid for one that is gone when it is read.
+ * Every file of a folder, at any depth, with its sha256. What is no file (links are not followed), or has a name that is no
+ * text, is named with the reason; `.git` is left out. `paths` are where they lie. Throws Unreachable when there is none,
+ * UserError data-invalid for one that is gone when it is read.
  */
 export async function listFolder(
   name: string,
@@ -37,24 +38,26 @@ export async function listFolder(
   options: FetchOptions,
 ): Promise<{ listed: ListedFile[]; paths: string[] }> {
   const found: { path: string; problem: string | null }[] = [];
-  const walk = async (below: string): Promise<void> => {
+  // By bytes, for a name that is no text cannot be asked for as one.
+  const walk = async (folder: Buffer, below: string, isTextAbove: boolean): Promise<void> => {
     options.signal?.throwIfAborted();
-    const entries = (await readdir(join(at.folder, below), {
+    const entries = (await readdir(folder, {
       withFileTypes: true,
       encoding: 'buffer',
     } as never)) as unknown as Dirent<Buffer>[];
     for (const entry of entries) {
-      const bytes = entry.name;
-      const text = bytes.toString('utf8');
-      const path = below === '' ? text : `${below}/${text}`;
-      const isText = Buffer.from(text).equals(bytes);
-      if (!isText) found.push({ path, problem: 'name-not-utf-8' });
-      else if (entry.isDirectory()) {
-        if (text !== '.git') await walk(path);
-      } else if (at.matches(path)) found.push({ path, problem: entry.isFile() ? null : 'link' });
+      const text = entry.name.toString('utf8');
+      const path = below + text;
+      const isText = isTextAbove && Buffer.from(text).equals(entry.name);
+      if (entry.isDirectory()) {
+        const full = Buffer.concat([folder, Buffer.from('/'), entry.name]);
+        if (text !== '.git') await walk(full, `${path}/`, isText);
+      } else if (at.matches(path)) {
+        found.push({ path, problem: isText ? kindProblem(entry) : 'name-not-utf-8' });
+      }
     }
   };
-  await walk('').catch((cause: NodeJS.ErrnoException) => {
+  await walk(Buffer.from(at.folder), '', true).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT') throw new Unreachable(`there is no folder ${at.folder}`, false, { cause });
     throw cause;
   });
@@ -73,4 +76,12 @@ export async function listFolder(
     return { path, sha256 };
   });
   return { listed, paths: found.map(({ path }) => join(at.folder, path)) };
+}
+
+/** Why something that is no file cannot be an item; null for a file. */
+function kindProblem(entry: Dirent<Buffer>): string | null {
+  if (entry.isFile()) return null;
+  if (entry.isSymbolicLink()) return 'link';
+  if (entry.isFIFO()) return 'pipe';
+  return entry.isSocket() ? 'socket' : 'device';
 }

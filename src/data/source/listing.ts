@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../../core/error.ts';
 
-/** One file of a folder: its sha256, or why it can be no item (`link`, `name-not-utf-8`). */
+/** One file of a folder: its sha256, or why it can be no item (`link`, `socket`, `pipe`, `device`, `name-not-utf-8`). */
 export type ListedFile = { path: string; sha256: string } | { path: string; problem: string };
 
 const width = 64;
