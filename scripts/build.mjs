@@ -93,7 +93,11 @@ const quick = [
   'src/steps/zones.ts',
   'src/store/file.ts',
   'src/store/zone.ts',
+  'src/exec/run.ts',
 ];
+
+/** What reads and writes manifests, and with it zod: a changed `cdl data add` needs it, and nothing more of what steps need. */
+const manifests = ['src/core/artifact.ts'];
 
 /** What every step loads, whichever it is. */
 const steps = ['src/cli/step-command.ts'];
@@ -132,8 +136,9 @@ renameSync(root + fresh, `${root}dist`);
 rmSync(old, { recursive: true, force: true });
 
 /**
- * Puts what `cli/main.js` imports into `startup.js`, the chunks of {@link quick} into `quick.js`, what {@link steps} need beside
- * them into `steps.js`. Whoever else imports one of them takes it out of there, so that nothing is there twice.
+ * Puts what `cli/main.js` imports into `startup.js`, the chunks of {@link quick} into `quick.js`, what {@link manifests} need
+ * beside them into `manifests.js`, and what {@link steps} need beside all of these into `steps.js`. Whoever else imports one of
+ * them takes it out of there, so that nothing is there twice.
  */
 async function join() {
   const outputs = new Map(Object.entries(metafile.outputs));
@@ -159,6 +164,7 @@ async function join() {
   const groups = [['startup.js', visit(main, 'startup.js', [])]];
   for (const [into, entries] of [
     ['quick.js', quick],
+    ['manifests.js', manifests],
     ['steps.js', steps],
   ]) {
     const found = [];

@@ -65,6 +65,29 @@ interface Versions {
 }
 
 describe('cdl data', () => {
+  it('loads nothing of the steps for what changed, and no schemas for what did not', async () => {
+    const loaded = async (): Promise<string[]> => {
+      const folder = join(root, 'loaded');
+      await ok(['data', 'add', 'photos'], { env: { NODE_V8_COVERAGE: folder } });
+      const found = readdirSync(folder).flatMap((file) =>
+        (JSON.parse(readFileSync(join(folder, file), 'utf8')).result as { url: string }[]).map(
+          ({ url }) => url,
+        ),
+      );
+      rmSync(folder, { recursive: true });
+      return found.filter((url) => url.includes('/dist/')).map((url) => url.replace(/^.*\/dist\//, ''));
+    };
+    plant(join(work, 'photos'), files(20));
+    await ok(['data', 'add', 'photos']);
+    writeFileSync(join(work, 'photos/d1/1.txt'), 'another');
+    const changed = await loaded();
+    expect(changed).toEqual(expect.arrayContaining(['quick.js', 'manifests.js']));
+    expect(changed).not.toContain('steps.js');
+    const unchanged = await loaded();
+    expect(unchanged).toContain('quick.js');
+    expect(unchanged).not.toContain('manifests.js');
+  });
+
   it('takes a folder from one desk to another, and tells what changed in between', async () => {
     const shared = { CDL_WORK_STORE: `file:${join(root, 'shared')}` };
     plant(join(work, 'photos'), { ...files(20), gone: { bytes: 'old name', exec: false } });
