@@ -229,7 +229,7 @@ describe('the exit code', () => {
   it('of a bot without settings is 2, and the variables it needs are named', async () => {
     const said = await runCdl(['bot'], { cwd: scratch.root, env: scratch.env });
     expect(said.code).toBe(2);
-    expect(said.stderr).toMatch(/CDL_\w+ is not set[\s\S]*bot\/README\.md/);
+    expect(said.stderr).toMatch(/^not set: CDL_PROJECT, (CDL_\w+, )+CDL_\w+\n[\s\S]*bot\/README\.md/m);
   });
 
   it('outside a repository says so, and what to do', async () => {
