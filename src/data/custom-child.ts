@@ -56,6 +56,8 @@ async function main(path: string, task: 'check' | 'clean'): Promise<void> {
   // What the module prints must not mix with the answers.
   console.log = console.error;
   console.info = console.error;
+  // So that what it throws names its own files and lines, not those of the bundle.
+  process.setSourceMapsEnabled(true);
   const code = (await import(pathToFileURL(path).href)) as CustomModule;
   const action = code[task];
   if (typeof action !== 'function') throw new TypeError(`the module must export the function ${task}`);
@@ -80,6 +82,6 @@ try {
   const said = error instanceof Error ? (error.stack ?? error.message) : String(error);
   // Our own lines, minified, say nothing to the author of the module.
   const own = said.split('\n').filter((line) => !/custom-child|node:internal/.test(line));
-  console.error(own.join('\n'));
+  console.error(own.join('\n').replaceAll(`${process.cwd()}/`, ''));
   process.exit(1);
 }

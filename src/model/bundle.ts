@@ -5,9 +5,13 @@ import { UserError } from '../core/error.ts';
 /**
  * Bundles a model's entry module with everything it imports into one ES module. Only files of the folder (those declared
  * by `code:`) can be imported: anything else, packages included, fails here instead of hiding from the cache.
- * The same files give the same bytes. Throws UserError code-invalid with file, line and column.
+ * The same files give the same bytes; with `positions` these also say which line of which file each came from. Throws UserError code-invalid with file, line and column.
  */
-export async function bundleModel(at: string, entry: string): Promise<string> {
+export async function bundleModel(
+  at: string,
+  entry: string,
+  options: { positions?: boolean } = {},
+): Promise<string> {
   // As esbuild names what it finds: the temporary folder may be a link.
   const folder = await realpath(at);
   const checked = Symbol('checked');
@@ -26,6 +30,12 @@ export async function bundleModel(at: string, entry: string): Promise<string> {
       logLevel: 'silent',
       // A tsconfig of a folder above must not change the result.
       tsconfigRaw: {},
+      // Files are named as seen from where the bundle lies.
+      ...(options.positions && {
+        sourcemap: 'inline',
+        sourcesContent: false,
+        outfile: join(folder, 'bundle.mjs'),
+      }),
       plugins: [
         {
           name: 'declared-files-only',

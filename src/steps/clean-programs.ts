@@ -50,7 +50,7 @@ export async function openPrograms(
     let command = own.config.command as [string, ...string[]] | undefined;
     if (!command) {
       const bundle = join(at, '.bundle.mjs');
-      await writeFile(bundle, await bundleModel(at, own.config.module!));
+      await writeFile(bundle, await bundleModel(at, own.config.module!, { positions: true }));
       command = [process.execPath, child, bundle, own.task];
     }
     programs.push({

@@ -11,8 +11,10 @@ import { cleanShard, fetchParts, mergeShards, storePart } from '../../src/data/c
 import { buildCleaned } from '../../src/data/cleaned-version.ts';
 import { askProgram, type Program } from '../../src/data/custom.ts';
 import type { RawItem } from '../../src/data/raw-item.ts';
+import type { SelectedFile } from '../../src/exec/code.ts';
 import { isProcessAlive } from '../../src/exec/owner.ts';
 import { packageRoot } from '../../src/exec/root.ts';
+import { openPrograms } from '../../src/steps/clean-programs.ts';
 import { createZone, openStore } from '../../src/store/index.ts';
 import type { Zone } from '../../src/store/types.ts';
 
@@ -282,6 +284,36 @@ describe('a function of the project’s own', () => {
     expect((await readFile(join(folder, 'said'), 'utf8')).trim()).toBe(
       'TypeError: the module must export the function clean',
     );
+  });
+
+  it('written in TypeScript that throws names its own files and lines', async () => {
+    const at = await mkdtemp(join(folder, 'positions-'));
+    const selected = (path: string, text: string): SelectedFile => {
+      const bytes = Buffer.from(text);
+      return { path, mode: '100644', digest: digestBytes(bytes), bytes };
+    };
+    const files = [
+      selected('checks/words.ts', `import { first } from './first.ts';\nexport const check = first;\n`),
+      selected(
+        'checks/first.ts',
+        `interface Item {\n  text: { no?: { such: string } };\n}\n\nexport function first(item: Item): string {\n  return item.text.no!.such;\n}\n`,
+      ),
+    ];
+    const check = { module: 'checks/words.ts', code: ['checks/**'], timeout: 60 };
+    const ctx = {
+      childEnvironment: { PATH: process.env.PATH ?? '' },
+      signal: new AbortController().signal,
+    };
+    const rules = { ...rulesSchema.parse({}), check };
+    const [made] = await openPrograms(ctx, { clean: [], rules }, files, at);
+    const shell = `exec "$@" 2>${join(at, 'said')}`;
+    await expect(
+      collect({ ...made!, command: ['sh', '-c', shell, 'sh', ...made!.command] }, [item('private')]),
+    ).rejects.toThrow(/ended with exit code 1/);
+    const said = await readFile(join(at, 'said'), 'utf8');
+    expect(said).toMatch(/^ {4}at .*\bchecks\/first\.ts:6:\d+\)?$/m);
+    expect(said).not.toMatch(/bundle|custom-child/);
+    expect(said).not.toContain(at);
   });
 
   it('that cannot be started says so', async () => {
