@@ -1,14 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { UserError } from '../core/error.ts';
+import { clearGroup } from '../exec/group.ts';
 import { type Answer, answerSchema, itemLine } from './custom-protocol.ts';
 import type { RawItem } from './raw-item.ts';
 
 /** A program that answers one JSON line for each it gets. */
 export interface Program {
   command: readonly [string, ...string[]];
-  /** Holds the declared files and nothing else; the program runs here. */
+  /** Holds the declared files and nothing else; the program runs here, and no other while it does. */
   folder: string;
   /** All that it sees of the environment. */
   environment: Readonly<Record<string, string>>;
@@ -27,8 +28,8 @@ const longestLine = 128 * 1024 * 1024;
 
 /**
  * Sends items through a program and yields each with its answer, in the order they came; what has no item (`itemOf` gives
- * null) passes by without one. Answers may come in any order. The program and its children are killed at the end, on
- * time-out and on abort. Throws UserError code-invalid when it fails, answers nonsense, or leaves an item unanswered:
+ * null) passes by without one. Answers may come in any order. The program and all that it started are killed at the
+ * end, on time-out and on abort. Throws UserError code-invalid when it fails, answers nonsense, or leaves an item unanswered:
  * then nothing it said counts.
  */
 export async function* askProgram<T>(
@@ -50,9 +51,10 @@ export async function* askProgram<T>(
     // Python would keep its answers to itself until some kilobytes are together.
     env: { ...program.environment, HOME: program.folder, PYTHONUNBUFFERED: '1' },
     stdio: ['pipe', 'pipe', 'inherit'],
-    // A group of its own, so that what it starts can be killed with it.
+    // A group of its own, so that what it starts can be killed with it; who leaves the group keeps its HOME.
     detached: true,
   });
+  const clear = () => clearGroup(child.pid, { name: 'HOME', value: program.folder });
   const ended = new Promise<number | string>((resolve) => {
     child.on('error', (error) => resolve(error.message));
     child.on('close', (code, signal) => resolve(code ?? signal ?? 'killed'));
@@ -62,10 +64,10 @@ export async function* askProgram<T>(
   const lines = input[Symbol.asyncIterator]();
   /** Why it was killed by us; null while it was not. */
   let killed: string | null = null;
-  // Whoever left the group may still hold the other end of the pipe: we do not wait for it.
+  // Whoever cannot be killed may still hold the other end of the pipe: we do not wait for it.
   const stop = (why: string) => {
     killed ??= why;
-    killGroup(child);
+    void clear();
     input.close();
     child.stdout.destroy();
   };
@@ -150,7 +152,7 @@ export async function* askProgram<T>(
   } finally {
     clearTimeout(timer);
     program.signal.removeEventListener('abort', abort);
-    killGroup(child);
+    await clear();
   }
 }
 
@@ -165,14 +167,4 @@ function parseAnswer(line: string, fail: (text: string) => UserError): Answer {
   const parsed = answerSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw fail(`printed a line that is no answer: ${z.prettifyError(parsed.error)}`);
-}
-
-function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined) return;
-  try {
-    process.kill(-child.pid, 'SIGKILL');
-  } catch (error) {
-    // Nobody of the group is left.
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
-  }
 }

@@ -16,11 +16,17 @@ export interface Group {
 /** Of what a program wrote, so many characters are kept. */
 export const longestTail = 32_000;
 
-/** How to start a group. `mark` is a value of `environment` that no other process has. */
+/** A variable of the environment with a value that no process has but those of one program. */
+export interface Mark {
+  name: string;
+  value: string;
+}
+
+/** How to start a group. */
 export interface GroupOptions {
   cwd: string;
   environment: Record<string, string>;
-  mark: { name: string; value: string };
+  mark: Mark;
 }
 
 /**
@@ -59,8 +65,7 @@ export function startGroup(command: readonly string[], options: GroupOptions): G
     tail: () => log.trim(),
     signal,
     async clear() {
-      signal('SIGKILL');
-      for (const pid of await marked(mark)) kill(pid, 'SIGKILL');
+      await clearGroup(child.pid, mark);
       child.stdout.destroy();
       child.stderr.destroy();
       warden?.kill('SIGKILL');
@@ -79,7 +84,7 @@ for process in /proc/[0-9]*; do
   if tr '\\0' '\\n' <"$process/environ" 2>/dev/null | grep -qxF "$2"; then kill -KILL "\${process#/proc/}"; fi
 done`;
 
-function startWarden(pid: number, { name, value }: GroupOptions['mark']): ChildProcess {
+function startWarden(pid: number, { name, value }: Mark): ChildProcess {
   const warden = spawn('/bin/sh', ['-c', wardenScript, 'sh', String(pid), `${name}=${value}`], {
     env: {},
     stdio: ['pipe', 'ignore', 'ignore'],
@@ -88,6 +93,15 @@ function startWarden(pid: number, { name, value }: GroupOptions['mark']): ChildP
   warden.stdin.on('error', () => undefined);
   warden.unref();
   return warden;
+}
+
+/**
+ * Kills a process group (`leader` is undefined where it could not be started) and who left it, but inherited the mark. Resolves
+ * when the signals are sent.
+ */
+export async function clearGroup(leader: number | undefined, mark: Mark): Promise<void> {
+  if (leader !== undefined) kill(-leader, 'SIGKILL');
+  for (const pid of await marked(mark)) kill(pid, 'SIGKILL');
 }
 
 function kill(pid: number, name: NodeJS.Signals): void {
@@ -99,7 +113,7 @@ function kill(pid: number, name: NodeJS.Signals): void {
 }
 
 /** Processes that inherited the mark, whatever group they moved to (proc(5), environ); none where there is no /proc. */
-async function marked({ name, value }: GroupOptions['mark']): Promise<number[]> {
+async function marked({ name, value }: Mark): Promise<number[]> {
   const wanted = Buffer.from(`${name}=${value}\0`);
   const found: number[] = [];
   for (const entry of await readdir('/proc').catch(() => [])) {

@@ -184,10 +184,11 @@ describe('a function of the project’s own', () => {
        export function clean(item) { console.log('noise'); return item.text === 'drop' ? null : { text: item.text + '!', attributes: { ...item.attributes, label: item.label } }; }`,
     );
     const child = join(packageRoot(), 'dist', 'data', 'custom-child.js');
-    const own = (task: string) => program([process.execPath, child, bundle, task]);
+    const own = async (task: string) =>
+      program([process.execPath, child, bundle, task], { folder: await mkdtemp(join(folder, task)) });
     const given = plan([{ run: { module: 'own.ts', code: ['own.ts'], timeout: 60 } }], {}, [
-      own('clean'),
-      own('check'),
+      await own('clean'),
+      await own('check'),
     ]);
     given.rules.check = { module: 'own.ts', code: ['own.ts'], timeout: 60 };
     const passed = [];
@@ -244,16 +245,17 @@ describe('a function of the project’s own', () => {
     await expect.poll(() => isProcessAlive(pid)).toBe(false);
   });
 
-  it('that leaves somebody behind who holds its output, or never ends a line, keeps nobody waiting', async () => {
+  it('that starts somebody outside its group, or never ends a line, keeps nobody waiting and leaves nobody behind', async () => {
     const mark = join(folder, 'pid');
     const daemon = `const c=require('node:child_process').spawn('sleep',['600'],{detached:true,stdio:'inherit'});c.unref();require('node:fs').writeFileSync(${JSON.stringify(mark)},String(c.pid));`;
-    try {
-      await expect(collect(node(daemon, { timeout: 2 }), [item('a')])).rejects.toThrow(
-        /was not done after 2 seconds/,
-      );
-    } finally {
-      process.kill(Number(await readFile(mark, 'utf8')), 'SIGKILL');
-    }
+    await expect(collect(node(daemon, { timeout: 2 }), [item('a')])).rejects.toThrow(
+      /was not done after 2 seconds/,
+    );
+    await expect.poll(async () => isProcessAlive(Number(await readFile(mark, 'utf8')))).toBe(false);
+    // Also when it did all that it was to do.
+    const quiet = `${daemon.replace("'inherit'", "'ignore'")}${lines('console.log(JSON.stringify({id:i.id}))')}`;
+    await collect(node(quiet), [item('a')]);
+    await expect.poll(async () => isProcessAlive(Number(await readFile(mark, 'utf8')))).toBe(false);
     const endless = `const s='x'.repeat(1<<20);const go=()=>{while(process.stdout.write(s));process.stdout.once('drain',go)};go()`;
     await expect(collect(node(endless), [item('a')])).rejects.toThrow(/printed a line of more than 128 MiB/);
   });
