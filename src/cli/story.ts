@@ -5,12 +5,15 @@ export type Detail = (text: string, share?: string) => void;
 
 /** Tells what happens: a moving line while something goes on, a lasting one when it is done, JSON lines for scripts. */
 export interface Story {
-  /** Runs one chapter. `detail` changes the moving line; its `share` is of what only a moving line can keep up with. */
+  /** Runs one chapter. `detail` changes the moving line; without one its `share` is told every half minute only. */
   chapter<T>(title: string, work: (detail: Detail) => Promise<{ text: string; value: T }>): Promise<T>;
   /** Something that can be checked in the sandbox's API. */
   milestone(name: string, ids: Record<string, unknown>): void;
   say(text: string): void;
 }
+
+/** Milliseconds between two lines of how much is done. */
+const between = 30_000;
 
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
@@ -28,6 +31,7 @@ export function createStory(console: CommandConsole, started: number): Story {
       let detail = '';
       let share = '';
       let frame = 0;
+      let told = since;
       const draw = () => {
         const line = `${frames[frame++ % frames.length]} ${label}  ${[detail, share].filter(Boolean).join(' ')}`;
         process.stdout.write(`\r\x1b[2K${line.slice(0, console.columns - 10)}  ${seconds(since)}`);
@@ -35,10 +39,11 @@ export function createStory(console: CommandConsole, started: number): Story {
       const timer = terminal ? setInterval(draw, 100) : null;
       try {
         const { text, value } = await work((now, of = '') => {
-          share = of;
-          if (now === detail) return;
-          detail = now;
-          if (!terminal && !console.json) process.stderr.write(`      … ${now}\n`);
+          const isNews = now !== detail || (of !== share && performance.now() - told >= between);
+          [detail, share] = isNews || terminal ? [now, of] : [detail, share];
+          if (!isNews || terminal || console.json) return;
+          told = performance.now();
+          process.stderr.write(`      … ${[now, of].filter(Boolean).join(' ')}\n`);
         });
         if (timer) clearInterval(timer);
         if (!console.json) {
