@@ -118,6 +118,13 @@ export function createBotState(database: Database, project: string): BotState {
       const rows = await database.query<{ pipeline: string }>(pipelinesOf, [project, change]);
       return rows.map((row) => row.pipeline);
     },
+    async isAskedFor(pipeline) {
+      const sql = `select 1 from bot_evaluations where project = $1 and pipeline = $2
+        union all select 1 from bot_pipelines where project = $1 and pipeline = $2
+        union all select 1 from bot_cursors where project = $1 and value = $2
+          and (starts_with(name, 'deploy/') or starts_with(name, 'trigger/')) limit 1`;
+      return (await database.query(sql, [project, pipeline])).length === 1;
+    },
     async remembered(change, letter) {
       const [row] = await database.query<{
         approvals: Dated<Approval, 'at'>[];

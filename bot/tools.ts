@@ -33,6 +33,12 @@ import { findRegistered, keepRegistered } from './registered.ts';
 import { createRoles } from './roles.ts';
 import type { BotContext, Facts } from './types.ts';
 
+/** What the note about a deployment begins with until it names its pipeline. */
+const intention = 'after ';
+
+/** Sources of pipelines that a token started: GitLab's and GitHub's word. */
+const startedByInterface: ReadonlySet<string> = new Set(['api', 'workflow_dispatch']);
+
 /** How often somebody may push in between before a command gives up. */
 const tries = 4;
 
@@ -178,10 +184,51 @@ async function deployable(
   return { kind: 'ready' };
 }
 
+/**
+ * Starts a deployment once for each key. The forge's interface names no inputs of what runs there, so the note says first
+ * after which pipeline it was started: where it says no more than that, a newer one that the interface started and that
+ * nothing else is known to have asked for is the one, and it was only not noted before a kill.
+ */
+async function startDeployment(
+  { forge, state, effects }: BotContext,
+  key: string,
+  model: string,
+  environment: string,
+): Promise<{ url: string }> {
+  const branch = await forge.defaultBranch();
+  const name = `deploy/${key}/${model}/${environment}`;
+  const before = await state.cursor(name);
+  const noted = before && !before.startsWith(intention) ? await forge.getPipeline(before) : null;
+  if (noted) return { url: noted.url };
+  const all = await forge.branchPipelines(branch);
+  if (before?.startsWith(intention)) {
+    const after = Number(before.slice(intention.length));
+    const later = all.filter(({ id, source }) => Number(id) > after && startedByInterface.has(source));
+    for (const one of later.reverse()) {
+      if (await state.isAskedFor(one.id)) continue;
+      await state.setCursor(name, one.id);
+      return { url: one.url };
+    }
+  } else await state.setCursor(name, `${intention}${all[0]?.id ?? 0}`);
+  const made = await effects.startDeployment(branch, {
+    cdl_task: 'deploy',
+    cdl_model: model,
+    cdl_environment: environment,
+  });
+  await state.setCursor(name, made.id);
+  return { url: made.url };
+}
+
 /** What commands may use, as it really is. Each call may be repeated after a kill. */
 export function createTools(context: BotContext): Tools {
   const { forge, mirror, state } = context;
   const roles = createRoles(context);
+  async function keep(comment: string, what: string, value: string): Promise<string> {
+    const name = `kept/${comment}/${what}`;
+    const kept = await state.cursor(name);
+    if (kept === null) await state.setCursor(name, value);
+    return kept ?? value;
+  }
   return {
     member: (userId) => roles.member(userId),
     roleOf: (project, wanted, userId) => roles.roleOf(project, wanted, userId),
@@ -194,12 +241,7 @@ export function createTools(context: BotContext): Tools {
     liftRejection: (change, userId, at) => state.liftRejection(change, userId, at),
     setPaused: (change, by, at) => setPaused(state, change, { by, at }),
     contentOf: (facts) => contentOf(context, facts, facts.change.head),
-    async keep(comment, what, value) {
-      const name = `kept/${comment}/${what}`;
-      const kept = await state.cursor(name);
-      if (kept === null) await state.setCursor(name, value);
-      return kept ?? value;
-    },
+    keep,
     async askAgain({ question, change }) {
       const run = question ? await state.evaluationRun(question) : null;
       if (!question || !run) return false;
@@ -236,38 +278,25 @@ export function createTools(context: BotContext): Tools {
     registered: (facts, wanted) => findRegistered(context, facts, wanted),
     setRegistered: (change, model, claim, said) => keepRegistered(state, change, model, claim, said),
     deployable: (facts, environment, entry) => deployable(context, facts, environment, entry),
-    async startDeployment(key, model, environment) {
-      const name = `deploy/${key}`;
-      const before = await state.cursor(name);
-      const there = before ? await forge.getPipeline(before) : null;
-      if (there) return { url: there.url };
-      const made = await context.effects.startDeployment(await forge.defaultBranch(), {
-        cdl_task: 'deploy',
-        cdl_model: model,
-        cdl_environment: environment,
-      });
-      await state.setCursor(name, made.id);
-      return { url: made.url };
-    },
-    async defaultProject() {
-      return mirror.readFile((await tipOf(context)).tip, projectFile);
-    },
-    async propose({ branch, files, title, description, person }) {
-      const { branch: target, tip } = await tipOf(context);
-      // The tip is part of the name: an earlier proposal that was closed is another one.
-      const source = `${branch}-${tip.slice(0, 8)}`;
-      await mirror.ensureBranch(source, tip);
+    startDeployment: (key, model, environment) => startDeployment(context, key, model, environment),
+    proposalBase: async (comment) => keep(comment, 'base', (await tipOf(context)).tip),
+    defaultProject: (base) => mirror.readFile(base, projectFile),
+    async propose({ base, branch, files, title, description, person }) {
+      const { branch: target } = await tipOf(context);
+      // Where it begins is part of the name: an earlier proposal that was closed is another one.
+      const source = `${branch}-${base.slice(0, 8)}`;
+      await mirror.ensureBranch(source, base);
       await mirror.fastForward({
         branch: source,
-        parent: tip,
+        parent: base,
         files,
         message: `${title}\n`,
         author: authorOf(person),
       });
       return forge.ensureChange({ source, target, title, description });
     },
-    async lockWith(model, environment, entry) {
-      const { lock } = await lockAt(context, (await tipOf(context)).tip);
+    async lockWith(base, model, environment, entry) {
+      const { lock } = await lockAt(context, base);
       return renderLock(withEntry(lock, model, environment, entry));
     },
     promoted: (facts, environment) => promoted(context, facts, environment),

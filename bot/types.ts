@@ -120,6 +120,8 @@ export interface BotState {
   /** Notes that a pipeline was started for a change. */
   addPipeline(pipeline: string, change: number): Promise<void>;
   pipelinesFor(change: number): Promise<string[]>;
+  /** Whether a pipeline is noted as what an evaluation, a push or a deployment asked for. */
+  isAskedFor(pipeline: string): Promise<boolean>;
   picture(key: Digest): Promise<string | null>;
   /** Keeps the markdown of an uploaded picture and returns what counts: that of whoever was first. */
   keepPicture(key: Digest, markdown: string): Promise<string>;

@@ -4,7 +4,9 @@ import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Opens a change that copies the entry of one environment to another, with an evaluation and a decision of its own. */
-export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lockWith' | 'propose'>> = {
+export const promote: Command<
+  Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'proposalBase' | 'lockWith' | 'propose'>
+> = {
   name: 'promote',
   usage: '/promote [environment] [--from name] [--model name]',
   summary:
@@ -64,9 +66,11 @@ export const promote: Command<Pick<Tools, 'member' | 'roleOf' | 'lockedAt' | 'lo
     if (there?.entry.candidate === entry.candidate) {
       return { emoji: 'eyes', text: `${quoted(to)} has version ${entry.info.version} already.` };
     }
+    const base = await tools.proposalBase(call.comment.id);
     const made = await tools.propose({
+      base,
       branch: `cdl/promote-${model}-${to}-v${entry.info.version}`,
-      files: { 'cdl.lock': await tools.lockWith(model, to, entry) },
+      files: { 'cdl.lock': await tools.lockWith(base, model, to, entry) },
       title: `promote(${model}): version ${entry.info.version} to ${to}`,
       description: [
         `Proposes version ${entry.info.version} of ${model}, which ${from} has, for ${to}. It is evaluated against what is live in ${to} and needs an approval of its own.`,

@@ -9,7 +9,7 @@ import type { Command, Tools } from './types.ts';
  * Opens a change that trains the default branch's model anew with the next seed. A new seed and no empty commit: the
  * cache answers the same content with the same candidate.
  */
-export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose'>> = {
+export const retrain: Command<Pick<Tools, 'member' | 'proposalBase' | 'defaultProject' | 'propose'>> = {
   name: 'retrain',
   usage: '/retrain [--model name]',
   summary: 'Open a change that trains the model of the default branch anew, with the next seed.',
@@ -23,13 +23,15 @@ export const retrain: Command<Pick<Tools, 'member' | 'defaultProject' | 'propose
     if ('refused' in permission) return permission.refused;
     const over = refuseOverBudget(call);
     if (over) return over;
-    const text = await tools.defaultProject();
+    const base = await tools.proposalBase(call.comment.id);
+    const text = await tools.defaultProject(base);
     const config = text === null ? undefined : parseProject(text).models[model];
     if (text === null || !config) {
       return { emoji: 'confused', text: `${escapeLine(defaultBranch)} does not know **${model}** yet.` };
     }
     const seed = config.seed + 1;
     const made = await tools.propose({
+      base,
       branch: `cdl/retrain-${model}-seed-${seed}`,
       files: { [projectFile]: setSeed(text, model, seed) },
       title: `train(${model}): seed ${seed}`,

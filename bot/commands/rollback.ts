@@ -4,7 +4,9 @@ import { quoted, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Opens a change that puts back an entry that was promoted here before. */
-export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'lockWith' | 'propose'>> = {
+export const rollback: Command<
+  Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'proposalBase' | 'lockWith' | 'propose'>
+> = {
   name: 'rollback',
   usage: '/rollback [version] [--model name] [--environment name]',
   summary: 'Open a change that puts back the version before, or the one named; merging it deploys it again.',
@@ -56,9 +58,11 @@ export const rollback: Command<Pick<Tools, 'member' | 'roleOf' | 'promoted' | 'l
         text: `The package of version ${target.version} is not in the trusted zone any more, so it cannot be deployed.`,
       };
     }
+    const base = await tools.proposalBase(call.comment.id);
     const made = await tools.propose({
+      base,
       branch: `cdl/rollback-${model}-${environment}-v${target.version}`,
-      files: { 'cdl.lock': await tools.lockWith(model, environment, target.entry) },
+      files: { 'cdl.lock': await tools.lockWith(base, model, environment, target.entry) },
       title: `rollback(${model}): version ${target.version} in ${environment}`,
       description: [
         `Puts back version ${target.version} of ${model} in ${environment}, which was promoted there before. Merging this deploys it again; it needs no new approval.`,

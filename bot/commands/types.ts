@@ -80,18 +80,24 @@ export interface Tools {
   ): Promise<Committed>;
   /** Brings the default branch into the change's branch with cdl.lock merged by whole entries; `conflict` in other files. */
   refreshLock(change: Change, person: Person): Promise<Committed | { conflict: string[] }>;
-  /** cdl.yaml of the default branch as text. */
-  defaultProject(): Promise<string | null>;
-  /** Opens a change from the default branch with these files changed (null: as the branch has them). */
+  /**
+   * The commit of the default branch where what a comment proposes begins: the newest one when that was first asked. A command
+   * begun again after a kill finds the change that it opened, also when somebody pushed meanwhile.
+   */
+  proposalBase(comment: string): Promise<string>;
+  /** cdl.yaml at such a commit as text. */
+  defaultProject(base: string): Promise<string | null>;
+  /** Opens a change to the default branch that begins at `base`, with these files changed. */
   propose(wanted: {
+    base: string;
     branch: string;
     files: Record<string, string>;
     title: string;
     description: string;
     person: Person;
   }): Promise<Change>;
-  /** The default branch's cdl.lock with an entry set, as text. */
-  lockWith(model: string, environment: string, entry: LockEntry): Promise<string>;
+  /** cdl.lock at such a commit with an entry set, as text. */
+  lockWith(base: string, model: string, environment: string, entry: LockEntry): Promise<string>;
   /** A version that was ever promoted here, newest first, as an entry that can come back. */
   promoted(facts: Facts, environment: string): Promise<PromotedVersion[]>;
   /** The entry of the default branch's lock, and whether code and configuration of that branch still make it. */
@@ -109,7 +115,7 @@ export interface Tools {
   ): Promise<boolean>;
   /** Whether an entry of the default branch's lock can be deployed now. */
   deployable(facts: Facts, environment: string, entry: LockEntry): Promise<Deployable>;
-  /** Starts the deployment once for each key. */
+  /** Starts the deployment of a model to an environment once for each key. */
   startDeployment(key: string, model: string, environment: string): Promise<{ url: string }>;
   /** Opens an issue for the role data that leads back to the change it is about. */
   openIssue(key: string, issue: Omit<DataRequest, 'key'> & { labels: string[] }): Promise<{ url: string }>;

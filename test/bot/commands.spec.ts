@@ -90,6 +90,7 @@ async function say(
       return text === yamlWithHyperparameters ? 'same' : 'pushed';
     },
     refreshLock: async (change) => (change.head.startsWith('b') ? { conflict: ['model.ts'] } : 'pushed'),
+    proposalBase: async () => 'c'.repeat(40),
     defaultProject: async () => projectYaml(),
     async propose({ branch, files, title }) {
       done.push(`${branch}: ${title}`, ...Object.values(files));
@@ -99,7 +100,8 @@ async function say(
         url: 'https://gitlab.example.com/acme/fashion/-/merge_requests/13',
       } satisfies Change;
     },
-    lockWith: async (model, environment, one) => renderLock(withEntry(emptyLock, model, environment, one)),
+    lockWith: async (_base, model, environment, one) =>
+      renderLock(withEntry(emptyLock, model, environment, one)),
     promoted: async () =>
       [7, 6, 5].map((version) => ({
         version,

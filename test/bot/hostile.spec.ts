@@ -116,6 +116,7 @@ describe('ten thousand comments', () => {
     askAgain: refuse,
     editFile: refuse,
     refreshLock: refuse,
+    proposalBase: refuse,
     defaultProject: refuse,
     propose: refuse,
     lockWith: refuse,
@@ -150,6 +151,7 @@ describe('ten thousand comments', () => {
       return 'pushed';
     },
     refreshLock: async () => ({ conflict: [...venom] }),
+    proposalBase: async () => 'c'.repeat(40),
     defaultProject: async () => projectYaml(),
     propose: async ({ title, description }) => {
       expectPlain(title);
