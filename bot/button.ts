@@ -12,16 +12,19 @@ export function shownCursor(facts: Pick<Facts, 'change' | 'model' | 'environment
 /** Heads that a note names at most: those of the bot's own commits, and of rebases. */
 const mostHeads = 20;
 
-/** What the note of {@link shownCursor} says: the report, since when it is shown (ISO 8601), and for which heads. */
+/** What the note of {@link shownCursor} says: the report, since when it is shown (ISO 8601, the forge's clock), and for which heads. */
 function readShown(note: string | null): { review: string; since: string; heads: string[] } | null {
   const [review, since = '', ...heads] = (note ?? '').split(' ');
   return review ? { review, since, heads } : null;
 }
 
-/** The note that a report is shown for a head now; `before` is what the note said until now. */
-export function renderShown(review: string, head: string, before: string | null, now: Date): string {
+/**
+ * The note that a report is shown for a head; `before` is what the note said until now, `at` when the forge says that the
+ * report was written: it says when the button was pressed, too, and the bot's clock may run ahead of its.
+ */
+export function renderShown(review: string, head: string, before: string | null, at: string): string {
   const shown = readShown(before);
-  const { since, heads } = shown?.review === review ? shown : { since: now.toISOString(), heads: [] };
+  const { since, heads } = shown?.review === review ? shown : { since: at, heads: [] };
   return [review, since, ...[...heads.filter((one) => one !== head), head].slice(-mostHeads)].join(' ');
 }
 

@@ -75,12 +75,12 @@ async function apply(context: BotContext, facts: Facts, plan: ChangePlan): Promi
   if (isQuiet(change)) await putAside(context, facts);
   else {
     await noteReport(context, facts);
-    await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
-  }
-  if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
-    const name = shownCursor(facts);
-    const before = await context.state.cursor(name);
-    await effects.setCursor(name, renderShown(facts.review, change.head, before, context.now()));
+    const shownAt = await effects.comment(change.id, reportKey(facts), buildReport(facts, plan, background));
+    if (change.state === 'open' && facts.review && facts.rules?.project.approvals.forge_button) {
+      const name = shownCursor(facts);
+      const before = await context.state.cursor(name);
+      await effects.setCursor(name, renderShown(facts.review, change.head, before, shownAt));
+    }
   }
   await sayStatus(context, change, plan.status);
   if (plan.lock) {

@@ -114,8 +114,13 @@ export function createEffects(
         pictures.set(id, markdown);
       }
       const fitting = fitReport(report, longestReport[forge.kind], pictures);
-      const { changed } = await forge.ensureComment(change, key, renderMarkdown(fitting, pictures));
+      const { changed, updatedAt } = await forge.ensureComment(
+        change,
+        key,
+        renderMarkdown(fitting, pictures),
+      );
       told.report?.(changed);
+      return updatedAt;
     },
     lineThreads: (change, problems) => forge.ensureLineThreads(change, problems),
     status: (sha, status) => forge.setStatus(sha, { ...status, description: cleanLine(status.description) }),

@@ -165,7 +165,8 @@ export type Merged = 'pushed' | 'same' | 'moved' | { conflict: string[] };
 
 /** Every side effect of converging, each idempotent: a run that was killed anywhere may be run again. */
 export interface Effects {
-  comment(change: number, key: string, report: Report): Promise<void>;
+  /** Keeps a comment; when it was last written by the forge's clock, in ISO 8601. */
+  comment(change: number, key: string, report: Report): Promise<string>;
   status(sha: string, status: Status): Promise<void>;
   lineThreads(change: number, problems: readonly LineProblem[]): Promise<void>;
   recordCandidate(candidate: Digest, claim: Claim): Promise<void>;

@@ -81,12 +81,13 @@ export function createComments(
     if (!first) {
       const made = await create(change, body);
       const kept = (await onlyOne(change, key)) ?? made;
-      return { id: String(kept.id), url: kept.html_url, changed: true };
+      return { id: String(kept.id), url: kept.html_url, changed: true, updatedAt: kept.updated_at };
     }
     // GitHub gives line ends back as they were sent, except where a person edited in the browser.
     const same = first.body.replaceAll('\r\n', '\n').trimEnd() === body;
-    if (!same) await issues.updateComment({ ...where, comment_id: first.id, body });
-    return { id: String(first.id), url: first.html_url, changed: !same };
+    const answer = same ? null : await issues.updateComment({ ...where, comment_id: first.id, body });
+    const { updated_at } = answer ? read(commentSchema, answer.data, `comment ${first.id}`) : first;
+    return { id: String(first.id), url: first.html_url, changed: !same, updatedAt: updated_at };
   }
 
   return {

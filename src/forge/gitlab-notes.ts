@@ -9,6 +9,9 @@ import type { Comment, Forge } from './types.ts';
 /** The part of {@link Forge} that is about comments. */
 export type Notes = Pick<Forge, 'ensureComment' | 'ensureReply' | 'react' | 'listComments' | 'getComment'>;
 
+/** What is read of a note that was just written. */
+const written = noteSchema.pick({ id: true, updated_at: true });
+
 /**
  * Comments on merge requests. GitLab has no upsert for notes, so ours carry a hidden marker; only a note of our own user
  * counts as ours, whatever it says. Calls for one change are queued, so that one process never writes two.
@@ -65,17 +68,15 @@ export function createNotes(
     const link = async (id: number) => `${await changeUrl(change)}#note_${id}`;
     const first = await onlyOne(change, key);
     if (!first) {
-      const made = read(
-        noteSchema.pick({ id: true }),
-        await api.MergeRequestNotes.create(project, change, body),
-        'new comment',
-      );
+      const made = read(written, await api.MergeRequestNotes.create(project, change, body), 'new comment');
       const kept = (await onlyOne(change, key)) ?? made;
-      return { id: String(kept.id), url: await link(kept.id), changed: true };
+      return { id: String(kept.id), url: await link(kept.id), changed: true, updatedAt: kept.updated_at };
     }
     const same = first.body.trimEnd() === body;
-    if (!same) await api.MergeRequestNotes.edit(project, change, first.id, { body });
-    return { id: String(first.id), url: await link(first.id), changed: !same };
+    const { updated_at } = same
+      ? first
+      : read(written, await api.MergeRequestNotes.edit(project, change, first.id, { body }), 'comment');
+    return { id: String(first.id), url: await link(first.id), changed: !same, updatedAt: updated_at };
   }
 
   async function discussions(change: number) {

@@ -142,12 +142,12 @@ export interface Forge {
   approvers(change: number): Promise<{ person: Person; at: string | null; commit: string | null }[]>;
   /** Id of who started a pipeline; null when nobody (or nobody is left). */
   pipelineStarter(pipeline: string): Promise<string | null>;
-  /** Keeps exactly one comment of ours with this key on the change. */
+  /** Keeps exactly one comment of ours with this key on the change; `updatedAt` as {@link Comment} has it. */
   ensureComment(
     change: number,
     key: string,
     markdown: string,
-  ): Promise<{ id: string; url: string; changed: boolean }>;
+  ): Promise<{ id: string; url: string; changed: boolean; updatedAt: string }>;
   /** Answers once in the thread of a comment; `key` makes a repeated call find the earlier answer. */
   ensureReply(change: number, comment: Comment, key: string, markdown: string): Promise<void>;
   react(change: number, comment: string, emoji: string): Promise<void>;

@@ -287,6 +287,17 @@ describe('who may decide', () => {
 });
 
 describe('the forge’s button', () => {
+  it('counts by the clock of the forge, whatever that of the bot says', async () => {
+    world = await createBotWorld(database, projectYaml('approvals: {forge_button: true}\n'));
+    world.context = { ...world.context, now: () => new Date(Date.now() + 3_600_000) };
+    const change = await propose('good\n');
+    const person = { id: String(world.people.vera.id), username: 'vera', name: 'Vera' };
+    const at = new Date().toISOString();
+    const forge = { ...world.context.forge, approvers: async () => [{ person, at, commit: null }] };
+    await convergeChange({ ...world.context, forge }, change, false);
+    expect(world.statuses(change)['cdl/fashion']).toBe('success: approved');
+  });
+
   it('pressed before there was the report is no approval of it, however late it is heard', async () => {
     world = await createBotWorld(database, projectYaml('approvals: {forge_button: true}\n'));
     await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });

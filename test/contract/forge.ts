@@ -88,6 +88,9 @@ export function forgeContract(name: string, bench: () => ForgeBench): void {
       expect(second).toMatchObject({ id: first.id, changed: true });
       expect(await forge.ensureComment(change, 'report:a', 'two')).toMatchObject({ changed: false });
       expect(other.id).not.toBe(first.id);
+      for (const one of [await forge.ensureComment(change, 'report:a', 'three'), other]) {
+        expect((await forge.getComment(change, one.id))!.updatedAt).toBe(one.updatedAt);
+      }
       expect(bodies().filter((body) => body.includes('cdl:report:a '))).toHaveLength(1);
     });
 
