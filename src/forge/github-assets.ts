@@ -3,6 +3,7 @@ import { digestBytes } from '../core/digest.ts';
 import { UpstreamError } from '../core/error.ts';
 import { orNull } from './absent.ts';
 import { objectSchema, read } from './github-schema.ts';
+import type { Forge } from './types.ts';
 
 /** The branch that holds pictures of reports. It shares no history with others; deleting it loses pictures only. */
 export const assetsBranch = 'cdl-assets';
@@ -17,13 +18,13 @@ function isRace(error: unknown): boolean {
 /**
  * Keeps pictures as files of an orphan branch, because GitHub's API takes no uploads (only its web page does). A file is
  * named by the digest of its bytes, so the same picture is there once. The address is the repository's own, which readers of
- * a private repository may open in their browser; gives markdown.
+ * a private repository may open in their browser; gives markdown, or the HTML that says how wide it is shown.
  */
 export function createAssets(
   octokit: Octokit,
   where: { owner: string; repo: string },
   page: string,
-): (name: string, bytes: Uint8Array) => Promise<string> {
+): Forge['upload'] {
   const { git, repos } = octokit.rest;
   let turn: Promise<unknown> = Promise.resolve();
 
@@ -57,7 +58,7 @@ export function createAssets(
     });
   }
 
-  async function upload(name: string, bytes: Uint8Array): Promise<string> {
+  async function upload(name: string, bytes: Uint8Array, width?: number): Promise<string> {
     const hash = digestBytes(bytes).replace('sha256:', '');
     const extension = /\.([a-z0-9]{1,8})$/i.exec(name)?.[1] ?? 'png';
     const path = `${hash.slice(0, 2)}/${hash}.${extension}`;
@@ -71,12 +72,16 @@ export function createAssets(
       }
     }
     const title = name.replace(/\.[a-z0-9]+$/i, '').replace(/[^A-Za-z0-9 ._-]/g, '_');
-    return `![${title}](${page}/raw/${assetsBranch}/${path})`;
+    const address = `${page}/raw/${assetsBranch}/${path}`;
+    // GitHub's markdown knows no widths (docs.github.com, basic writing and formatting syntax, images); the tag may say one.
+    return width === undefined
+      ? `![${title}](${address})`
+      : `<img width="${Math.round(width)}" alt="${title}" src="${address.replaceAll('"', '%22')}">`;
   }
 
-  return (name, bytes) => {
+  return (name, bytes, width) => {
     // One at a time: each is a commit on top of the one before.
-    const next = turn.then(() => upload(name, bytes));
+    const next = turn.then(() => upload(name, bytes, width));
     turn = next.catch(() => {});
     return next;
   };

@@ -155,8 +155,7 @@ export interface Forge {
   getComment(change: number, id: string): Promise<Comment | null>;
   setStatus(sha: string, status: Status): Promise<void>;
   /**
-   * Uploads a picture and returns the markdown that shows it: so many pixels wide where the forge's markdown can say so
-   * (GitLab), else as wide as it is.
+   * Uploads a picture and returns the markdown that shows it: so many pixels wide, else as wide as it is.
    */
   upload(name: string, bytes: Uint8Array, width?: number): Promise<string>;
   /**

@@ -190,7 +190,12 @@ function renderChart(chart: Chart, pictures: ReadonlyMap<string, string>, budget
   // The forge's own markdown of its own upload; still never a line that could act. The picture shows its title, who cannot
   // see it is told.
   if (picture && !/^\s*\//m.test(picture)) {
-    return [picture.replace(/^!\[[^\]\n]*\](?=\()/, () => `![${title}]`)];
+    const alt = escapeHtml(clip(cleanLine(chart.title), budget.cell)) || '–';
+    return [
+      picture
+        .replace(/^!\[[^\]\n]*\](?=\()/, () => `![${title}]`)
+        .replace(/^(<img width="\d+") alt="[^"\n]*"/, (_, tag) => `${tag} alt="${alt}"`),
+    ];
   }
   return [`**${title}**`, renderTable(chartTable(chart), { ...budget, rows: Math.min(budget.rows, 50) })];
 }

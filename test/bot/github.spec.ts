@@ -208,7 +208,7 @@ describe.skipIf(!description)('the bot on GitHub, as an app', () => {
     const [report, ...others] = comments(change);
     expect(others).toEqual([]);
     expect(report).toMatch(
-      /!\[[^\]]*\]\(http:\/\/127\.0\.0\.1:\d+\/acme\/fashion\/raw\/cdl-assets\/[0-9a-f/]+\.png\)/,
+      /<img width="\d+" alt="[^"]+" src="http:\/\/127\.0\.0\.1:\d+\/acme\/fashion\/raw\/cdl-assets\/[0-9a-f/]+\.png">/,
     );
     const lock = parseLock((await forge.readFile('cdl.lock', head(change)))!);
     expect(lock.models.fashion!.production).toMatchObject({ info: { version: 1 } });

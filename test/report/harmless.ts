@@ -31,7 +31,7 @@ export function expectPlain(text: string, ours: readonly string[] = []): void {
 
 /** The only HTML that the bot writes. */
 const ourHtml =
-  /^(<details>\n<summary>([^<>]*)<\/summary>|<\/details>|<!-- cdl:[A-Za-z0-9:._/-]+ [0-9a-f]{12} -->)\s*$/;
+  /^(<details>\n<summary>(?<text>[^<>]*)<\/summary>|<\/details>|<img width="\d+" alt="(?<alt>[^<>"]*)" src="(?<src>[^<>" ]+)">|<!-- cdl:[A-Za-z0-9:._/-]+ [0-9a-f]{12} -->)\s*$/;
 
 /**
  * Expects that a comment of the bot, read as forges read it, says no quick action, pings nobody, refers to nothing, holds no
@@ -49,7 +49,9 @@ export function expectHarmless(markdown: string, ours: readonly string[] = []): 
     if (block.type === 'html_block') {
       const found = ourHtml.exec(block.content);
       demand(found !== null, 'HTML', block.content);
-      expectPlain(parser.utils.unescapeAll((found![2] ?? '').replaceAll('\\', '\\\\')), ours);
+      const { text, alt, src } = found!.groups!;
+      expectPlain(parser.utils.unescapeAll((text ?? alt ?? '').replaceAll('\\', '\\\\')), ours);
+      demand(src === undefined || ours.some((one) => src.startsWith(one)), 'a picture', block.content);
     }
     const isShown = block.type !== 'fence' || /^(|text|yaml|json|diff|sh|ts|python|sql)$/.test(block.info);
     demand(isShown, 'a block that is drawn', block.info);

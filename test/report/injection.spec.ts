@@ -97,12 +97,13 @@ describe('a report of names and texts that somebody chose to do harm', () => {
   it('shows pictures that the forge keeps for us, and no others', () => {
     const ours = '/uploads/0123/';
     fc.assert(
-      fc.property(chart, venomous, (one, text) => {
+      fc.property(chart, venomous, fc.boolean(), (one, text, isTag) => {
         const blocks: Block[] = [
           { kind: 'chart', chart: one },
           { kind: 'text', text },
         ];
-        const pictures = new Map([[chartKey(one), `![chart](${ours}a.png)`]]);
+        const picture = isTag ? `<img width="330" alt="chart" src="${ours}a.png">` : `![chart](${ours}a.png)`;
+        const pictures = new Map([[chartKey(one), picture]]);
         const markdown = renderMarkdown(
           { key: 'x', title: text, verdict: 'pass', summary: text, blocks },
           pictures,

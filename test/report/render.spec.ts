@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import MarkdownIt from 'markdown-it';
 import { describe, expect, test } from 'vitest';
-import type { Block, Report } from '../../src/core/report.ts';
+import type { Block, Chart, Report } from '../../src/core/report.ts';
 import { chartKey, chartsOf } from '../../src/report/chart-key.ts';
 import { renderMarkdown } from '../../src/report/markdown.ts';
 import { renderTerminal } from '../../src/report/terminal.ts';
@@ -125,6 +125,19 @@ describe('a report as markdown', () => {
     expect(text).toContain('\n\n![Confusion](/uploads/1/c.png)\n');
     expect(text).not.toContain('truth ↓ predicted');
     expect(text).toContain('| loss by epoch ');
+    const tag = '<img width="330" alt="confusion" src="https://github.example/c.png">';
+    expect(renderMarkdown(sample, new Map([[key!, tag]]))).toContain(
+      `\n\n${tag.replace('confusion', 'Confusion')}\n`,
+    );
+  });
+
+  test('tells who cannot see a picture its title, whatever characters that has', () => {
+    const chart: Chart = { kind: 'bars', title: 'a "b" <c> & @d', x: 'x', y: 'y', bars: [] };
+    const tag = '<img width="330" alt="chart" src="https://github.example/c.png">';
+    const report = { ...sample, blocks: [{ kind: 'chart' as const, chart }] };
+    expect(renderMarkdown(report, new Map([[chartKey(chart), tag]]))).toContain(
+      '<img width="330" alt="a &quot;b&quot; &lt;c&gt; &amp; @&#8203;d" src="https://github.example/c.png">',
+    );
   });
 
   test('gives two charts of the same data the same key, and others another', () => {
