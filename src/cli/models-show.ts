@@ -19,7 +19,7 @@ import type { CommandInput } from './types.ts';
 /** What a lock says is not what serves: told wherever names are shown without the trusted zone. */
 function nameNote(known: KnownModel): string | null {
   return known.standings.some((one) => one.trusted === null)
-    ? 'names are what cdl.lock says: decisions and live state cannot be read and verified from here'
+    ? 'names are told by cdl.lock and the registry alone: decisions and live state cannot be read and verified from here'
     : null;
 }
 

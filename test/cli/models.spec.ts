@@ -55,7 +55,7 @@ describe('cdl models', () => {
   it('takes what serves from the lock where decisions cannot be verified, and says so', async () => {
     const said = await cdl(['ls'], {}, { ...place.env, CDL_TRUSTED_KEYS: '' });
     expect(said.text).toMatch(/2 {2}production/);
-    expect(said.text).toContain('names are what cdl.lock says');
+    expect(said.text).toContain('names are told by cdl.lock and the registry alone');
     expect(said.text).not.toContain('previous');
   });
 
