@@ -9,6 +9,7 @@ import {
   type Lock,
   type LockEntry,
   parseLock,
+  plural,
   policyDigest,
   renderLock,
   requiredApprovals,
@@ -114,8 +115,6 @@ export function standingOf(facts: Facts): Standing {
   // A finished run without an answer is not asked again until somebody pushes.
   return over && run.head === facts.change.head ? { kind: 'unanswered' } : { kind: 'evaluating' };
 }
-
-const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
 
 /** Whether the head's lock says anything else about this model than the default branch's (also version, run or what a search found), or cannot be read. */
 export function isLockEdited(facts: Facts): boolean {

@@ -13,6 +13,7 @@ export { keepNewest, keptFor } from './core/keep.ts';
 export * from './core/live.ts';
 export * from './core/lock.ts';
 export * from './core/metric-text.ts';
+export * from './core/plural.ts';
 export * from './core/project.ts';
 export { type RequiredRole, requiredApprovals, selfApproval } from './core/project-approvals.ts';
 export type { Budgets } from './core/project-budgets.ts';

@@ -7,6 +7,7 @@ import type { Decision } from '../core/decision.ts';
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import { headProblem } from '../core/head.ts';
+import { plural } from '../core/plural.ts';
 import { nearest } from '../core/suggest.ts';
 import { listChains, placeName, type VerifiedChain, verifyChain } from '../deploy/chains.ts';
 import { createContext } from '../steps/context.ts';
@@ -97,7 +98,7 @@ export async function audit(input: CommandInput): Promise<number> {
   if (action === 'verify') {
     const ends = whole.map(
       (one) =>
-        `${placeName(one.place)}  ${one.decisions.length} decisions, whole${one.head ? `, end signed at ${one.head.seq}` : ', end not signed yet'}`,
+        `${placeName(one.place)}  ${plural(one.decisions.length, 'decision')}, whole${one.head ? `, end signed at ${one.head.seq}` : ', end not signed yet'}`,
     );
     const text = ends.length > 0 ? ends.join('\n') : 'there are no decisions yet';
     input.console.print(text, { project, decisions: rows.length, heads });

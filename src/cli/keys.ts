@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { keyId } from '../core/decision.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { resignChains } from '../deploy/chains.ts';
 import { createContext } from '../steps/context.ts';
 import type { CommandInput } from './types.ts';
@@ -70,7 +71,7 @@ export async function keys(input: CommandInput): Promise<number> {
   });
   const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString().trim();
   const text = [
-    `${decisions} decisions carry the signature of ${id.slice(0, 12)} (${signed} records written now); their digests are what they were`,
+    `${plural(decisions, 'decision')} ${decisions === 1 ? 'carries' : 'carry'} the signature of ${id.slice(0, 12)} (${plural(signed, 'record')} written now); digests are what they were`,
     `public key:\n${pem}`,
     [
       'next:',

@@ -122,6 +122,7 @@ describe('cdl audit', () => {
     const verified = await run(audit, ['verify']);
     expect(verified).toMatchObject({ exit: 0, data: { decisions: 5 } });
     expect(verified.text).toContain('fashion.production  4 decisions, whole, end signed at 4');
+    expect(verified.text).toContain('fashion.staging  1 decision, whole, end signed at 1');
   });
 
   it('exits 6 on a decision that was altered, is missing, came from elsewhere or is by another key', async () => {
@@ -249,6 +250,13 @@ describe('decisions about data', () => {
 });
 
 describe('cdl keys rotate', () => {
+  it('counts a single decision as one', async () => {
+    for (const seq of [1, 2, 3, 4]) await remove(decisionKey('fashion', 'fashion', 'production', seq));
+    await remove(headKey('fashion', 'fashion', 'production'));
+    const rotated = await run(keys, ['rotate'], { out: join(root, `one-${count}.pem`) });
+    expect(rotated.text).toMatch(/^1 decision carries the signature of/);
+  });
+
   it('lets the old key go: every chain verifies with the new one alone, with the same digests', async () => {
     const out = join(root, `key-${count}.pem`);
     const before = (await run(audit, ['verify'])).data as { heads: unknown };
@@ -259,6 +267,7 @@ describe('cdl keys rotate', () => {
     expect(await run(audit, ['verify'], {}, publicKey)).toMatchObject({ exit: 0, data: before });
     expect(await run(audit, ['verify'])).toMatchObject({ exit: 0 });
     expect(rotated.text).not.toContain('PRIVATE');
+    expect(rotated.text).toMatch(/^5 decisions carry the signature of \w{12} \(7 records written now\)/);
     // What was signed meanwhile gets its signature by running it again.
     await decide('late', ['approved']);
     expect(await run(audit, ['verify'], {}, publicKey)).toMatchObject({ exit: 6 });
