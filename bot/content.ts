@@ -30,10 +30,9 @@ export async function rejectionOf(
   facts: Made & Pick<Facts, 'change' | 'claim'>,
 ): Promise<Rejection | null> {
   if (rejections.length === 0) return null;
-  const { head } = facts.change;
   const now = [
-    await contentOf(sources, facts, head),
+    await contentOf(sources, facts, facts.change.head),
     ...(facts.claim.kind === 'verified' ? [facts.claim.digest] : []),
   ];
-  return rejections.find((one) => one.head === head || one.about.some((it) => now.includes(it))) ?? null;
+  return rejections.find((one) => one.about.some((it) => now.includes(it))) ?? null;
 }

@@ -72,8 +72,8 @@ export interface Rejection {
   /** Head commit it was said about. */
   head: string;
   /**
-   * What it was said about, so that a commit that alters nothing of it does not lift it: the candidate of each model, or what
-   * its commit makes it of ({@link contentOf}) where there was none yet.
+   * What it was said about, so that a commit that alters nothing of it does not lift it, and other models of the change are
+   * not meant: what its commit makes each model of ({@link contentOf}), and its candidate where there was one.
    */
   about: Digest[];
   step: string;

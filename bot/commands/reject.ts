@@ -1,6 +1,6 @@
 import { nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
-import { aboutOf } from './subject.ts';
+import { aboutOf, altered, noModels, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Steps a change can be sent back to, in the order of work. */
@@ -16,11 +16,12 @@ export const returnable = [
   'package',
 ] as const;
 
-/** Sends a change back to a step. */
+/** Sends what a change proposes back to a step: the model that is named, else every one that the change alters. */
 export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'setRejection'>> = {
   name: 'reject',
-  usage: '/reject <step> "why"',
-  summary: 'Send the change back to a step; void after the next push that changes it.',
+  usage: '/reject <step> "why" [--model name]',
+  summary:
+    'Send what the change alters, or one model of it, back to a step; void after the next push that changes that.',
   examples: ['/reject train "the loss still falls: more epochs"'],
   role: 'approver',
   holds: 0,
@@ -43,21 +44,30 @@ export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'se
       };
     }
     if (call.change.state !== 'open') return { emoji: 'confused', text: 'This change is not open any more.' };
+    if (call.models.length === 0) return { emoji: 'confused', text: noModels(call) };
+    const subject = call.options.model === undefined ? null : subjectOf(call);
+    if (subject && 'answer' in subject) return subject.answer;
+    const meant = subject ? [subject] : altered(call.models);
+    const models = meant.length > 0 ? meant : call.models;
     const permission = await permit(call, tools);
     if ('refused' in permission) return permission.refused;
+    // A person has one word about a change: what they sent back before stays so with it.
+    const before = call.models.filter(({ facts }) => facts.rejection?.userId === permission.person.id);
     await tools.setRejection({
       change: call.change.id,
       head: call.change.head,
-      about: await aboutOf(call, tools),
+      about: await aboutOf([...models, ...before], tools),
       step,
       reason: reason.slice(0, 1000),
       userId: permission.person.id,
       username: permission.person.username,
       at: call.comment.createdAt,
     });
+    const names = [...new Set(models.map(({ facts }) => facts.model))];
+    const isPart = names.length < new Set(call.models.map(({ facts }) => facts.model)).size;
     return {
       emoji: 'thumbsup',
-      text: `Sent back to **${step}**. The status of this change is failed until its content changes; push the correction to the same branch.`,
+      text: `Sent${isPart ? ` ${names.map((name) => `**${name}**`).join(' and ')}` : ''} back to **${step}**. The status of this change is failed until its content changes; push the correction to the same branch.`,
       converge: true,
     };
   },

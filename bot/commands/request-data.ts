@@ -35,10 +35,12 @@ export const requestData: Command<
       people: rulesOf(call)?.roles.data ?? [],
       labels: ['cdl', 'data'],
     });
+    // As /reject: what they sent back before stays so with this word.
+    const before = call.models.filter((one) => one.facts.rejection?.userId === permission.person.id);
     await tools.setRejection({
       change: call.change.id,
       head: call.change.head,
-      about: await aboutOf(call, tools),
+      about: await aboutOf([subject, ...before], tools),
       step: 'data',
       reason: what,
       userId: permission.person.id,

@@ -57,7 +57,8 @@ export function subjectOf(call: Call, environment?: string): Subject | { answer:
   };
 }
 
-function altered(models: readonly Subject[]): Subject[] {
+/** The models that a change proposes anything for. */
+export function altered(models: readonly Subject[]): Subject[] {
   return models.filter(
     ({ plan }) => plan.standing.kind !== 'unchanged' && plan.standing.kind !== 'new-model',
   );
@@ -69,13 +70,18 @@ function altered(models: readonly Subject[]): Subject[] {
  */
 export const longHeld = 10 * 60_000;
 
-/** What somebody judges who sends a change back: the candidate of each model, or what it is to be made of. */
-export function aboutOf(call: Call, tools: Pick<Tools, 'contentOf'>): Promise<Digest[]> {
-  return Promise.all(
-    call.models.map(({ facts }) =>
-      facts.claim.kind === 'verified' ? facts.claim.digest : tools.contentOf(facts),
-    ),
+/** What somebody judges who sends models of a change back: the candidate of each, and what it is made of. */
+export async function aboutOf(
+  models: readonly Subject[],
+  tools: Pick<Tools, 'contentOf'>,
+): Promise<Digest[]> {
+  const all = await Promise.all(
+    models.map(async ({ facts }) => [
+      ...(facts.claim.kind === 'verified' ? [facts.claim.digest] : []),
+      await tools.contentOf(facts),
+    ]),
   );
+  return [...new Set(all.flat())];
 }
 
 /** The answer when others keep pushing to the branch. */

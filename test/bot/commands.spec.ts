@@ -12,6 +12,8 @@ import type { Approval, Facts, Rejection } from '../../bot/types.ts';
 import {
   type Change,
   createEntry,
+  type Digest,
+  digestJson,
   emptyLock,
   entryCandidate,
   type Person,
@@ -34,6 +36,7 @@ import {
 } from './facts.ts';
 import { projectYaml, scoresOf } from './world.ts';
 
+const contentDigest = (name: string): Digest => digestJson(`content of ${name}`);
 const golden = (name: string): string => join(import.meta.dirname, '../golden/comments', `${name}.md`);
 const people: Record<string, Person> = Object.fromEntries(
   ['ada', 'vera', 'walt', 'eve'].map((name) => [
@@ -81,7 +84,7 @@ async function say(
       done.push(`paused: ${username}`);
       return at >= lastWord;
     },
-    contentOf: async () => entry.code,
+    contentOf: async ({ model }) => contentDigest(model),
     keep: async (_comment, _name, value) => value,
     askAgain: async ({ run }) => run?.pipeline === '8',
     async editFile(_change, path, edit, message, person) {
@@ -173,6 +176,11 @@ async function say(
 }
 
 const good = factsWith();
+const verifiedClaim = ({ claim }: Facts) => {
+  if (claim.kind !== 'verified') throw new Error(`the claim is ${claim.kind}`);
+  return claim;
+};
+const digestOf = (facts: Facts): Digest => verifiedClaim(facts).digest;
 const unapproved = factsWithData(1);
 const dataLine = `cdl /approve-data ${shortDigest(unapproved.data!.review)}`;
 const tooLow = "Krippendorff's alpha is 0.512, less than labels.min_agreement 0.8";
@@ -598,7 +606,41 @@ describe('the bot’s answers', () => {
   it('keep with a rejection which candidate it was about', async () => {
     const { rejections } = await say('vera', '/reject train "more epochs"', [good]);
     expect(rejections[0]).toMatchObject({ step: 'train', reason: 'more epochs', head: good.change.head });
-    expect(rejections[0]!.about).toHaveLength(1);
+    expect(rejections[0]!.about).toEqual([digestOf(good), contentDigest('fashion')]);
+  });
+
+  it('send back the models that the change alters, or the one that is named', async () => {
+    const other = (name: string, candidate: Digest, more: Partial<Facts> = {}): Facts => ({
+      ...good,
+      model: name,
+      claim: { ...verifiedClaim(good), digest: candidate },
+      ...more,
+    });
+    const [second, third] = [digestJson('second'), digestJson('third')];
+    const entry = { ...lockOf(factsWith()).head!, candidate: third };
+    const untouched = other('third', third, {
+      live: { current: { candidate: third } } as Facts['live'],
+      lock: { ...good.lock, base: entry },
+    });
+    const all = [good, other('second', second), untouched];
+    expect(planChange(untouched).standing.kind).toBe('unchanged');
+    const alone = await say('vera', '/reject train "more epochs"', all);
+    const about = alone.rejections[0]!.about;
+    expect(about).toEqual(expect.arrayContaining([digestOf(good), second]));
+    expect(about).toContain(contentDigest('second'));
+    for (const one of [third, contentDigest('third')]) expect(about).not.toContain(one);
+    expect(alone.answers[0]!.text).toContain('Sent **fashion** and **second** back to **train**');
+    const named = await say('vera', '/reject train "more epochs" --model second', all);
+    expect(named.rejections[0]!.about).toContain(second);
+    expect(named.rejections[0]!.about).not.toContain(digestOf(good));
+    expect(named.answers[0]!.text).toContain('Sent **second** back to **train**');
+    const unknown = await say('vera', '/reject train "more epochs" --model secnd', all);
+    expect(unknown.answers[0]!.text).toContain('Did you mean `second`?');
+    expect(unknown.rejections).toEqual([]);
+    // One word of a person about a change: what they sent back before stays sent back.
+    const again = { ...good, rejection: alone.rejections[0]! };
+    const both = await say('vera', '/reject train "that too" --model second', [again, ...all.slice(1)]);
+    expect(both.rejections[0]!.about).toEqual(expect.arrayContaining([digestOf(good), second]));
   });
 
   it('date an approval by when it was written, and not by when it was heard', async () => {

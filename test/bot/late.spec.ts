@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { handleComment } from '../../bot/handle.ts';
+import { readChange } from '../../bot/read.ts';
 import { keepRegistered, readRegistered } from '../../bot/registered.ts';
 import type { BotContext } from '../../bot/types.ts';
 import { digestJson, parseProject } from '../../src/index.ts';
@@ -104,6 +105,27 @@ describe('a command that was heard late', () => {
     await story.settle(change);
     expect(await hearLate(change, again)).toContain('Sent back to **train**');
     expect((await story.factsOf(change)).rejection?.reason).toBe('still too few');
+  });
+
+  it('sends one of two models back, and leaves the other one where it is', async () => {
+    const second =
+      '  shoes:\n    data: clothes\n    code: [shoes.ts]\n    entry: shoes.ts\n    gates: [{ metric: accuracy, min: 0.8 }]\n';
+    await begin(projectYaml().replace('roles:', `${second}roles:`));
+    const change = await story.propose('good\n', 'exp/a', { 'shoes.ts': 'laces\n' });
+    const sentBack = async () => {
+      const read = await readChange(world.context, change, false);
+      if (read.kind !== 'read') throw new Error(`change is ${read.kind}`);
+      return read.models.filter((one) => one.rejection).map((one) => one.model);
+    };
+    const vera = (body: string) => story.answer('vera', change, body);
+    expect(await vera('/reject train "more epochs" --model fashion')).toContain('Sent **fashion** back');
+    expect(await sentBack()).toEqual(['fashion']);
+    expect(await vera('/reject train "here, too" --model shoes')).toContain('Sent **shoes** back');
+    expect(await sentBack()).toEqual(['fashion', 'shoes']);
+    await world.push('ada', 'exp/a', { 'shoes.ts': 'more laces\n' });
+    expect(await sentBack()).toEqual(['fashion']);
+    await world.push('ada', 'exp/a', { 'model.ts': 'more_epochs\n' });
+    expect(await sentBack()).toEqual([]);
   });
 
   it('changes nothing of a branch that became another one, and holds for a while where several follow each other', async () => {
