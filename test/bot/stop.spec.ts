@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { readQueue } from '../../bot/queue.ts';
 import { type Database, openDatabase, packageRoot } from '../../src/index.ts';
@@ -96,13 +97,11 @@ function deliver(url: string, change: number): Promise<Response> {
   });
 }
 
-it('a bot that is told to stop is not ready, ends its task, queues what comes meanwhile, and exits with 0', {
-  timeout: 90_000,
-}, async () => {
-  await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
-  const change = await world.openChange('exp/a');
+/** Starts `cdl bot`; its address once it listens. `preload` is a module that each of its threads loads first. */
+async function startBot(preload: string | null = null): Promise<string> {
   const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-  bot = spawn(process.execPath, [join(packageRoot(), 'bin', 'cdl.js'), 'bot'], {
+  const first = preload === null ? [] : ['--import', `data:text/javascript,${encodeURIComponent(preload)}`];
+  bot = spawn(process.execPath, [...first, join(packageRoot(), 'bin', 'cdl.js'), 'bot'], {
     env: {
       PATH: process.env.PATH,
       CDL_GITLAB_URL: gate.url,
@@ -117,16 +116,24 @@ it('a bot that is told to stop is not ready, ends its task, queues what comes me
       CDL_BOT_FOLDER: join(folder, 'bot'),
       CDL_BOT_PORT: '0',
     },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', preload === null ? 'inherit' : 'pipe'],
   });
-  const ended = once(bot, 'exit');
-  const url = await new Promise<string>((resolve, reject) => {
+  return new Promise<string>((resolve, reject) => {
     bot.once('exit', (code) => reject(new Error(`the bot ended with ${code}`)));
     createInterface({ input: bot.stdout! }).on('line', (line) => {
       const said = JSON.parse(line) as { msg: string; url?: string };
       if (said.msg === 'the bot listens' && said.url) resolve(said.url);
     });
   });
+}
+
+it('a bot that is told to stop is not ready, ends its task, queues what comes meanwhile, and exits with 0', {
+  timeout: 90_000,
+}, async () => {
+  await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+  const change = await world.openChange('exp/a');
+  const url = await startBot();
+  const ended = once(bot, 'exit');
   await gate.reached;
   await vi.waitFor(async () => expect((await fetch(`${url}/readyz`)).status).toBe(200), { timeout: 20_000 });
 
@@ -151,4 +158,27 @@ it('a bot that is told to stop is not ready, ends its task, queues what comes me
     expect.objectContaining({ state: 'waiting', key: `${world.context.forge.project} change:${change}` }),
   );
   expect(left.filter((row) => row.state !== 'waiting')).toEqual([]);
+});
+
+/** Ends every thread but the main one with an error when the process is told to by SIGUSR2. */
+const fragile = `
+import { BroadcastChannel, isMainThread } from 'node:worker_threads';
+const channel = new BroadcastChannel('end');
+channel.unref();
+if (isMainThread) process.on('SIGUSR2', () => channel.postMessage('now'));
+else channel.onmessage = () => { throw new Error('a thread fell over'); };
+`;
+
+it('a bot whose thread that takes deliveries died says so and ends, so that whoever runs it starts it again', {
+  timeout: 90_000,
+}, async () => {
+  gate.open();
+  const url = await startBot(fragile);
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  const said = text(bot.stderr!);
+  const ended = once(bot, 'exit');
+  bot.kill('SIGUSR2');
+  expect(await ended).toEqual([70, null]);
+  expect(await said).toContain('a thread fell over');
+  await expect(fetch(`${url}/healthz`)).rejects.toThrow();
 });
