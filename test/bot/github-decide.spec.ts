@@ -6,6 +6,7 @@ import { handleComment } from '../../bot/handle.ts';
 import { readChange, readDecisions } from '../../bot/read.ts';
 import type { Facts } from '../../bot/types.ts';
 import {
+  type Forge,
   openMirror,
   parseProject,
   type Rollout,
@@ -119,11 +120,26 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
     await world.merge(change);
     expect(await answer('eve', change, '/deploy production')).toContain('role');
     const said = await answer('walt', change, '/deploy production');
-    const runs = world.fake.state.runs.filter((one) => one.inputs.cdl_task === 'deploy');
+    const deployments = () => world.fake.state.runs.filter((one) => one.inputs.cdl_task === 'deploy');
+    const runs = deployments();
     expect(runs.map(({ branch, inputs }) => [branch, inputs.cdl_model, inputs.cdl_environment])).toEqual([
       ['main', 'fashion', 'production'],
     ]);
     expect(said).toContain(`/actions/runs/${runs[0]!.id} brings version 1 of **fashion**`);
+
+    // Killed before it noted what it had started: asked for again, it is found.
+    const again = await world.say('walt', change, '/deploy production');
+    const { forge } = world.context;
+    const runPipeline: Forge['runPipeline'] = async (...args) => {
+      await forge.runPipeline(...args);
+      throw new Error('killed');
+    };
+    const base = { ...world.context, forge: { ...forge, runPipeline } };
+    const mortal = { ...base, effects: createEffects(base, async () => undefined) };
+    await expect(handleComment(mortal, change, again, false)).rejects.toThrow('killed');
+    await handleComment(world.context, change, again, false);
+    expect(deployments()).toHaveLength(2);
+    expect(world.comments(change).at(-1)).toContain(`/actions/runs/${deployments()[1]!.id} brings version 1`);
 
     const [decision] = await decisionsOf();
     const rollout: Rollout = {
