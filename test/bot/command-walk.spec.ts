@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createTools } from '../../bot/tools.ts';
 import type { Task } from '../../bot/types.ts';
 import { digestJson } from '../../src/index.ts';
 import { useDatabase } from './database.ts';
@@ -121,6 +122,21 @@ describe('a bot that is killed between any two calls of a command', () => {
       expect(made, what).toHaveLength(1);
       expect(said, what).toContain(`/pipelines/${made[0]!.id} brings version 1`);
     });
+  });
+
+  it('starts two deployments that one comment asks for, each once', async () => {
+    const { startDeployment } = createTools(world.context);
+    const urls: string[] = [];
+    for (const environment of ['staging', 'production', 'staging', 'production']) {
+      urls.push((await startDeployment('4711', 'fashion', environment)).url);
+    }
+    expect(urls.slice(2)).toEqual(urls.slice(0, 2));
+    expect(new Set(urls).size).toBe(2);
+    expect(
+      deployments()
+        .slice(-2)
+        .map(({ inputs }) => inputs.cdl_environment),
+    ).toEqual(['staging', 'production']);
   });
 
   it('opens one change to train anew, also where somebody pushed meanwhile', { timeout }, async () => {
