@@ -56,6 +56,11 @@ async function digestsOf(database: Database, sql: string, project: string): Prom
   return new Set(rows.map((row) => row.id));
 }
 
+/** Whether PostgreSQL has a place for every string of it: it takes no NUL (datatype-character) and, in jsonb, no half a surrogate pair. */
+function isStorable(value: unknown): boolean {
+  return !/(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/.test(JSON.stringify(value));
+}
+
 async function importRuns(database: Database, work: Zone, project: string): Promise<number> {
   const have = await digestsOf(database, 'select digest as id from runs where project = $1', project);
   let count = 0;
@@ -69,6 +74,7 @@ async function importRuns(database: Database, work: Zone, project: string): Prom
     const { epochs, ...facts } = meta.data;
     const { model, started_at, hyperparameters, metrics } = facts;
     const steps = await readSteps(work, digest);
+    if (!isStorable([artifact.name, facts, epochs, steps])) continue;
     await database.transaction(async (transaction) => {
       await transaction.query(
         `insert into runs (digest, project, model, name, created_at, config, metrics, parents, facts)

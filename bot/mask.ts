@@ -23,12 +23,12 @@ function forgeSecrets(forge: ForgeConfig): (string | null)[] {
  * authenticating as a GitHub App), by their form, and whatever a request says of who sends it.
  */
 const lent =
-  /\bgh[a-z]_[A-Za-z0-9_.-]{16,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}|(?<=\b(?:basic|bearer)(?:\s|%20)+)[A-Za-z0-9+/_=.~-]{16,}/gi;
+  /\bgh[a-z]_[A-Za-z0-9_.-]{16,}|\beyJ[\w-]{8,4096}\.[\w-]{8,4096}\.[\w-]{8,4096}|\b((?:basic|bearer)(?:\s|%20){1,8})[A-Za-z0-9+/_=.~-]{16,}/gi;
 
 const withLent =
   (mask: (text: string) => string) =>
   (text: string): string =>
-    mask(text).replace(lent, '[MASKED]');
+    mask(text).replace(lent, (_, scheme = '') => `${scheme}[MASKED]`);
 
 /** A function that masks everything in a text that only the bot may know: tokens, keys, passwords, in any usual encoding. */
 export function botRedactor(config: BotConfig): (text: string) => string {

@@ -287,10 +287,9 @@ export function createZone(
 
     async deleteRecord(key, modified) {
       const entry = await store.stat(recordKey(key));
+      if (!entry) return false;
       // Where S3 lists it tells milliseconds, of one object alone seconds.
-      if (!entry || (modified !== undefined && entry.modified > modified)) return false;
-      await store.delete(recordKey(key));
-      return true;
+      return store.delete(recordKey(key), modified === undefined ? undefined : { before: modified + 1 });
     },
 
     async *listRecords(prefix): AsyncGenerator<Entry> {

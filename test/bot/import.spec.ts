@@ -46,6 +46,12 @@ describe('the index of the store', () => {
     database = await openDatabase({ url: null, folder: join(folder, 'database') });
     work = createZone('work', await openStore(`file://${folder}/store/work`, null));
     trusted = createZone('trusted', await openStore(`file://${folder}/store/trusted`, null));
+    const facts = {
+      ...{ model: 'm', code: candidate.code, config: candidate.config, seconds: 12, gpus: 2, who: 'dana' },
+      started_at: '2026-01-02T03:04:05.000Z',
+      hyperparameters: { epochs: 2 },
+      metrics: { loss: 0.5 },
+    };
     const run = await work.putArtifact({
       kind: 'run',
       name: 'm',
@@ -55,10 +61,7 @@ describe('the index of the store', () => {
       ]),
       parents: [candidate.dataset],
       meta: {
-        ...{ model: 'm', code: candidate.code, config: candidate.config, seconds: 12, gpus: 2, who: 'dana' },
-        started_at: '2026-01-02T03:04:05.000Z',
-        hyperparameters: { epochs: 2 },
-        metrics: { loss: 0.5 },
+        ...facts,
         epochs: [
           { epoch: 1, step: 10, metrics: { loss: 0.75 } },
           { epoch: 2, step: 20, metrics: { loss: 0.5 } },
@@ -74,7 +77,15 @@ describe('the index of the store', () => {
       candidate,
       run,
     });
-    // A change's pipeline may write anything here.
+    // A change's pipeline may write anything here, also what PostgreSQL has no place for.
+    const odd = await work.putArtifact({
+      kind: 'run',
+      name: 'm',
+      files: [],
+      parents: [],
+      meta: { ...facts, who: '\0', epochs: [] },
+    });
+    await work.writeRecord(`runs/p/${odd.slice(7)}.json`, { run: odd });
     await work.writeRecord(`runs/p/${'f'.repeat(64)}.json`, { run: 'nonsense' });
     await work.writeRecord(versionKey('p', 'm', 2), { version: 'two' });
     const envelope = signDecision(
