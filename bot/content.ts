@@ -1,12 +1,12 @@
-import { codeDigest, configDigest, type Digest, digestJson } from '../src/index.ts';
+import { codeDigest, configDigest, type Digest, digestJson, ownFunctions } from '../src/index.ts';
 import type { Facts, Rejection, Sources } from './types.ts';
 
 /** A model by the cdl.yaml of a commit. */
 export type Made = Pick<Facts, 'model' | 'headProject'>;
 
 /**
- * What a commit says that one model is made of: its code, its configuration and its data set. Known before any job ran,
- * where a candidate is not. Throws UserError file-missing for a commit that is gone.
+ * What a commit says that one model is made of: its code and that which cleans its data, its configuration and its data set.
+ * Known before any job ran, where a candidate is not. Throws UserError file-missing for a commit that is gone.
  */
 export async function contentOf(
   { mirror }: Pick<Sources, 'mirror'>,
@@ -14,12 +14,14 @@ export async function contentOf(
   commit: string,
 ): Promise<Digest> {
   const config = headProject.models[model]!;
+  const data = headProject.datasets[config.data]!;
+  const cleaning = ownFunctions(data).flatMap((own) => own.config.code);
   return digestJson({
     v: 1,
     model,
-    code: codeDigest(await mirror.codeFiles(commit, config.code)),
+    code: codeDigest(await mirror.codeFiles(commit, [...config.code, ...cleaning])),
     config: configDigest(config),
-    data: headProject.datasets[config.data]!,
+    data,
   });
 }
 

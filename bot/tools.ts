@@ -237,6 +237,8 @@ export function createTools(context: BotContext): Tools {
     conflictOf: (project, change, person) => roles.conflictOf(project, change, person),
     addApproval: (approval) => state.addApproval(approval),
     approveData: (decision) => context.effects.appendDataDecision(decision),
+    rejectionBy: async (change, userId) =>
+      (await state.rejections(change)).find((one) => one.userId === userId) ?? null,
     setRejection: (rejection) => state.setRejection(rejection),
     liftRejection: (change, userId, at) => state.liftRejection(change, userId, at),
     setPaused: (change, by, at) => setPaused(state, change, { by, at }),

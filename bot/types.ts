@@ -73,7 +73,7 @@ export interface Rejection {
   head: string;
   /**
    * What it was said about, so that a commit that alters nothing of it does not lift it, and other models of the change are
-   * not meant: what its commit makes each model of ({@link contentOf}), and its candidate where there was one.
+   * not meant: the candidate of each model, or what its commit makes it of ({@link contentOf}) where there was none yet.
    */
   about: Digest[];
   step: string;

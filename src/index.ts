@@ -17,6 +17,7 @@ export * from './core/plural.ts';
 export * from './core/project.ts';
 export { type RequiredRole, requiredApprovals, selfApproval } from './core/project-approvals.ts';
 export type { Budgets } from './core/project-budgets.ts';
+export { ownFunctions } from './core/project-data-rules.ts';
 export { type EventType, eventTypes, type Notify } from './core/project-notify.ts';
 export { type Runtime, runtimeOf } from './core/project-train.ts';
 export type { Trigger } from './core/project-triggers.ts';

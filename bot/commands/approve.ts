@@ -4,6 +4,7 @@ import { missingText, quorumOf } from '../quorum.ts';
 import type { Facts } from '../types.ts';
 import { approveLine } from './line.ts';
 import { permit, refuseMakers } from './permission.ts';
+import { type SendingBack, takeBack } from './subject.ts';
 import type { Answer, Call, Command, Tools } from './types.ts';
 
 const shortest = 6;
@@ -46,7 +47,7 @@ function whyNothing(call: Call): string {
 
 /** Approves exactly what a report showed. */
 export const approve: Command<
-  Pick<Tools, 'member' | 'roleOf' | 'rolesOf' | 'conflictOf' | 'addApproval' | 'liftRejection'>
+  Pick<Tools, 'member' | 'roleOf' | 'rolesOf' | 'conflictOf' | 'addApproval' | 'liftRejection'> & SendingBack
 > = {
   name: 'approve',
   usage: '/approve <digest> [--override "why"]',
@@ -115,7 +116,7 @@ export const approve: Command<
       at: call.comment.createdAt,
     };
     await tools.addApproval(said);
-    await tools.liftRejection(call.change.id, person.id, call.comment.createdAt);
+    await takeBack(call, hit, tools, person.id);
     const required = requiredApprovals(rules.approvals);
     const roles = await tools.rolesOf(
       rules,

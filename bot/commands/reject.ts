@@ -1,6 +1,6 @@
 import { nearest } from '../../src/index.ts';
 import { permit } from './permission.ts';
-import { aboutOf, altered, noModels, subjectOf } from './subject.ts';
+import { altered, noModels, type SendingBack, sendBack, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
 /** Steps a change can be sent back to, in the order of work. */
@@ -17,7 +17,7 @@ export const returnable = [
 ] as const;
 
 /** Sends what a change proposes back to a step: the model that is named, else every one that the change alters. */
-export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'setRejection'>> = {
+export const reject: Command<Pick<Tools, 'member' | 'roleOf'> & SendingBack> = {
   name: 'reject',
   usage: '/reject <step> "why" [--model name]',
   summary:
@@ -51,23 +51,15 @@ export const reject: Command<Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'se
     const models = meant.length > 0 ? meant : call.models;
     const permission = await permit(call, tools);
     if ('refused' in permission) return permission.refused;
-    // A person has one word about a change: what they sent back before stays so with it.
-    const before = call.models.filter(({ facts }) => facts.rejection?.userId === permission.person.id);
-    await tools.setRejection({
-      change: call.change.id,
-      head: call.change.head,
-      about: await aboutOf([...models, ...before], tools),
-      step,
-      reason: reason.slice(0, 1000),
-      userId: permission.person.id,
-      username: permission.person.username,
-      at: call.comment.createdAt,
-    });
+    const { person } = permission;
+    await sendBack(call, models, tools, { step, reason: reason.slice(0, 1000), person });
     const names = [...new Set(models.map(({ facts }) => facts.model))];
     const isPart = names.length < new Set(call.models.map(({ facts }) => facts.model)).size;
+    const named = names.map((name) => `**${name}**`).join(' and ');
+    const status = `The status of ${named} is failed until ${names.length === 1 ? 'it changes' : 'they change'}`;
     return {
       emoji: 'thumbsup',
-      text: `Sent${isPart ? ` ${names.map((name) => `**${name}**`).join(' and ')}` : ''} back to **${step}**. The status of this change is failed until its content changes; push the correction to the same branch.`,
+      text: `Sent${isPart ? ` ${named}` : ''} back to **${step}**. ${status}; push the correction to the same branch.`,
       converge: true,
     };
   },

@@ -1,12 +1,10 @@
 import { digestJson } from '../../src/index.ts';
 import { permit, rulesOf } from './permission.ts';
-import { aboutOf, subjectOf } from './subject.ts';
+import { type SendingBack, sendBack, subjectOf } from './subject.ts';
 import type { Command, Tools } from './types.ts';
 
-/** Sends a change back to the data: an issue for those who look after it, and a failed status until the content changes. */
-export const requestData: Command<
-  Pick<Tools, 'member' | 'roleOf' | 'contentOf' | 'setRejection' | 'openIssue'>
-> = {
+/** Sends a model back to the data: an issue for those who look after it, and a failed status until the model changes. */
+export const requestData: Command<Pick<Tools, 'member' | 'roleOf' | 'openIssue'> & SendingBack> = {
   name: 'request-data',
   usage: '/request-data "what" [--model name]',
   summary: 'Open an issue for the data role, and send this change back to the data until it changes.',
@@ -35,21 +33,10 @@ export const requestData: Command<
       people: rulesOf(call)?.roles.data ?? [],
       labels: ['cdl', 'data'],
     });
-    // As /reject: what they sent back before stays so with this word.
-    const before = call.models.filter((one) => one.facts.rejection?.userId === permission.person.id);
-    await tools.setRejection({
-      change: call.change.id,
-      head: call.change.head,
-      about: await aboutOf([subject, ...before], tools),
-      step: 'data',
-      reason: what,
-      userId: permission.person.id,
-      username: permission.person.username,
-      at: call.comment.createdAt,
-    });
+    await sendBack(call, [subject], tools, { step: 'data', reason: what, person: permission.person });
     return {
       emoji: 'thumbsup',
-      text: `Opened ${issue.url} for the data role. The status of this change is failed until its content changes.`,
+      text: `Opened ${issue.url} for the data role. The status of **${facts.model}** is failed until it changes.`,
       converge: true,
     };
   },

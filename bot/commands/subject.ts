@@ -1,4 +1,5 @@
-import { codeSpan, type Digest, nearest } from '../../src/index.ts';
+import { codeSpan, type Digest, nearest, type Person } from '../../src/index.ts';
+import type { Rejection } from '../types.ts';
 import type { Answer, Call, Tools } from './types.ts';
 
 /** One model of the change. */
@@ -70,18 +71,69 @@ export function altered(models: readonly Subject[]): Subject[] {
  */
 export const longHeld = 10 * 60_000;
 
-/** What somebody judges who sends models of a change back: the candidate of each, and what it is made of. */
-export async function aboutOf(
-  models: readonly Subject[],
+/** What somebody judges who sends models of a change back: the candidate of each, or what it is made of while there is none. */
+async function aboutOf(
+  models: readonly Pick<Subject, 'facts'>[],
   tools: Pick<Tools, 'contentOf'>,
 ): Promise<Digest[]> {
-  const all = await Promise.all(
-    models.map(async ({ facts }) => [
-      ...(facts.claim.kind === 'verified' ? [facts.claim.digest] : []),
-      await tools.contentOf(facts),
-    ]),
+  const all = models.map(({ facts }) =>
+    facts.claim.kind === 'verified' ? facts.claim.digest : tools.contentOf(facts),
   );
-  return [...new Set(all.flat())];
+  return [...new Set(await Promise.all(all))];
+}
+
+/** What somebody said of a change before that is not about these models as they are now. */
+async function aboutOthers(
+  word: Rejection | null,
+  models: readonly Pick<Subject, 'facts'>[],
+  tools: Pick<Tools, 'contentOf'>,
+): Promise<Digest[]> {
+  const [now, made] = await Promise.all([
+    aboutOf(models, tools),
+    Promise.all(models.map(({ facts }) => tools.contentOf(facts))),
+  ]);
+  return (word?.about ?? []).filter((one) => !now.includes(one) && !made.includes(one));
+}
+
+/** What commands need that send models back, or take that back. */
+export type SendingBack = Pick<Tools, 'contentOf' | 'rejectionBy' | 'setRejection'>;
+
+/**
+ * Sends models of a change back. A person has one word about a change: what they sent back before stays so with the new one.
+ */
+export async function sendBack(
+  { change, comment }: Call,
+  models: readonly Subject[],
+  tools: SendingBack,
+  said: Pick<Rejection, 'step' | 'reason'> & { person: Person },
+): Promise<void> {
+  const { id, username } = said.person;
+  const before = await tools.rejectionBy(change.id, id);
+  const [now, others] = await Promise.all([aboutOf(models, tools), aboutOthers(before, models, tools)]);
+  await tools.setRejection({
+    change: change.id,
+    head: change.head,
+    about: [...now, ...others],
+    step: said.step,
+    reason: said.reason,
+    userId: id,
+    username,
+    at: comment.createdAt,
+  });
+}
+
+/** Takes back what somebody said against a model of a change, and nothing that they said against others. */
+export async function takeBack(
+  { change, comment }: Call,
+  model: Pick<Subject, 'facts'>,
+  tools: SendingBack & Pick<Tools, 'liftRejection'>,
+  userId: string,
+): Promise<void> {
+  const before = await tools.rejectionBy(change.id, userId);
+  const others = await aboutOthers(before, [model], tools);
+  const at = comment.createdAt;
+  if (before && others.length > 0) await tools.setRejection({ ...before, about: others, at });
+  else await tools.liftRejection(change.id, userId, at);
 }
 
 /** The answer when others keep pushing to the branch. */

@@ -59,6 +59,8 @@ export interface Tools {
   addApproval(approval: Approval): Promise<void>;
   /** Signs an approval of a data version, once. */
   approveData(decision: Omit<DataDecision, 'seq' | 'prev' | 'time'>): Promise<void>;
+  /** What somebody sent back of a change, whoever else did so; null for nothing. */
+  rejectionBy(change: number, userId: string): Promise<Rejection | null>;
   setRejection(rejection: Rejection): Promise<void>;
   /** Takes back what somebody said before `at` (ISO 8601). */
   liftRejection(change: number, userId: string, at: string): Promise<void>;

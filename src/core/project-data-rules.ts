@@ -158,3 +158,24 @@ export const textStepNames: readonly unknown[] = [
 export type CustomFunction = z.output<typeof customSchema>;
 /** See {@link sensitiveSchema}. */
 export type Sensitive = z.output<typeof sensitiveSchema>;
+
+/** A function of the project's own, with the place in `cdl.yaml` it stands at. */
+export interface OwnFunction {
+  what: string;
+  task: 'clean' | 'check';
+  config: CustomFunction;
+}
+
+/** The functions of a data set in the order in which cleaning asks for them: its `run` steps, then `rules.check`. */
+export function ownFunctions(config: {
+  clean?: readonly CleanStep[] | undefined;
+  rules: DataRules;
+}): OwnFunction[] {
+  const steps = (config.clean ?? []).flatMap((step, index): OwnFunction[] =>
+    typeof step === 'object' && 'run' in step
+      ? [{ what: `clean[${index}].run`, task: 'clean', config: step.run }]
+      : [],
+  );
+  const { check } = config.rules;
+  return check ? [...steps, { what: 'rules.check', task: 'check', config: check }] : steps;
+}

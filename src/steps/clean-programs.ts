@@ -2,30 +2,12 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import picomatch from 'picomatch';
 import type { DatasetConfig } from '../core/project.ts';
-import type { CustomFunction } from '../core/project-data-rules.ts';
+import { ownFunctions } from '../core/project-data-rules.ts';
 import type { Program } from '../data/custom.ts';
 import { exportCode, type SelectedFile } from '../exec/code.ts';
 import { packageRoot } from '../exec/root.ts';
 import { bundleModel } from '../model/bundle.ts';
 import type { Ctx } from './types.ts';
-
-/** A function of the project's own, with the place in `cdl.yaml` it stands at. */
-interface Own {
-  what: string;
-  task: 'clean' | 'check';
-  config: CustomFunction;
-}
-
-/** The functions of a data set in the order in which cleaning asks for them: its `run` steps, then `rules.check`. */
-export function ownFunctions(config: Pick<DatasetConfig, 'clean' | 'rules'>): Own[] {
-  const steps = (config.clean ?? []).flatMap((step, index): Own[] =>
-    typeof step === 'object' && 'run' in step
-      ? [{ what: `clean[${index}].run`, task: 'clean', config: step.run }]
-      : [],
-  );
-  const { check } = config.rules;
-  return check ? [...steps, { what: 'rules.check', task: 'check', config: check }] : steps;
-}
 
 /**
  * Makes the programs that cleaning starts, each in a folder that holds the files its `code:` names and nothing else; a module

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Digest, digestBytes } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { DatasetConfig } from '../core/project.ts';
-import { type DataRules, itemRuleNames, rulesSchema } from '../core/project-data-rules.ts';
+import { type DataRules, itemRuleNames, ownFunctions, rulesSchema } from '../core/project-data-rules.ts';
 import type { CleanPlan } from '../data/clean-items.ts';
 import {
   type CleanCounts,
@@ -17,7 +17,7 @@ import { buildCleaned } from '../data/cleaned-version.ts';
 import { datasetMetaSchema } from '../data/dataset.ts';
 import { readRawItems, saveShare } from '../data/shards.ts';
 import { selectCode } from '../exec/code.ts';
-import { openPrograms, ownFunctions } from './clean-programs.ts';
+import { openPrograms } from './clean-programs.ts';
 import { cleanReport } from './clean-report.ts';
 import { cacheKey } from './run-step.ts';
 import { shareDone } from './share.ts';

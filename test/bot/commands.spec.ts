@@ -157,8 +157,10 @@ async function say(
     addApproval: async (approval) => void approvals.push(approval),
     approveData: async ({ dataset, version, evidence, approver, change }) =>
       void done.push(`data ${dataset} ${version} ${evidence} ${approver.name} ${change}`),
+    rejectionBy: async (_change, userId) =>
+      all.flatMap(({ rejection }) => rejection ?? []).find((one) => one.userId === userId) ?? null,
     setRejection: async (rejection) => void rejections.push(rejection),
-    liftRejection: async () => {},
+    liftRejection: async (_change, userId) => void done.push(`lifted ${byId(userId)!.username}`),
   };
   const answers: Answer[] = [];
   for (const spoken of parseComment(body, commandNames)) {
@@ -606,7 +608,10 @@ describe('the bot’s answers', () => {
   it('keep with a rejection which candidate it was about', async () => {
     const { rejections } = await say('vera', '/reject train "more epochs"', [good]);
     expect(rejections[0]).toMatchObject({ step: 'train', reason: 'more epochs', head: good.change.head });
-    expect(rejections[0]!.about).toEqual([digestOf(good), contentDigest('fashion')]);
+    expect(rejections[0]!.about).toEqual([digestOf(good)]);
+    // What it is made of stands in only while nothing was made of it.
+    const early = await say('vera', '/reject train "more epochs"', [factsWith({ claim: { kind: 'none' } })]);
+    expect(early.rejections[0]!.about).toEqual([contentDigest('fashion')]);
   });
 
   it('send back the models that the change alters, or the one that is named', async () => {
@@ -622,18 +627,21 @@ describe('the bot’s answers', () => {
       live: { current: { candidate: third } } as Facts['live'],
       lock: { ...good.lock, base: entry },
     });
-    const all = [good, other('second', second), untouched];
+    const unmade = other('fourth', second, { claim: { kind: 'none' } });
+    const all = [good, other('second', second), untouched, unmade];
     expect(planChange(untouched).standing.kind).toBe('unchanged');
     const alone = await say('vera', '/reject train "more epochs"', all);
     const about = alone.rejections[0]!.about;
-    expect(about).toEqual(expect.arrayContaining([digestOf(good), second]));
-    expect(about).toContain(contentDigest('second'));
-    for (const one of [third, contentDigest('third')]) expect(about).not.toContain(one);
-    expect(alone.answers[0]!.text).toContain('Sent **fashion** and **second** back to **train**');
+    expect(about).toEqual([digestOf(good), second, contentDigest('fourth')]);
+    expect(alone.answers[0]!.text).toContain(
+      'Sent **fashion** and **second** and **fourth** back to **train**. The status of **fashion** and **second** and **fourth** is failed until they change',
+    );
     const named = await say('vera', '/reject train "more epochs" --model second', all);
     expect(named.rejections[0]!.about).toContain(second);
     expect(named.rejections[0]!.about).not.toContain(digestOf(good));
-    expect(named.answers[0]!.text).toContain('Sent **second** back to **train**');
+    expect(named.answers[0]!.text).toContain(
+      'Sent **second** back to **train**. The status of **second** is failed until it changes',
+    );
     const unknown = await say('vera', '/reject train "more epochs" --model secnd', all);
     expect(unknown.answers[0]!.text).toContain('Did you mean `second`?');
     expect(unknown.rejections).toEqual([]);
@@ -641,6 +649,29 @@ describe('the bot’s answers', () => {
     const again = { ...good, rejection: alone.rejections[0]! };
     const both = await say('vera', '/reject train "that too" --model second', [again, ...all.slice(1)]);
     expect(both.rejections[0]!.about).toEqual(expect.arrayContaining([digestOf(good), second]));
+  });
+
+  it('take back with an approval what its author said against that candidate, and nothing else', async () => {
+    const staged = digestJson('staged');
+    const { rejections } = await say('vera', '/reject train "more epochs"', [good]);
+    const rejection = { ...rejections[0]!, about: [digestOf(good), staged] };
+    const sentBack = factsWith({ rejection });
+    const staging: Facts = {
+      ...sentBack,
+      environment: 'staging',
+      review: digestJson('another report'),
+      claim: { ...verifiedClaim(good), digest: staged },
+    };
+    const one = await say('vera', line, [sentBack, staging]);
+    expect(one.approvals).toHaveLength(1);
+    expect(one.rejections).toEqual([{ ...rejection, about: [staged] }]);
+    // Nothing is left to say, and the word of another stays theirs.
+    const alone = factsWith({ rejection: rejections[0]! });
+    expect(await say('vera', line, [alone])).toMatchObject({ rejections: [], done: ['lifted vera'] });
+    expect(await say('walt', line, [sentBack, staging])).toMatchObject({
+      rejections: [],
+      done: ['lifted walt'],
+    });
   });
 
   it('date an approval by when it was written, and not by when it was heard', async () => {

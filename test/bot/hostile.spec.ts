@@ -108,6 +108,7 @@ describe('ten thousand comments', () => {
     conflictOf: refuse,
     addApproval: refuse,
     approveData: refuse,
+    rejectionBy: async () => null,
     setRejection: refuse,
     liftRejection: refuse,
     setPaused: refuse,

@@ -122,6 +122,20 @@ describe('a command that was heard late', () => {
     expect(await sentBack()).toEqual(['fashion']);
     expect(await vera('/reject train "here, too" --model shoes')).toContain('Sent **shoes** back');
     expect(await sentBack()).toEqual(['fashion', 'shoes']);
+    // To approve one of them takes back nothing that was said against the other one.
+    expect(await vera(await story.approveLine(change))).toContain('Approved fashion');
+    expect(await sentBack()).toEqual(['shoes']);
+    expect(await vera('/reject train "not yet" --model fashion')).toContain('Sent **fashion** back');
+    // Each has a word of their own, and the newest of anybody is not that of another.
+    expect(await story.answer('walt', change, '/reject train "I agree" --model shoes')).toContain('Sent');
+    expect(await vera('/reject train "still" --model fashion')).toContain('Sent **fashion** back');
+    expect(await story.answer('walt', change, await story.approveLine(change))).toContain('Approved');
+    const words = await world.context.state.rejections(change);
+    expect(words.map((one) => [one.username, one.about.length])).toEqual([
+      ['walt', 1],
+      ['vera', 2],
+    ]);
+    expect(await sentBack()).toEqual(['fashion', 'shoes']);
     await world.push('ada', 'exp/a', { 'shoes.ts': 'more laces\n' });
     expect(await sentBack()).toEqual(['fashion']);
     await world.push('ada', 'exp/a', { 'model.ts': 'more_epochs\n' });
@@ -152,7 +166,79 @@ describe('a command that was heard late', () => {
   });
 });
 
+describe('a change whose candidate was sent back', () => {
+  it('is free again when its data made another one, also where code and configuration are as they were', async () => {
+    await begin();
+    const change = await story.propose('good\n');
+    await story.say('vera', change, '/reject label "laces are no shoes"');
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to label: laces are no shoes');
+    await world.push('ada', 'exp/a', { 'notes.md': 'a word\n' });
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to label: laces are no shoes');
+    world.data = { ...world.data, perClass: [900, 1100] };
+    await world.push('ada', 'exp/a', { 'notes.md': 'they were labelled again\n' });
+    await story.settle(change);
+    expect(story.status(change)).toContain('waiting for approval');
+  });
+
+  it('stays so where its next commit alters nothing of it, also while the pipeline of that runs', async () => {
+    await begin();
+    const change = await story.propose('good\n');
+    await story.say('vera', change, '/reject train "more epochs"');
+    world.outcome = 'running';
+    await world.push('ada', 'exp/a', { 'notes.md': 'a word\n' });
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to train: more epochs');
+    world.outcome = 'success';
+    await world.push('ada', 'exp/a', { 'notes.md': 'another word\n' });
+    await story.settle(change);
+    expect(story.status(change)).toBe('failed: sent back to train: more epochs');
+  });
+
+  it('is not held by what was said before there was one, once that was said anew or approved', async () => {
+    await begin();
+    world.outcome = 'running';
+    await world.push('ada', 'exp/a', { 'model.ts': 'good\n' });
+    const change = await world.openChange('exp/a');
+    await story.say('vera', change, '/reject train "not this loss"');
+    await story.say('walt', change, '/reject train "nor that"');
+    world.outcome = 'success';
+    await world.push('ada', 'exp/a', { 'notes.md': 'a word\n' });
+    await story.settle(change);
+    await story.say('vera', change, '/reject label "laces are no shoes"');
+    await story.say('walt', change, await story.approveLine(change));
+    world.data = { ...world.data, perClass: [900, 1100] };
+    await world.push('ada', 'exp/a', { 'notes.md': 'they were labelled again\n' });
+    await story.settle(change);
+    expect(story.status(change)).toContain('waiting for approval');
+  });
+});
+
 describe('a change that was sent back before it had a candidate', () => {
+  it('is free again when what cleans or checks its data changes', async () => {
+    const functions = `    clean: [{ run: { module: clean.ts, code: [clean.ts, lib/*.ts] } }]
+    rules: { check: { module: check.ts, code: [check.ts] } }
+`;
+    const raw = projectYaml()
+      .replace('    shape: [2, 2]\n', '    item: text\n')
+      .replace('[images.idx, labels.idx]', '[texts.zip]')
+      .replace(/sha256: .*/, `sha256: ${'a'.repeat(64)}`)
+      .replace(/read: .*/, 'read: { format: text-folder }')
+      .replace('    split: ', `${functions}    split: `);
+    await begin(raw);
+    world.outcome = 'running';
+    await world.push('ada', 'exp/a', { 'clean.ts': 'one\n', 'check.ts': 'one\n' });
+    const change = await world.openChange('exp/a');
+    for (const file of ['clean.ts', 'check.ts']) {
+      await story.say('vera', change, '/reject clean "the noise is still there"');
+      await world.push('ada', 'exp/a', { 'notes.md': `about ${file}\n` });
+      expect((await story.factsOf(change)).rejection?.step).toBe('clean');
+      await world.push('ada', 'exp/a', { [file]: 'two\n' });
+      expect((await story.factsOf(change)).rejection).toBeNull();
+    }
+  });
+
   it('stays so when only words change, and is free again when its content does', async () => {
     await begin();
     world.outcome = 'running';
@@ -207,7 +293,9 @@ describe('a bot that was killed between a commit and its answer', () => {
     const head = await headOf(change);
     expect((await hyperOf(change)).tune!.seed).toBe(2);
     await story.hear(change, id);
-    expect(world.comments(change).at(-1)).toContain('Committed seed 2');
+    expect(world.comments(change).at(-1)).toContain(
+      'Seed 2 of the search is in `cdl.yaml` of this branch already',
+    );
     expect(await headOf(change)).toBe(head);
   });
 });
