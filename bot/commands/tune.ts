@@ -79,6 +79,14 @@ export const tune: Command<Pick<Tools, 'forge' | 'member' | 'editFile' | 'keep'>
       permission.person,
     );
     if (done === 'moved') return movedAnswer;
+    // The command was given twice in a comment, or is done again after a kill.
+    if (done === 'same') {
+      return {
+        emoji: 'thumbsup',
+        text: `Seed ${seed} of the search is in \`cdl.yaml\` of this branch already; one comment searches **${model}** anew once. The report of its pipeline follows.`,
+        converge: true,
+      };
+    }
     return {
       emoji: 'thumbsup',
       text: `Committed seed ${seed} of the search to \`cdl.yaml\` of this branch, in the name of \`${permission.person.username}\`. Its pipeline tries up to ${config.trials} other configurations of **${model}**; the report follows. Approvals of earlier states are void.`,

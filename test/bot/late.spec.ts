@@ -164,6 +164,17 @@ describe('a command that was heard late', () => {
     expect(await hearLate(change, both)).toContain('Committed seed 3');
     expect(await hyperOf(change)).toMatchObject({ hyperparameters: { epochs: 7 }, tune: { seed: 3 } });
   });
+
+  it('searches anew once where a comment asks for it twice, and says of the second time that nothing was committed', async () => {
+    await begin(hyperYaml);
+    world.claim = (honest) => ({ ...honest, tuned: { width: 8 } });
+    const change = await story.propose('good\n');
+    const said = await story.answer('eve', change, '/tune\n/tune');
+    expect(said).toContain('Committed seed 2');
+    expect(said).toContain('Seed 2 of the search is in `cdl.yaml` of this branch already');
+    expect(said.match(/Committed/g)).toHaveLength(1);
+    expect(await hyperOf(change)).toMatchObject({ tune: { seed: 2 } });
+  });
 });
 
 describe('a change whose candidate was sent back', () => {
