@@ -16,7 +16,7 @@ import { type FileStat, temporaryPrefix } from './walk.ts';
 export interface CheckoutInput {
   version: FolderVersion;
   zone: LocalZone;
-  /** The folder, or the file, that becomes the version. */
+  /** The folder, or the file, that becomes the version. A file has this name, whatever it was called when it was added. */
   path: string;
   statCache: string;
   /** Whether changes that no version holds may be lost. */
@@ -37,15 +37,17 @@ export async function checkoutVersion(
   const { version, zone, path } = input;
   const { single } = version.meta;
   const index = new LocalIndex(zone, version);
+  const only = single ? basename(path) : null;
   const root = single ? dirname(path) : path;
+  if (single) checkSingle(index);
   for (const folder of new Set([dirname(path), root])) sweep(folder);
   const there = lstatSync(path, { throwIfNoEntry: false });
   const fresh = !single && !there;
-  if (there && !single && !there.isDirectory()) {
+  if (there && there.isDirectory() === single) {
     throw new UserError(
       'data-invalid',
-      `${path} is not a folder`,
-      'move it away, or check out somewhere else',
+      `${path} is ${single ? 'a folder, and the version is one file' : 'not a folder'}`,
+      'move it away, or check out somewhere else. Nothing was changed',
     );
   }
   const owner = ownerName();
@@ -56,8 +58,7 @@ export async function checkoutVersion(
   if (!fresh) {
     const base = await openBase(zone, input.statCache, null);
     try {
-      const only = single ? basename(path) : null;
-      ({ kept, removed } = planCheckout(root, only, base, all(index), input.force));
+      ({ kept, removed } = planCheckout(root, only, base, all(index, only), input.force));
     } finally {
       base?.close();
     }
@@ -70,7 +71,7 @@ export async function checkoutVersion(
     let note = () => {};
     for (let part = 0; part < version.parts.length; part++) {
       input.signal.throwIfAborted();
-      const { entries } = index.part(part);
+      const entries = entriesOf(index, part, only);
       const writing = out.write(entries, kept);
       writing.catch(() => {});
       note();
@@ -99,8 +100,25 @@ export async function checkoutVersion(
   return { written: version.meta.count - kept.size, kept: kept.size, removed: gone };
 }
 
-function* all(index: LocalIndex): Generator<TreeEntry> {
-  for (let part = 0; part < index.version.parts.length; part++) yield* index.part(part).entries;
+/** The entries of a part; that of a version of one file under the name the file gets (`only`). */
+function entriesOf(index: LocalIndex, part: number, only: string | null): TreeEntry[] {
+  const { entries } = index.part(part);
+  return only === null ? entries : entries.map((entry) => ({ ...entry, path: only }));
+}
+
+function* all(index: LocalIndex, only: string | null): Generator<TreeEntry> {
+  for (let part = 0; part < index.version.parts.length; part++) yield* entriesOf(index, part, only);
+}
+
+/** A manifest may say that it is of one file; what is beside that file must not be written whatever the index says. */
+function checkSingle(index: LocalIndex): void {
+  const [one, more] = all(index, null);
+  if (one?.kind === 'file' && !more && !one.path.includes('/')) return;
+  throw new UserError(
+    'data-invalid',
+    `${index.version.digest} says that it is one file, but holds something else`,
+    'add the file again: cdl data add <file>. Nothing was changed',
+  );
 }
 
 /** Removes what killed processes left beside a folder. */

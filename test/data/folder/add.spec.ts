@@ -42,6 +42,8 @@ const files = (count: number, bytes = (index: number) => `file ${index}`): Tree 
     ]),
   );
 
+const file = (bytes: string) => ({ bytes, exec: false });
+
 /** Waits until the file system's clock has left the time of everything written so far. */
 function tick(): void {
   const probe = join(root, 'tick');
@@ -204,6 +206,52 @@ describe('a version of a folder', () => {
       expect(await checkout(zone, file, version)).toMatchObject({ written: 1 });
       expect(readFileSync(file, 'utf8')).toBe(bytes);
       expect(readFileSync(join(root, 'beside'), 'utf8')).toBe('not part of it');
+    }
+  });
+
+  it('of one file has the name it is checked out under, and nothing beside it is touched', async () => {
+    const train = join(root, 'train.csv');
+    writeFileSync(train, 'versioned');
+    const { version } = await add(zone, train);
+    writeFileSync(train, 'no version has this');
+    mkdirSync(join(root, 'in'));
+    for (const other of [join(root, 'other.csv'), join(root, 'in', 'other.csv')]) {
+      expect(await checkout(zone, other, version)).toMatchObject({ written: 1, kept: 0, removed: 0 });
+      expect(readFileSync(other, 'utf8')).toBe('versioned');
+      expect(await checkout(zone, other, version)).toMatchObject({ written: 0, kept: 1 });
+      tick();
+      expect(await add(zone, other, { previous: version })).toMatchObject({ version, changed: false, read: 0 });
+      writeFileSync(other, 'changed');
+      await expect(checkout(zone, other, version)).rejects.toMatchObject({
+        code: 'data-invalid',
+        message: expect.stringContaining('other.csv'),
+      });
+      expect(readFileSync(other, 'utf8')).toBe('changed');
+      expect(await checkout(zone, other, version, true)).toMatchObject({ written: 1 });
+      expect(readFileSync(other, 'utf8')).toBe('versioned');
+    }
+    expect(readFileSync(train, 'utf8')).toBe('no version has this');
+    await expect(checkout(zone, join(root, 'in'), version, true)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringContaining('is a folder, and the version is one file'),
+    });
+  });
+
+  it('that says it is one file and is not changes nothing', async () => {
+    for (const tree of [{ a: file('1'), b: file('2') }, { 'a/b': file('1') }, { a: 'folder' }, {}] as Tree[]) {
+      const folder = await mkdtemp(join(root, 'tree-'));
+      plant(folder, tree);
+      const { version } = await add(zone, folder);
+      const artifact = await zone.getArtifact(version);
+      const odd = await zone.putArtifact({ ...artifact, meta: { ...artifact.meta, single: true } });
+      const out = await mkdtemp(join(root, 'out-'));
+      plant(out, { a: file('mine'), one: file('mine') });
+      const before = seen(out);
+      await expect(checkout(zone, join(out, 'one'), odd, true)).rejects.toMatchObject({
+        code: 'data-invalid',
+        message: expect.stringContaining('says that it is one file'),
+      });
+      expect(seen(out)).toEqual(before);
     }
   });
 
