@@ -2,15 +2,15 @@ import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../core/error.ts';
 import type { Base } from './base.ts';
-import { comparePaths, sameContent, type TreeEntry } from './entry.ts';
+import { comparePaths, gitName, sameContent, type TreeEntry } from './entry.ts';
 import { hashPath } from './hash-path.ts';
-import { type FileStat, readLink, sameStat, type Walked, walkFolder } from './walk.ts';
+import { type FileStat, readLink, sameStat, temporaryPrefix, type Walked, walkFolder } from './walk.ts';
 
 /** What has to be done so that a folder holds a version. */
 export interface CheckoutPlan {
   /** Stats of entries that are there already, by path. */
   kept: Map<string, FileStat>;
-  /** Files and links of the version before that are not in this one, last path first. */
+  /** What has to go: files and links of the version before that are not in this one, and what is in the way of one that is. */
   removed: string[];
 }
 
@@ -34,10 +34,10 @@ export function planCheckout(
   const wanted = target[Symbol.iterator]();
   let next = wanted.next();
   let known = base?.next() ?? null;
-  const created: string[] = [];
+  const created: TreeEntry[] = [];
   const pass = (until: string | null) => {
     while (!next.done && (until === null || comparePaths(next.value.path, until) < 0)) {
-      created.push(next.value.path);
+      created.push(next.value);
       next = wanted.next();
     }
   };
@@ -54,7 +54,7 @@ export function planCheckout(
       plan.kept.set(found.path, found);
     } else if (found.kind === 'folder') {
       if (entry) {
-        refuseRepository(join(root, found.path));
+        refuseHidden(join(root, found.path));
         plan.removed.push(found.path);
       } else if (before?.kind === 'folder') plan.removed.push(found.path);
       else left.push(found.path);
@@ -68,7 +68,11 @@ export function planCheckout(
     }
   }
   pass(null);
-  lost.push(...inTheWay(root, created, left));
+  for (const path of inTheWay(root, created, left)) {
+    lost.push(path);
+    plan.removed.push(path);
+  }
+  lookAround(root, created, plan.removed);
   if (lost.length > 0 && !force) {
     const more = lost.length > named ? ` and ${lost.length - named} more` : '';
     throw new UserError(
@@ -81,35 +85,48 @@ export function planCheckout(
   return plan;
 }
 
-/** A folder that seems empty may hold a repository, which no version has and nobody can have again. */
-function refuseRepository(folder: string): void {
-  if (readdirSync(folder).length === 0) return;
-  throw new UserError(
-    'data-invalid',
-    `${folder} holds a repository of git, and the version has a file there`,
-    'move it away. Nothing was changed',
-  );
+/** A folder that gives way to a file may hold, at any depth, what no walk finds and no version has: a repository of git. */
+function refuseHidden(place: string, folder = place): void {
+  for (const found of readdirSync(folder, { withFileTypes: true })) {
+    const { name } = found;
+    if (gitName.test(name) || name.startsWith(temporaryPrefix)) {
+      const what = gitName.test(name) ? 'a repository of git' : name;
+      throw new UserError(
+        'data-invalid',
+        `${folder} holds ${what}, and the version has a file at ${place}`,
+        'move it away. Nothing was changed',
+      );
+    }
+    if (found.isDirectory()) refuseHidden(place, join(folder, name));
+  }
+}
+
+/** Refuses what is hidden in the folders that go because a file gets their place. */
+function lookAround(root: string, created: readonly TreeEntry[], removed: readonly string[]): void {
+  const folders = new Set<string>();
+  if (created.length > 0)
+    for (const path of removed) for (const above of foldersAbove(path)) folders.add(above);
+  for (const { kind, path } of created)
+    if (kind !== 'folder' && folders.has(path)) refuseHidden(join(root, path));
 }
 
 /** Paths without a version that stand where a folder has to be, or are below what has to be a file. */
-function inTheWay(root: string, created: readonly string[], left: readonly string[]): string[] {
+function inTheWay(root: string, created: readonly TreeEntry[], left: readonly string[]): string[] {
   if (left.length === 0) return [];
   const files = new Set(left);
-  const folders = new Map<string, string>();
-  for (const path of left) {
-    for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1))
-      folders.set(path.slice(0, at), path);
-  }
-  const found = new Set<string>();
-  for (const path of created) {
-    const below = folders.get(path);
-    if (below) found.add(below);
-    for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) {
-      const above = path.slice(0, at);
+  const places = new Set(created.flatMap(({ kind, path }) => (kind === 'folder' ? [] : [path])));
+  const found = new Set(left.filter((path) => foldersAbove(path).some((above) => places.has(above))));
+  for (const { path } of created) {
+    for (const above of foldersAbove(path))
       if (files.has(above) && !lstatSync(join(root, above)).isDirectory()) found.add(above);
-    }
   }
   return [...found];
+}
+
+function foldersAbove(path: string): string[] {
+  const found: string[] = [];
+  for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) found.push(path.slice(0, at));
+  return found;
 }
 
 /** A mode can be had again: what must not be lost are bytes. */

@@ -220,7 +220,11 @@ describe('a version of a folder', () => {
       expect(readFileSync(other, 'utf8')).toBe('versioned');
       expect(await checkout(zone, other, version)).toMatchObject({ written: 0, kept: 1 });
       tick();
-      expect(await add(zone, other, { previous: version })).toMatchObject({ version, changed: false, read: 0 });
+      expect(await add(zone, other, { previous: version })).toMatchObject({
+        version,
+        changed: false,
+        read: 0,
+      });
       writeFileSync(other, 'changed');
       await expect(checkout(zone, other, version)).rejects.toMatchObject({
         code: 'data-invalid',
@@ -238,7 +242,12 @@ describe('a version of a folder', () => {
   });
 
   it('that says it is one file and is not changes nothing', async () => {
-    for (const tree of [{ a: file('1'), b: file('2') }, { 'a/b': file('1') }, { a: 'folder' }, {}] as Tree[]) {
+    for (const tree of [
+      { a: file('1'), b: file('2') },
+      { 'a/b': file('1') },
+      { a: 'folder' },
+      {},
+    ] as Tree[]) {
       const folder = await mkdtemp(join(root, 'tree-'));
       plant(folder, tree);
       const { version } = await add(zone, folder);
@@ -324,6 +333,61 @@ describe('a version of a folder', () => {
       const line = JSON.stringify({ in: 0, path, sha256, size: 1 });
       expect(() => parseLine(line, [sha256], 'here')).toThrow('not a path inside the folder');
     }
+  });
+
+  it('refuses a file in place of a folder that holds a repository of git, and changes nothing', async () => {
+    const [folder, other] = [join(root, 'data'), join(root, 'other')];
+    plant(other, { 'd/a': file('a file'), z: file('z') });
+    const { version } = await add(zone, other);
+    plant(folder, { 'd/a/x': file('x'), 'd/a/deep/.git/HEAD': file('ref: main'), 'old/y': file('y') });
+    for (const [path, what] of [
+      ['d/a/.git', 'a repository of git'],
+      ['d/a/deep/er/.GIT', 'a repository of git'],
+      ['d/a/.cdl-tmp-1', '.cdl-tmp-1'],
+      ['d/a/deep', 'a repository of git'],
+    ] as const) {
+      if (path !== 'd/a/deep') {
+        rmSync(join(folder, 'd/a/deep'), { recursive: true, force: true });
+        plant(folder, { [path]: file('gitdir: elsewhere') });
+      } else plant(folder, { 'd/a/deep/.git/HEAD': file('ref: main') });
+      await add(zone, folder);
+      const before = seen(folder);
+      for (const force of [false, true]) {
+        await expect(checkout(zone, folder, version, force)).rejects.toMatchObject({
+          code: 'data-invalid',
+          message: expect.stringContaining(`holds ${what}, and the version has a file at ${folder}/d/a`),
+          hint: expect.stringContaining('Nothing was changed'),
+        });
+      }
+      expect(seen(folder)).toEqual(before);
+      rmSync(join(folder, path), { recursive: true });
+    }
+    await checkout(zone, folder, version);
+    expect(seen(folder)).toEqual(seen(other));
+  });
+
+  it('gives up what is in the way of it only by force, and leaves alone what is not', async () => {
+    const [folder, other] = [join(root, 'data'), join(root, 'other')];
+    plant(other, { 'd/a': file('a file'), 'e/f/g': file('g'), empty: 'folder' });
+    const { version } = await add(zone, other);
+    plant(folder, { 'd/a/x': file('x'), 'old/y': file('y') });
+    await add(zone, folder);
+    plant(folder, {
+      'd/a/mine': file('1'),
+      'd/a/in/mine': file('2'),
+      'd/a/in/none': 'folder',
+      e: { link: 'd' },
+      'empty/mine': file('3'),
+    });
+    const before = seen(folder);
+    await expect(checkout(zone, folder, version)).rejects.toMatchObject({
+      code: 'data-invalid',
+      message: expect.stringMatching(/no version holds: d\/a\/in\/mine, d\/a\/in\/none, d\/a\/mine, e$/),
+    });
+    expect(seen(folder)).toEqual(before);
+    await checkout(zone, folder, version, true);
+    const { empty: _, ...rest } = seen(other);
+    expect(seen(folder)).toEqual({ ...rest, 'empty/mine': file('3') });
   });
 
   it('gives up on a file that does not stop changing, and makes no version', async () => {
