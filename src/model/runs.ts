@@ -70,23 +70,26 @@ export async function noteRun(zone: Zone, project: string, run: Digest): Promise
 /** Kinds of artifacts by digest: of many runs, most parents are the same few. */
 type Kinds = Map<Digest, Promise<Artifact['kind'] | null>>;
 
+/** An artifact; null for one that is gone or damaged. That a store does not answer says nothing of what it holds. */
+async function artifactThere(zone: Zone, digest: Digest): Promise<Artifact | null> {
+  try {
+    return await zone.getArtifact(digest);
+  } catch (error) {
+    if (error instanceof UserError && ['artifact-missing', 'artifact-corrupt'].includes(error.code))
+      return null;
+    throw error;
+  }
+}
+
 /** A run artifact; null for one that is none (jobs of any branch may write here), or is gone. */
 export async function readRun(zone: Zone, digest: Digest, known: Kinds = new Map()): Promise<Run | null> {
-  const artifact = await zone.getArtifact(digest).catch((error: unknown) => {
-    if (error instanceof UserError && error.code.startsWith('artifact-')) return null;
-    throw error;
-  });
+  const artifact = await artifactThere(zone, digest);
   const facts = runFactsSchema.safeParse(artifact?.meta);
   if (artifact?.kind !== 'run' || !facts.success) return null;
   const kinds = new Map<string, Digest>();
   await Promise.all(
     artifact.parents.map(async (parent) => {
-      const asked =
-        known.get(parent) ??
-        zone.getArtifact(parent).then(
-          ({ kind }) => kind,
-          () => null,
-        );
+      const asked = known.get(parent) ?? artifactThere(zone, parent).then((found) => found?.kind ?? null);
       known.set(parent, asked);
       const kind = await asked;
       if (kind) kinds.set(kind, parent);

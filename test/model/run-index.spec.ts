@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { digestBytes } from '../../src/core/digest.ts';
+import { UpstreamError } from '../../src/core/error.ts';
 import { listRunLines } from '../../src/model/run-index.ts';
 import { listRuns, noteRun } from '../../src/model/runs.ts';
 import { createZone, openStore } from '../../src/store/index.ts';
+import { artifactKey } from '../../src/store/key.ts';
 
 it('what was read of a run once is not read again, and which runs there are is what the store says', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'cdl-runs-'));
@@ -99,6 +101,47 @@ it('a long first look tells how far it is, reads what runs share once, and goes 
     expect(lines.map(({ dataset: of }) => of)).toEqual(Array(40).fill(dataset));
     expect(shares.at(-1)).toBe(1);
     expect(read.length - before, 'runs that were not read yet, and their data once').toBeLessThanOrEqual(25);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+it('what a run is made of is not there only where the store says so, not where it did not answer', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'cdl-runs-'));
+  try {
+    const store = await openStore(pathToFileURL(join(folder, 'store')).href, null);
+    const zone = createZone('work', store, {});
+    const dataset = await zone.putArtifact({ kind: 'dataset', name: 'd', files: [], parents: [], meta: {} });
+    const checkpoint = await zone.putArtifact({
+      kind: 'checkpoint',
+      name: 'c',
+      files: [],
+      parents: [],
+      meta: {},
+    });
+    const source = await zone.putArtifact({ kind: 'source', name: 's', files: [], parents: [], meta: {} });
+    const meta = {
+      model: 'm',
+      code: dataset,
+      config: dataset,
+      started_at: '2026-01-01T10:00:00Z',
+      seconds: 1,
+    };
+    const parents = [dataset, checkpoint, source];
+    await noteRun(zone, 'p', await zone.putArtifact({ kind: 'run', name: 'm', files: [], parents, meta }));
+    await store.delete(artifactKey('work', checkpoint));
+    await store.put(artifactKey('work', source), 'damaged');
+    const away = {
+      ...zone,
+      getArtifact: async (digest: Parameters<typeof zone.getArtifact>[0]) => {
+        if (digest === dataset)
+          throw new UpstreamError('store', 'the store does not answer', { retryable: true });
+        return zone.getArtifact(digest);
+      },
+    };
+    await expect(listRunLines(away, 'p', folder)).rejects.toThrow('does not answer');
+    const lines = await listRunLines(zone, 'p', folder);
+    expect(lines).toMatchObject([{ dataset, checkpoint: null, source: null }]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
