@@ -1,4 +1,4 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UpstreamError, UserError } from '../core/error.ts';
@@ -286,8 +286,11 @@ async function diskProblem({ scratch, job, limits }: CommandTraining): Promise<U
   const [kept, beside, events, free] = await Promise.all([
     folderBytes(job.output),
     folderBytes(scratch),
-    // They have a limit of their own.
-    stat(join(scratch, eventsFile)).then(({ size }) => size),
+    // They have a limit of their own. The command may have removed the file, or put a link there.
+    lstat(join(scratch, eventsFile)).then(
+      ({ size }) => size,
+      () => 0,
+    ),
     freeBytes(job.output),
   ]);
   if (kept + beside - events > limits.disk) {

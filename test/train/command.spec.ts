@@ -12,7 +12,7 @@ import { inFolder } from './fixtures.ts';
 
 /** What the programs below begin with: the job, and functions to tell something and to keep a checkpoint. */
 const preamble = `
-import { appendFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 const job = JSON.parse(readFileSync(process.env.CDL_JOB, 'utf8'));
 const tell = (event) => appendFileSync(process.env.CDL_EVENTS, JSON.stringify(event) + '\\n');
@@ -145,6 +145,21 @@ describe.concurrent('a training by a command', () => {
       code: 'training-failed',
       message: expect.stringMatching(/more than 2 MiB$/),
     });
+  });
+
+  it('is weighed whatever became of the file of its events', async () => {
+    const events = 'process.env.CDL_EVENTS';
+    const [removed, linked] = await Promise.all([
+      runBody(`rmSync(${events}); setTimeout(() => process.exit(4), 2500);`),
+      // Were the link followed, what it leads to would be taken from what was written.
+      runBody(
+        `keep('big', Buffer.alloc(3 << 20)); rmSync(${events}); symlinkSync(process.execPath, ${events});
+        setTimeout(() => process.exit(4), 20_000);`,
+        { limits: { ...limits, disk: 2 << 20 } },
+      ),
+    ]);
+    expect(removed.error?.message).toMatch(/exit code 4/);
+    expect(linked.error?.message).toMatch(/more than 2 MiB$/);
   });
 
   it('that runs out of memory is told what to lower, and whose memory it was', async () => {
