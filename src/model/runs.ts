@@ -62,9 +62,14 @@ export const runRecord = (project: string, run: Digest): string =>
 /** What a training cost, in seconds of one GPU. */
 export const gpuSeconds = ({ gpus, seconds }: Pick<RunFacts, 'gpus' | 'seconds'>): number => gpus * seconds;
 
-/** Records that a run is one of a project's; once is enough. */
+/**
+ * Records that a run is one of a project's; once is enough. A record that is there is made young, so that nobody who has just
+ * found it unused removes it.
+ */
 export async function noteRun(zone: Zone, project: string, run: Digest): Promise<void> {
-  await zone.writeRecord(runRecord(project, run), { run }, { ifAbsent: true });
+  const key = runRecord(project, run);
+  while ((await zone.writeRecord(key, { run }, { ifAbsent: true })) !== 'stored')
+    if (await zone.touchRecord(key)) return;
 }
 
 /** Kinds of artifacts by digest: of many runs, most parents are the same few. */

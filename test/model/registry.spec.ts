@@ -8,7 +8,7 @@ import { versionKey } from '../../src/core/claim.ts';
 import { digestBytes } from '../../src/core/digest.ts';
 import { buildPackage } from '../../src/model/package.ts';
 import { dropVersions, listVersions, registerVersion } from '../../src/model/registry.ts';
-import { noteRun, runDigests } from '../../src/model/runs.ts';
+import { noteRun, runDigests, runRecord } from '../../src/model/runs.ts';
 import { createZone, openStore, type Zone } from '../../src/store/index.ts';
 
 let folder: string;
@@ -106,6 +106,39 @@ test('drops versions with their trainings, but none that was registered again si
   // The training of version 1 is that of version 4.
   expect((await runDigests(zone, project)).sort()).toEqual([runs[0], runs[1]].sort());
   expect(await dropVersions(zone, project, 'm', seen.slice(0, 1))).toEqual([]);
+});
+
+test('a training stays of which another version is registered while its last one is dropped', async () => {
+  // Before the versions that are left are listed, after that, or after the record of the training is gone.
+  for (const moment of ['listed', 'asked', 'gone'] as const) {
+    const project = `meanwhile-${moment}`;
+    const record = runRecord(project, run);
+    await noteRun(zone, project, run);
+    await registerVersion(zone, { project, model: 'm', candidate: candidate(1), run });
+    const made = Date.now();
+    await expect.poll(() => Date.now()).toBeGreaterThan(made + 1);
+    let left = 1;
+    const register = async () => {
+      if (left-- > 0) await registerVersion(zone, { project, model: 'm', candidate: candidate(2), run });
+    };
+    const slow: Zone = {
+      ...zone,
+      async *listRecords(prefix) {
+        yield* zone.listRecords(prefix);
+        if (moment === 'listed' && prefix === record) await register();
+      },
+      async deleteRecord(key, age) {
+        if (moment === 'asked' && key === record) await register();
+        const done = await zone.deleteRecord(key, age);
+        if (moment === 'gone' && key === record) await register();
+        return done;
+      },
+    };
+    expect(await dropVersions(slow, project, 'm', [{ version: 1, run, modified: Date.now() }])).toEqual([1]);
+    expect(left, moment).toBe(0);
+    expect((await listVersions(zone, project, 'm')).map((one) => one.run)).toEqual([run]);
+    expect(await runDigests(zone, project), moment).toEqual([run]);
+  }
 });
 
 test('a package of the same parts has the same bytes, and an incomplete checkpoint is named', async () => {
