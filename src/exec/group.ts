@@ -114,12 +114,13 @@ function kill(pid: number, name: NodeJS.Signals): void {
 
 /** Processes that inherited the mark, whatever group they moved to (proc(5), environ); none where there is no /proc. */
 async function marked({ name, value }: Mark): Promise<number[]> {
-  const wanted = Buffer.from(`${name}=${value}\0`);
+  // A variable begins where the one before ends: another one's name may end like this one's.
+  const wanted = Buffer.from(`\0${name}=${value}\0`);
   const found: number[] = [];
   for (const entry of await readdir('/proc').catch(() => [])) {
     if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
     const environ = await readFile(`/proc/${entry}/environ`).catch(() => null);
-    if (environ?.includes(wanted)) found.push(Number(entry));
+    if (environ && Buffer.concat([Buffer.of(0), environ]).includes(wanted)) found.push(Number(entry));
   }
   return found;
 }
