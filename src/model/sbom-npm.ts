@@ -100,12 +100,12 @@ export function yarnComponents(text: string): Component[] | null {
     if (!lock) return null;
     return Object.values(lock).flatMap(({ resolution = '' }) => {
       const [, name = '', version] =
-        /^((?:@[^/@]+\/)?[^/@]+)@(?:virtual:[^#]*#)?npm:(.+)$/.exec(resolution) ?? [];
+        /^((?:@[^/@]+\/)?[^/@]+)@(?:virtual:[^#]*#)?npm:([^:]+)(?:::.*)?$/.exec(resolution) ?? [];
       return npmComponent(name, version, { ...rest, hash: null });
     });
   }
   return text.split(/\r?\n(?=[^\s#])/).flatMap((entry) => {
-    const [, pattern = ''] = /^"?([^",]+)"?(?:, .*)?:$/m.exec(entry.split(/\r?\n/)[0]!) ?? [];
+    const [, pattern = ''] = /^"?([^",]+)"?(?:, .*)?:$/.exec(entry.split(/\r?\n/)[0]!) ?? [];
     const field = (name: string) => new RegExp(`^  ${name} "?([^"\\r\\n]+)"?\\r?$`, 'm').exec(entry)?.[1];
     // Of an alias, `other@npm:name@range`, and not what lies in a folder or a repository.
     const [, name = '', range = ''] = /^(?:.+@npm:)?((?:@[^/@]+\/)?[^/@]+)(?:@(.*))?$/.exec(pattern) ?? [];

@@ -73,9 +73,13 @@ export function pipComponents(text: string): { components: Component[]; inexact:
   return { components, inexact };
 }
 
+/** In characters, far more than an address of a package has: reading one takes the square of its length. */
+const longestAddress = 2000;
+
 /** A package of conda by the address of its archive, `…/<channel>/<subdir>/<name>-<version>-<build>.conda` (purl-spec, "conda"). */
 function condaComponent(url: string, sha256: string | undefined, dev: boolean): Component[] {
-  const found = /([\w.-]+)\/([\w-]+)\/([\w.+-]+)-([\w.!+]+)-([\w.]+)\.(conda|tar\.bz2)$/.exec(url);
+  if (url.length > longestAddress) return [];
+  const found = /(?<![\w.-])([\w.-]+)\/([\w-]+)\/([\w.+-]+)-([\w.!+]+)-([\w.]+)\.(conda|tar\.bz2)$/.exec(url);
   if (!found) return [];
   const [, channel, subdir, name, version, build, type] = found as unknown as string[];
   const place = `build=${build}&channel=${channel}&subdir=${subdir}&type=${type}`;
