@@ -1,10 +1,12 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import { numberTypes, type StoredTensor, tensorBytes } from './tensor-values.ts';
 
-/** The weights of an ONNX model, and a hash of all else in it that decides what it computes. */
+/** The weights of an ONNX model, and hashes of all else in it: of what decides what it computes, and of what only documents it. */
 export interface OnnxParts {
   tensors: Map<string, StoredTensor>;
   rest: string;
+  notes: string;
 }
 
 /** Messages of onnx.proto3 that are looked into: fields that say nothing of what is computed, and messages among the others. */
@@ -24,15 +26,39 @@ const typeNames: Readonly<Record<number, string>> = {
   ...{ 12: 'U32', 13: 'U64', 16: 'BF16' },
 };
 
+/** Fields of a TensorProto that hold its numbers: for which types, and how one number alone is written (onnx.proto3). */
+const numberFields: Readonly<Record<number, { types: readonly string[]; wire: number }>> = {
+  4: { types: ['F32'], wire: 5 },
+  5: { types: ['I32', 'I16', 'I8', 'U16', 'U8', 'BOOL', 'F16', 'BF16'], wire: 0 },
+  7: { types: ['I64'], wire: 0 },
+  9: { types: Object.keys(numberTypes), wire: 2 },
+  10: { types: ['F64'], wire: 1 },
+  11: { types: ['U32', 'U64'], wire: 0 },
+};
+
 /** Graphs within graphs (loops, branches) go no deeper in any model that is meant. */
 const deepest = 50;
+/** What a model that is meant has less of: beyond it the file is only bytes. */
+const most = { fields: 1_000_000, tensors: 100_000, dimensions: 64, bytes: 2 ** 30 };
 
 interface Field {
   number: number;
-  /** A varint's value, or the bytes of anything else. */
-  value: bigint | Buffer;
+  /** How the value is written: 0 varint, 1 eight bytes, 2 a length and as many bytes, 5 four bytes. */
+  wire: number;
+  value: Buffer;
   /** Key, length and value. */
   whole: Buffer;
+}
+
+/** What has been found of a model that is being taken apart. */
+interface Search {
+  tensors: Map<string, StoredTensor>;
+  /** By a name that was found before: the number that the next tensor of this name gets. */
+  copies: Map<string, number>;
+  rest: Hash;
+  notes: Hash;
+  /** Fields read so far. */
+  fields: number;
 }
 
 /** Reads a varint (protobuf.dev, "Encoding"); [value, where it ends]. */
@@ -46,109 +72,137 @@ function varint(bytes: Buffer, from: number): [bigint, number] {
   throw new RangeError('no varint');
 }
 
-function* fieldsOf(bytes: Buffer): Generator<Field> {
+function* fieldsOf(bytes: Buffer, search: Search): Generator<Field> {
   for (let at = 0; at < bytes.length; ) {
+    if (++search.fields > most.fields) throw new RangeError('too many fields');
     const start = at;
     let key: bigint;
     [key, at] = varint(bytes, at);
     const wire = Number(key & 7n);
-    let value: Field['value'];
-    if (wire === 0) [value, at] = varint(bytes, at);
-    else {
-      let length = wire === 1 ? 8n : wire === 5 ? 4n : null;
-      if (wire === 2) [length, at] = varint(bytes, at);
-      if (length === null || length > BigInt(bytes.length - at)) throw new RangeError('no field');
-      value = bytes.subarray(at, at + Number(length));
-      at += Number(length);
-    }
-    yield { number: Number(key >> 3n), value, whole: bytes.subarray(start, at) };
+    let length = wire === 1 ? 8n : wire === 5 ? 4n : null;
+    if (wire === 0) length = BigInt(varint(bytes, at)[1] - at);
+    if (wire === 2) [length, at] = varint(bytes, at);
+    if (length === null || length > BigInt(bytes.length - at)) throw new RangeError('no field');
+    const value = bytes.subarray(at, at + Number(length));
+    at += Number(length);
+    yield { number: Number(key >> 3n), wire, value, whole: bytes.subarray(start, at) };
   }
 }
 
 /** Values of a repeated number, packed or not. */
-function integers(value: Field['value']): bigint[] {
-  if (typeof value === 'bigint') return [value];
-  const found: bigint[] = [];
+function* integers(value: Buffer): Generator<bigint> {
   for (let at = 0; at < value.length; ) {
     const [one, end] = varint(value, at);
-    found.push(one);
+    yield one;
     at = end;
   }
-  return found;
 }
 
-function packed(type: string, values: readonly bigint[]): Buffer {
+/** Varints as the numbers of a type that they are; null unless they take so many bytes. */
+function unpacked(type: string, parts: readonly Buffer[], length: number | null): Buffer | null {
   const { size } = numberTypes[type]!;
-  const bytes = Buffer.alloc(values.length * 8);
-  // Little-endian two's complement: the lowest bytes are the number, whatever its width and sign.
-  for (const [index, value] of values.entries()) bytes.writeBigUInt64LE(value, index * 8);
-  return Buffer.concat(values.map((_, index) => bytes.subarray(index * 8, index * 8 + size)));
-}
-
-/** A TensorProto whose numbers are in it; null for strings, other types, and numbers in another file. */
-function tensorOf(bytes: Buffer): { name: string; tensor: StoredTensor } | null {
-  let [name, type, isElsewhere] = ['', '', false];
-  const shape: bigint[] = [];
-  const raw: Buffer[] = [];
-  const whole: bigint[] = [];
-  for (const { number, value } of fieldsOf(bytes)) {
-    if (number === 1) shape.push(...integers(value));
-    else if (number === 2) type = typeNames[Number(value)] ?? '';
-    else if (number === 8) name = value.toString();
-    // raw_data, float_data, double_data; int32_data, int64_data, uint64_data; external_data, data_location
-    else if ((number === 9 || number === 4 || number === 10) && typeof value !== 'bigint') raw.push(value);
-    else if (number === 5 || number === 7 || number === 11) whole.push(...integers(value));
-    else if (number === 13 || (number === 14 && value !== 0n)) isElsewhere = true;
+  let count = 0;
+  // The last byte of each varint is below 0x80.
+  for (const part of parts) for (const byte of part) if (byte < 0x80) count++;
+  if (count * size !== length || length > most.bytes) return null;
+  const bytes = Buffer.alloc(length + 8);
+  let at = 0;
+  for (const part of parts) {
+    for (const value of integers(part)) {
+      // Little-endian two's complement: the lowest bytes are the number, and the next number is written over the others.
+      bytes.writeBigUInt64LE(value, at);
+      at += size;
+    }
   }
-  if (type === '' || isElsewhere) return null;
-  const numbers = whole.length > 0 ? packed(type, whole) : raw.length === 1 ? raw[0]! : Buffer.concat(raw);
-  const tensor = { type, shape: shape.map(Number), bytes: numbers };
-  return numbers.length === tensorBytes(type, tensor.shape) ? { name, tensor } : null;
+  return bytes.subarray(0, at);
 }
 
-function look(
-  bytes: Buffer,
-  kind: Message,
-  place: string,
-  found: OnnxParts,
-  rest: Hash,
-  depth: number,
-): void {
+/**
+ * A TensorProto whose numbers are in it, in one field that is for its type; null for any other (strings, other types, numbers in
+ * another file, fields that are not known): its bytes are compared.
+ */
+function tensorOf(bytes: Buffer, search: Search): { name: string; tensor: StoredTensor } | null {
+  let [name, type, holder] = ['', '', 0];
+  const shape: number[] = [];
+  const parts: Buffer[] = [];
+  const notes: Buffer[] = [];
+  for (const { number, wire, value, whole } of fieldsOf(bytes, search)) {
+    if (number === 1 && (wire === 0 || wire === 2)) {
+      for (const dimension of integers(value)) {
+        if (shape.length === most.dimensions) return null;
+        shape.push(Number(dimension));
+      }
+    } else if (number === 2 && wire === 0) type = typeNames[Number(varint(value, 0)[0])] ?? '';
+    else if (number === 8 && wire === 2 && isUtf8(value)) name = value.toString();
+    else if (number in numberFields) {
+      // Packed, or one number in each field; raw_data is one field.
+      const isHolder = wire === 2 || wire === numberFields[number]!.wire;
+      if (!isHolder || (holder !== 0 && (holder !== number || number === 9))) return null;
+      holder = number;
+      parts.push(value);
+    }
+    // doc_string and metadata_props; data_location, of which 0 is here
+    else if (number === 12 || number === 16) notes.push(whole);
+    else if (number !== 14 || wire !== 0 || varint(value, 0)[0] !== 0n) return null;
+  }
+  if (type === '' || (holder !== 0 && !numberFields[holder]!.types.includes(type))) return null;
+  const length = tensorBytes(type, shape);
+  const isVarints = numberFields[holder]?.wire === 0;
+  const numbers = isVarints
+    ? unpacked(type, parts, length)
+    : parts.length === 1
+      ? parts[0]!
+      : Buffer.concat(parts);
+  if (numbers?.length !== length) return null;
+  for (const note of notes) search.notes.update(note);
+  return { name, tensor: { type, shape, bytes: numbers! } };
+}
+
+/** A node is known by the first thing it makes: its own name is optional. */
+function outputOf(node: Buffer, search: Search): string | undefined {
+  for (const { number, value } of fieldsOf(node, search)) if (number === 2) return value.toString();
+  return undefined;
+}
+
+function look(bytes: Buffer, kind: Message, place: string, search: Search, depth: number): void {
   if (depth > deepest) throw new RangeError('too deep');
   const passed: readonly number[] = messages[kind].passed;
   const inside: Readonly<Record<number, Message | 'tensor'>> = messages[kind].inside;
-  const fields = [...fieldsOf(bytes)];
-  // A node is known by what it makes: its own name is optional.
-  const own = kind === 'node' ? fields.find(({ number }) => number === 2)?.value.toString() : undefined;
-  for (const { number, value, whole } of fields) {
-    if (passed.includes(number)) continue;
+  const own = kind === 'node' ? outputOf(bytes, search) : undefined;
+  const { tensors, copies, rest, notes } = search;
+  for (const { number, wire, value, whole } of fieldsOf(bytes, search)) {
     const message = inside[number];
-    if (message === undefined || typeof value === 'bigint') rest.update(whole);
+    if (passed.includes(number)) notes.update(whole);
+    else if (message === undefined || wire !== 2) rest.update(whole);
     else if (message !== 'tensor') {
       rest.update(`${message}(`);
-      look(value, message, own ?? place, found, rest, depth + 1);
+      look(value, message, own ?? place, search, depth + 1);
       rest.update(')');
     } else {
-      const read = tensorOf(value);
+      const read = tensorOf(value, search);
       if (!read) {
         rest.update(whole);
         continue;
       }
-      let name = read.name || place;
-      for (let copy = 2; found.tensors.has(name); copy++) name = `${read.name || place} (${copy})`;
-      found.tensors.set(name, read.tensor);
+      if (tensors.size === most.tensors) throw new RangeError('too many tensors');
+      const wanted = read.name || place;
+      let name = wanted;
+      let copy = copies.get(wanted) ?? 2;
+      for (; tensors.has(name); copy++) name = `${wanted} (${copy})`;
+      copies.set(wanted, copy);
+      tensors.set(name, read.tensor);
       rest.update(`tensor ${name};`);
     }
   }
 }
 
 /**
- * Takes an ONNX model apart (onnx.proto3): initializers and tensors of attributes by name, and a hash of everything else but
- * documentation and who made it. Throws RangeError for what is no such file.
+ * Takes an ONNX model apart (onnx.proto3): initializers and tensors of attributes by name, a hash of documentation and who made
+ * it, and a hash of everything else. Throws RangeError for what is no such file, or has more parts than any model.
  */
 export function onnxParts(bytes: Buffer): OnnxParts {
-  const rest = createHash('sha256');
-  const found: OnnxParts = { tensors: new Map(), rest: '' };
-  look(bytes, 'model', 'tensor', found, rest, 0);
-  return { ...found, rest: rest.digest('hex') };
+  const [rest, notes] = [createHash('sha256'), createHash('sha256')];
+  const tensors = new Map<string, StoredTensor>();
+  look(bytes, 'model', 'tensor', { tensors, copies: new Map(), rest, notes, fields: 0 }, 0);
+  return { tensors, rest: rest.digest('hex'), notes: notes.digest('hex') };
 }

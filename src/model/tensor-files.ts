@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -10,6 +11,8 @@ import { type StoredTensor, tensorBytes } from './tensor-values.ts';
 export interface TensorFile {
   tensors: ReadonlyMap<string, StoredTensor>;
   rest: string;
+  /** Equal when what only documents it is; empty where nothing in the file is only that. */
+  notes: string;
 }
 
 /** Files beyond this are compared as a whole: two of them would not fit into memory. */
@@ -18,27 +21,40 @@ const mostBytes = 2 ** 30;
 const shape = z.array(z.int().nonnegative());
 const safetensorsSchema = z.record(
   z.string(),
-  z.object({ dtype: z.string(), shape, data_offsets: z.tuple([z.int(), z.int()]) }),
+  z.strictObject({ dtype: z.string(), shape, data_offsets: z.tuple([z.int(), z.int()]) }),
 );
 
-/** A `.safetensors` file (huggingface.co/docs/safetensors, "Format"); null for what is none. */
+/** A `.safetensors` file (huggingface.co/docs/safetensors, "Format"), of which each byte belongs to one tensor; null for any other. */
 function safetensorsFile(bytes: Buffer): TensorFile | null {
   if (bytes.length < 8) return null;
   const length = bytes.readBigUInt64LE(0);
   if (length > BigInt(bytes.length - 8)) return null;
   const start = 8 + Number(length);
-  const { __metadata__: metadata = null, ...described } = JSON.parse(bytes.subarray(8, start).toString());
+  const header = bytes.subarray(8, start);
+  if (!isUtf8(header)) return null;
+  const { __metadata__: metadata = null, ...described } = JSON.parse(header.toString(), (key, value) => {
+    // Such a key is lost where objects are copied.
+    if (key === '__proto__') throw new SyntaxError('no name of a tensor');
+    return value;
+  });
   const parsed = safetensorsSchema.safeParse(described);
   if (!parsed.success) return null;
   const tensors = new Map<string, StoredTensor>();
-  const others: [string, string][] = [];
-  for (const [name, { dtype, shape: dims, data_offsets: offsets }] of Object.entries(parsed.data)) {
-    const own = bytes.subarray(start + offsets[0], start + offsets[1]);
-    if (own.length !== offsets[1] - offsets[0]) return null;
+  const others: (string | number[])[][] = [];
+  const data = bytes.subarray(start);
+  const entries = Object.entries(parsed.data).sort(
+    ([, { data_offsets: a }], [, { data_offsets: b }]) => a[0] - b[0] || a[1] - b[1],
+  );
+  let at = 0;
+  for (const [name, { dtype, shape: dims, data_offsets: offsets }] of entries) {
+    const [from, to] = offsets;
+    if (from !== at || to < from || to > data.length) return null;
+    at = to;
+    const own = data.subarray(from, to);
     if (tensorBytes(dtype, dims) === own.length) tensors.set(name, { type: dtype, shape: dims, bytes: own });
-    else others.push([name, digestBytes(own)]);
+    else others.push([name, dtype, dims, digestBytes(own)]);
   }
-  return { tensors, rest: canonicalJson([metadata, others.sort()]) };
+  return at === data.length ? { tensors, rest: canonicalJson([metadata, others.sort()]), notes: '' } : null;
 }
 
 const specSchema = z.object({ name: z.string(), shape, dtype: z.enum(['float32', 'int32', 'bool']) });
@@ -57,11 +73,12 @@ function layersFile(json: Buffer, weights: Buffer): TensorFile | null {
   for (const spec of parsed.data.weightsManifest.flatMap((group) => group.weights)) {
     const type = layersTypes[spec.dtype];
     const bytes = weights.subarray(at, at + tensorBytes(type, spec.shape)!);
-    if (bytes.length !== tensorBytes(type, spec.shape)) return null;
+    if (bytes.length !== tensorBytes(type, spec.shape) || tensors.has(spec.name)) return null;
     tensors.set(spec.name, { type, shape: spec.shape, bytes });
     at += bytes.length;
   }
-  return at === weights.length ? { tensors, rest: canonicalJson(parsed.data.modelTopology) } : null;
+  const rest = canonicalJson(parsed.data.modelTopology);
+  return at === weights.length ? { tensors, rest, notes: '' } : null;
 }
 
 /** A checkpoint saved in a folder, with the files of its manifest. */

@@ -38,7 +38,7 @@ function tensorDifference(
 
 /**
  * Every tensor whose bytes differ between two checkpoints, in the order of the first, and every file that differs in anything
- * but tensors. Tensors of TensorFlow.js have their own names, others that of their file before it.
+ * but tensors and, in ONNX, documentation. Tensors of TensorFlow.js have their own names, others that of their file before it.
  */
 export async function diffCheckpoints(
   first: SavedCheckpoint,
@@ -62,12 +62,16 @@ export async function diffCheckpoints(
       differences.push(incomparable(path, [], 'has other bytes'));
       continue;
     }
+    const known = differences.length;
     for (const name of new Set([...before.tensors.keys(), ...after.tensors.keys()])) {
       const label = one.length > 1 ? name : `${path}: ${name}`;
       differences.push(...tensorDifference(label, before.tensors.get(name), after.tensors.get(name)));
     }
     if (before.rest !== after.rest)
       differences.push(incomparable(path, [], 'differs in more than its tensors'));
+    // The files are not the same, and nothing that was read tells why.
+    if (differences.length === known && before.notes === after.notes)
+      differences.push(incomparable(path, [], 'has other bytes'));
   }
   return differences;
 }

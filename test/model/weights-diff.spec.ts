@@ -31,6 +31,13 @@ async function differences(one: Record<string, string | Buffer>, other: Record<s
   return found.map(({ name, largest, why }) => [name, why ?? largest]);
 }
 
+/** A safetensors file of this header. */
+function withHeader(text: string, ...data: Buffer[]): Buffer {
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(Buffer.byteLength(text)));
+  return Buffer.concat([length, Buffer.from(text), ...data]);
+}
+
 /** A safetensors file of these tensors: type, shape, bytes. */
 function safetensors(tensors: Record<string, [string, number[], Buffer]>, metadata?: object): Buffer {
   let at = 0;
@@ -39,10 +46,7 @@ function safetensors(tensors: Record<string, [string, number[], Buffer]>, metada
     header[name] = { dtype, shape, data_offsets: [at, at + bytes.length] };
     at += bytes.length;
   }
-  const text = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(text.length));
-  return Buffer.concat([length, text, ...Object.values(tensors).map(([, , bytes]) => bytes)]);
+  return withHeader(JSON.stringify(header), ...Object.values(tensors).map(([, , bytes]) => bytes));
 }
 
 const floats = (...values: number[]) => Buffer.from(new Float32Array(values).buffer);
@@ -103,6 +107,53 @@ describe('two checkpoints of safetensors', () => {
     ]);
   });
 
+  const one = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}';
+  it.each<[string, (last: number) => Buffer]>([
+    ['after them', (last) => withHeader(`{"w":${one}}`, floats(1, last))],
+    ['before them', (last) => withHeader(`{"w":${one.replace('0,4', '4,8')}}`, floats(last, 1))],
+    [
+      'between them',
+      (last) => withHeader(`{"v":${one},"w":${one.replace('0,4', '8,12')}}`, floats(1, last, 1)),
+    ],
+    ['that two of them share', (last) => withHeader(`{"v":${one},"w":${one}}`, floats(1, last))],
+    ['counted from the end', (last) => withHeader(`{"w":${one.replace('0,4', '-4,0')}}`, floats(1, last))],
+    ['of a name that no object has', (last) => withHeader(`{"__proto__":${one}}`, floats(last))],
+    [
+      'of metadata of such a name',
+      (last) => withHeader(`{"__metadata__":{"__proto__":{"a":"${last}"}},"w":${one}}`, floats(1)),
+    ],
+    ['of fields that no tensor has', (last) => withHeader(`{"w":{"x":${last},${one.slice(1)}}`, floats(1))],
+    [
+      'of no text',
+      (last) => withHeader(`{"w":${one}}`.replace('w', '\ufffd'), floats(last)).fill(last, 10, 13),
+    ],
+  ])('have other bytes where these are not of tensors: %s', async (_, of) => {
+    const clear = safetensors({ w: ['F32', [1], floats(5)] });
+    const found = await differences(
+      { 'm.safetensors': of(130), 'n.safetensors': of(130) },
+      { 'm.safetensors': of(131), 'n.safetensors': clear },
+    );
+    expect(found).toEqual([
+      ['m.safetensors', 'has other bytes'],
+      ['n.safetensors', 'has other bytes'],
+    ]);
+  });
+
+  it('have other bytes where only their headers are written differently', async () => {
+    const of = (space: string) => ({ 'm.safetensors': withHeader(`{"w":${one}}${space}`, floats(1)) });
+    expect(await differences(of(''), of(' '))).toEqual([['m.safetensors', 'has other bytes']]);
+  });
+
+  it('differ in the type of a tensor whose numbers cannot be read', async () => {
+    const of = (type: string, w: number) => ({
+      'm.safetensors': safetensors({ w: ['F32', [1], floats(w)], odd: [type, [2], Buffer.from([1, 2])] }),
+    });
+    expect(await differences(of('F8_E4M3', 1), of('F8_E5M2', 1.5))).toEqual([
+      ['m.safetensors: w', 0.5],
+      ['m.safetensors', 'differs in more than its tensors'],
+    ]);
+  });
+
   it('that are damaged are bytes, whatever the damage', async () => {
     const whole = safetensors({ w: ['F32', [2], floats(1, 2)] });
     await fc.assert(
@@ -155,6 +206,63 @@ describe('two ONNX models', () => {
     ]);
   });
 
+  it('do not differ in what only documents them', async () => {
+    expect(
+      await differences({ 'model.onnx': model({ note: 'a' }) }, { 'model.onnx': model({ note: 'b' }) }),
+    ).toEqual([]);
+  });
+
+  const initializer = (...fields: Buffer[]) => len(7, len(5, num(1, 1), len(8, 'w'), ...fields));
+  const alone = (field: number, value: number) =>
+    Buffer.concat([Buffer.from([(field << 3) | 5]), floats(value)]);
+  it.each<[string, (value: number) => Buffer[]]>([
+    ['raw data and whole numbers', (value) => [num(2, 1), len(9, floats(value)), num(5, 1)]],
+    ['raw data twice', (value) => [num(2, 1), len(9, floats(value)), len(9, Buffer.alloc(0))]],
+    ['two kinds of whole numbers', (value) => [num(2, 6), num(5, value), len(7, Buffer.alloc(0))]],
+    ['whole numbers for floats', (value) => [num(2, 1), num(5, value)]],
+    ['floats for whole numbers', (value) => [num(2, 6), len(4, floats(value))]],
+    ['raw data that is no such field', (value) => [num(2, 1), alone(9, value)]],
+    ['a field that no tensor has', (value) => [num(2, 1), len(9, floats(1)), num(99, value)]],
+    ['numbers in another file', (value) => [num(2, 1), len(13, `${value}`)]],
+    ['another number of them', (value) => [num(2, 6), len(5, Buffer.from([value, 1]))]],
+  ])('differ in the bytes of a tensor that is not clear: %s', async (_, fields) => {
+    const [one, other] = [initializer(...fields(1)), initializer(...fields(2))];
+    expect(onnxParts(one).tensors.size).toBe(0);
+    expect(await differences({ 'm.onnx': one }, { 'm.onnx': other })).toEqual([
+      ['m.onnx', 'differs in more than its tensors'],
+    ]);
+  });
+
+  it('are read to the last number, packed or each in a field of its own, however many', () => {
+    const numbers = Buffer.alloc(300_000, 1);
+    const wide = len(7, len(5, num(1, 300_000), num(2, 6), len(8, 'w'), len(5, numbers)));
+    const w = onnxParts(wide).tensors.get('w')!;
+    expect(w.bytes.equals(Buffer.from(new Int32Array(300_000).fill(1).buffer))).toBe(true);
+    const apart = len(7, len(5, num(1, 2), num(2, 1), len(8, 'w'), alone(4, 1.5), alone(4, 2)));
+    expect(onnxParts(apart).tensors.get('w')!.bytes.equals(floats(1.5, 2))).toBe(true);
+    const bytes = len(7, len(5, num(1, 3), num(2, 3), len(8, 'w'), num(5, 1), num(5, 2), num(5, 255)));
+    expect([...onnxParts(bytes).tensors.get('w')!.bytes]).toEqual([1, 2, 255]);
+  });
+
+  it('tell tensors of one name apart, however many, also from one that has such a name', () => {
+    const named = (name: string) => len(5, num(1, 1), num(2, 2), len(8, name), len(9, Buffer.from([7])));
+    const few = onnxParts(len(7, named('w (2)'), named('w'), named('w'), named('w (2)'), named('w')));
+    expect([...few.tensors.keys()]).toEqual(['w (2)', 'w', 'w (3)', 'w (2) (2)', 'w (4)']);
+    const many = onnxParts(len(7, ...Array.from({ length: 50_000 }, () => named('w'))));
+    expect([...many.tensors.keys()].at(-1)).toBe('w (50000)');
+  });
+
+  it('are bytes where they have more parts than any model: fields, tensors, dimensions', () => {
+    expect(() => onnxParts(Buffer.alloc(2_100_000, num(1, 8)))).toThrow('too many fields');
+    const tensor = len(5, num(1, 1), num(2, 2), len(9, Buffer.from([7])));
+    expect(() => onnxParts(len(7, Buffer.alloc(100_001 * tensor.length, tensor)))).toThrow(
+      'too many tensors',
+    );
+    const deep = (dimensions: number) =>
+      onnxParts(len(7, len(5, len(1, Buffer.alloc(dimensions, 1)), num(2, 2), len(9, Buffer.from([7])))));
+    expect([deep(64).tensors.size, deep(65).tensors.size, deep(300_000).tensors.size]).toEqual([1, 0, 0]);
+  });
+
   it('differ in more than that where they compute something else', async () => {
     expect(await differences({ 'model.onnx': model({}) }, { 'model.onnx': model({ op: 'Sub' }) })).toEqual([
       ['model.onnx', 'differs in more than its tensors'],
@@ -178,6 +286,34 @@ describe('two ONNX models', () => {
     let deep = len(6, Buffer.alloc(0));
     for (let level = 0; level < 200; level++) deep = len(6, len(1, len(5, deep)));
     expect(() => onnxParts(len(7, len(1, len(5, deep))))).toThrow(RangeError);
+  });
+});
+
+describe('two layers models', () => {
+  const model = (names: string[], more = {}) =>
+    JSON.stringify({
+      modelTopology: {},
+      weightsManifest: [{ weights: names.map((name) => ({ name, shape: [1], dtype: 'float32' })) }],
+      ...more,
+    });
+  it('differ in their weights, or in other bytes where a name is there twice or nothing else tells them apart', async () => {
+    const found = [];
+    for (const [names, weights, more] of [
+      [['v', 'w'], [2, 1], {}],
+      [['w', 'w'], [2, 2], {}],
+      [['v', 'w'], [1, 1], { generatedBy: 'x' }],
+    ] as const) {
+      found.push(
+        await differences(
+          { 'model.json': model([...names]), 'weights.bin': floats(1, 1) },
+          { 'model.json': model([...names], more), 'weights.bin': floats(...weights) },
+        ),
+      );
+      await rm(folder, { recursive: true });
+      await mkdir(folder);
+    }
+    const bytes = [['model.json', 'has other bytes']];
+    expect(found).toEqual([[['v', 1]], bytes, bytes]);
   });
 });
 
