@@ -144,8 +144,7 @@ describe('a command that was heard late', () => {
 
   it('changes nothing of a branch that became another one, and holds for a while where several follow each other', async () => {
     await begin(hyperYaml);
-    // What its pipelines make was searched for.
-    world.claim = (honest) => ({ ...honest, tuned: { width: 8 } });
+    world.searches = true;
     const change = await story.propose('good\n');
     const [five, tune] = [
       await world.say('eve', change, '/train epochs=5'),
@@ -167,7 +166,7 @@ describe('a command that was heard late', () => {
 
   it('searches anew once where a comment asks for it twice, and says of the second time that nothing was committed', async () => {
     await begin(hyperYaml);
-    world.claim = (honest) => ({ ...honest, tuned: { width: 8 } });
+    world.searches = true;
     const change = await story.propose('good\n');
     const said = await story.answer('eve', change, '/tune\n/tune');
     expect(said).toContain('Committed seed 2');

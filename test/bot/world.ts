@@ -88,6 +88,8 @@ export interface BotWorld {
   failure: string | null;
   /** What a job after `register` ends in; null when there is none. */
   after: 'success' | 'failed' | null;
+  /** Whether its pipelines have a job that searches. */
+  searches: boolean;
   /** What each job of the next pipelines takes, and the tags of its runner. */
   cost: { seconds: number; tags: string[] };
   api<T>(
@@ -158,6 +160,7 @@ function createEngine(world: World, self: () => BotWorld): CiEngine {
 
   async function register(project: Project, pipeline: Pipeline): Promise<Pipeline['status']> {
     const { work, claim, outcome, data, held } = self();
+    if (self().searches) addJob(project, pipeline, 'tune: [fashion]', outcome);
     const train = addJob(project, pipeline, 'train: [fashion]', outcome);
     const { failure } = self();
     if (outcome === 'failed' && failure) await keep(train, stepFailurePath, failure);
@@ -354,6 +357,7 @@ export async function createBotWorld(
     outcome: 'success',
     failure: null,
     after: null,
+    searches: false,
     cost: { seconds: 0, tags: [] },
     api,
     async push(who, branch, files, writer) {
