@@ -88,11 +88,12 @@ async function aboutOthers(
   models: readonly Pick<Subject, 'facts'>[],
   tools: Pick<Tools, 'contentOf'>,
 ): Promise<Digest[]> {
+  if (!word) return [];
   const [now, made] = await Promise.all([
     aboutOf(models, tools),
     Promise.all(models.map(({ facts }) => tools.contentOf(facts))),
   ]);
-  return (word?.about ?? []).filter((one) => !now.includes(one) && !made.includes(one));
+  return word.about.filter((one) => !now.includes(one) && !made.includes(one));
 }
 
 /** What commands need that send models back, or take that back. */
