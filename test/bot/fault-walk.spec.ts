@@ -17,6 +17,7 @@ import {
 } from '../../src/index.ts';
 import { type Death, deathsOf, drain, mortal, part, sample, stride } from './mortal.ts';
 import { type Fault, type FaultProxy, startFaultProxy } from './soak/chaos.ts';
+import { liveAs } from './story.ts';
 import { type BotWorld, createBotWorld } from './world.ts';
 
 let folder: string;
@@ -118,17 +119,7 @@ async function story(death: Death | null, calls: string[], looks = false): Promi
   const end = await facts();
   const [approved] = (await decisionsOf()).filter((one) => one.change === `!${change}`);
   if (!approved) throw new Error('nothing was approved');
-  await world.setLive({
-    current: {
-      candidate: approved.candidate,
-      evaluation: approved.evaluation,
-      package: end.plan!.package,
-      plan: approved.plan,
-      version: stories,
-      since: new Date().toISOString(),
-      commit: end.change.head,
-    },
-  });
+  await world.setLive(liveAs(approved, end, stories));
   await hear({ kind: 'branch' });
   // What is live asks every open change anew. A bot that was killed after asking may have read the answer already.
   await hear({ kind: 'change', change });

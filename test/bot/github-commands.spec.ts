@@ -11,6 +11,7 @@ import { expectHarmless } from '../report/harmless.ts';
 import { useDatabase } from './database.ts';
 import { createGithubWorld, type GithubWorld, githubDescription, settleOnGithub } from './github-world.ts';
 import { git } from './jobs.ts';
+import { liveAs } from './story.ts';
 import { projectYaml } from './world.ts';
 
 type Name = 'ada' | 'vera' | 'walt' | 'eve';
@@ -59,17 +60,7 @@ describe.skipIf(!githubDescription)('on GitHub', () => {
     const facts = await factsOf(change);
     const approved = (await decisionsOf()).findLast((one) => one.decision === 'approved')!;
     await world.trusted.copyArtifact(world.work, facts.plan!.package);
-    await world.setLive({
-      current: {
-        candidate: approved.candidate,
-        evaluation: approved.evaluation,
-        package: facts.plan!.package,
-        plan: approved.plan,
-        version: 1,
-        since: new Date().toISOString(),
-        commit: facts.change.head,
-      },
-    });
+    await world.setLive(liveAs(approved, facts, 1));
   }
 
   async function approvedChange(): Promise<number> {

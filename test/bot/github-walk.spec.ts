@@ -5,6 +5,7 @@ import { parseLock, shortDigest } from '../../src/index.ts';
 import { useDatabase } from './database.ts';
 import { createGithubWorld, type GithubWorld, githubDescription } from './github-world.ts';
 import { type Death, deathsOf, drain, mortal, part } from './mortal.ts';
+import { liveAs } from './story.ts';
 
 /** Far more than it takes, on machines that do other things. */
 const timeout = 3_600_000;
@@ -62,17 +63,7 @@ describe.skipIf(!githubDescription)(`on GitHub, a bot that is killed between any
     const end = await facts();
     const [approved] = await decisionsOf(change);
     if (!approved) throw new Error('nothing was approved');
-    await world.setLive({
-      current: {
-        candidate: approved.candidate,
-        evaluation: approved.evaluation,
-        package: end.plan!.package,
-        plan: approved.plan,
-        version: stories,
-        since: new Date().toISOString(),
-        commit: end.change.head,
-      },
-    });
+    await world.setLive(liveAs(approved, end, stories));
     await hear({ kind: 'branch' });
     // What is live asks every open change anew. A bot that was killed after asking may have read the answer already.
     for (let look = 0; look < 2; look++) await hear({ kind: 'change', change });

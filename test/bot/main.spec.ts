@@ -166,6 +166,18 @@ describe('the webhook', () => {
 });
 
 describe('the configuration from the environment', () => {
+  /** All that has no default. */
+  const settings = {
+    CDL_GITLAB_URL: 'https://gitlab.example.com',
+    CDL_PROJECT: 'acme/a',
+    CDL_BOT_TOKEN: 't',
+    CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
+    CDL_SIGNING_KEY: key,
+    CDL_WORK_STORE: 'file:///w',
+    CDL_TRUSTED_STORE: 'file:///t',
+    CDL_BOT_FOLDER: '/b',
+  };
+
   it('names what is missing', async () => {
     await expect(readBotConfig({})).rejects.toMatchObject({
       code: 'environment-missing',
@@ -176,16 +188,7 @@ describe('the configuration from the environment', () => {
   });
 
   it('has a default for everything that can have one', async () => {
-    const config = await readBotConfig({
-      CDL_GITLAB_URL: 'https://gitlab.example.com',
-      CDL_PROJECT: 'acme/a, acme/b',
-      CDL_BOT_TOKEN: 't',
-      CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
-      CDL_SIGNING_KEY: key,
-      CDL_WORK_STORE: 'file:///w',
-      CDL_TRUSTED_STORE: 'file:///t',
-      CDL_BOT_FOLDER: '/b',
-    });
+    const config = await readBotConfig({ ...settings, CDL_PROJECT: 'acme/a, acme/b' });
     expect(config).toMatchObject({
       projects: ['acme/a', 'acme/b'],
       port: 8080,
@@ -213,18 +216,7 @@ describe('the configuration from the environment', () => {
     [{ CDL_RECONCILE_SECONDS: '2592000' }, 'is not a number from 0 to 604800'],
     [{ CDL_RECONCILE_SECONDS: 'daily' }, 'CDL_RECONCILE_SECONDS "daily" is not a number'],
   ])('says of %o what is wrong with which variable', async (more, problem) => {
-    const env = {
-      CDL_GITLAB_URL: 'https://gitlab.example.com',
-      CDL_PROJECT: 'acme/a',
-      CDL_BOT_TOKEN: 't',
-      CDL_SIGNING_TOKEN: `whsec_${'A'.repeat(43)}=`,
-      CDL_SIGNING_KEY: key,
-      CDL_WORK_STORE: 'file:///w',
-      CDL_TRUSTED_STORE: 'file:///t',
-      CDL_BOT_FOLDER: '/b',
-      ...more,
-    };
-    const failed = readBotConfig(env);
+    const failed = readBotConfig({ ...settings, ...more });
     await expect(failed).rejects.toMatchObject({
       code: 'config-invalid',
       message: expect.stringContaining(problem),

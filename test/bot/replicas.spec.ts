@@ -17,6 +17,7 @@ import {
   openMirror,
   shortDigest,
 } from '../../src/index.ts';
+import { liveAs } from './story.ts';
 import { type BotWorld, createBotWorld } from './world.ts';
 
 let folder: string;
@@ -100,18 +101,7 @@ describe('two bots that do the same task at the same moment', () => {
     const decisions = async () =>
       (await readDecisions(world.context, 'fashion', 'fashion', 'production')).decisions;
     const [approved] = await decisions();
-    const { plan, change: at } = await facts();
-    await world.setLive({
-      current: {
-        candidate: approved!.candidate,
-        evaluation: approved!.evaluation,
-        package: plan!.package,
-        plan: approved!.plan,
-        version: 1,
-        since: new Date().toISOString(),
-        commit: at.head,
-      },
-    });
+    await world.setLive(liveAs(approved!, await facts(), 1));
     await twice((bot) => convergeBranch(bot));
     expect((await decisions()).map((one) => one.decision)).toEqual(['approved', 'promoted']);
     expect([...world.project.releases.keys()]).toEqual(['model/fashion/v1']);

@@ -9,6 +9,23 @@ import type { BotWorld } from './world.ts';
 /** People of a world who write. */
 export type Name = 'ada' | 'vera' | 'walt' | 'eve';
 
+/** What the deploy job leaves when it brought what was approved to the environment. */
+export function liveAs(approved: Decision, { plan, change }: Facts, version: number): { current: Live } {
+  const { candidate, evaluation, plan: digest } = approved;
+  const since = new Date().toISOString();
+  return {
+    current: {
+      candidate,
+      evaluation,
+      package: plan!.package,
+      plan: digest,
+      version,
+      since,
+      commit: change.head,
+    },
+  };
+}
+
 /** What people and their bot do with changes of a world, each until nothing is left to do. */
 export function tell(world: BotWorld) {
   const { context } = world;
