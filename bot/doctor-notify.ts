@@ -1,4 +1,11 @@
-import { describeError, type ForgeOptions, openForge, parseProject, projectFile } from '../src/index.ts';
+import {
+  describeError,
+  type ForgeOptions,
+  openForge,
+  parseProject,
+  plural,
+  projectFile,
+} from '../src/index.ts';
 import { type Finding, ok, problem } from './access.ts';
 import { type Environment, readNotify } from './config.ts';
 import { checkMailServer, type NotifySettings } from './notify.ts';
@@ -50,7 +57,7 @@ export async function lookAtNotify(
   const { webhooks, addresses } = receivers;
   const findings: Finding[] = [];
   if (webhooks > 0) {
-    const text = `${webhooks} webhook${webhooks === 1 ? '' : 's'} of cdl.yaml`;
+    const text = `${plural(webhooks, 'webhook')} of cdl.yaml`;
     findings.push(
       settings.secrets.length > 0
         ? ok(name, `${text}, signed`)

@@ -7,6 +7,7 @@ import {
   metricText,
   numberText,
   planDeployment,
+  plural,
   type StepFailure,
   shortDigest,
   signedText,
@@ -199,7 +200,7 @@ export function planBlocks(facts: Facts): Block[] {
       kind: 'facts',
       facts: [
         ['replaces', replacedText(facts)],
-        ['target', `${plan.target}, ${plan.replicas} replica${plan.replicas === 1 ? '' : 's'}`],
+        ['target', `${plan.target}, ${plural(plan.replicas, 'replica')}`],
         ['traffic', plan.traffic.map((share) => `${share} %`).join(' → ')],
         ['canary gate', `at most ${limitText(metricText('accuracy', plan.maxErrorRate))} failed requests`],
         ['package', `${bytesText(plan.bytes)} to move`],

@@ -1,8 +1,8 @@
 import { isDigest, shortDigest } from '../core/digest.ts';
+import { plural } from '../core/plural.ts';
 import { formatNumber } from '../report/text.ts';
 import type { Inside } from './changes.ts';
 import { columnsText } from './columns.ts';
-import { count } from './data-text.ts';
 
 /** One value that differs; undefined where one side has none. */
 export interface ValueChange {
@@ -54,7 +54,7 @@ export function changesText(found: {
     ...(data ? [`data: ${data.added} added, ${data.removed} removed, ${data.changed} changed`] : []),
     ...(measured.length > 0
       ? [
-          `weights: ${count(measured.length, 'tensor')} differing by up to ${Math.max(...measured).toPrecision(3)}`,
+          `weights: ${plural(measured.length, 'tensor')} differing by up to ${Math.max(...measured).toPrecision(3)}`,
         ]
       : []),
     ...(weights ?? []).flatMap(({ name, why }) => (why === null ? [] : [`weights: ${name} ${why}`])),

@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { addFolder } from '../data/folder/add.ts';
 import { pointerFile, readPointers, setPointer } from '../data/folder/pointers.ts';
 import { openFilePool } from '../data/folder/pool.ts';
 import { isBefore, moveRef, readRef, writeNote } from '../data/folder/refs.ts';
 import { hasVersion } from '../data/folder/transfer.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
-import { bytesText, count } from './data-text.ts';
+import { bytesText } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
 /** `cdl data add PATH…`: a version of each path, its ref moved forward, the commit's pointer set. */
@@ -41,7 +42,7 @@ export async function addPaths(input: CommandInput, desk: Desk, paths: readonly 
         signal: input.console.signal,
         progress: late((entries, bytes) =>
           input.console.progress(
-            `adding ${name}, ${count(entries, 'entry', 'entries')}, ${bytesText(bytes)} read`,
+            `adding ${name}, ${plural(entries, 'entry', 'entries')}, ${bytesText(bytes)} read`,
             0,
           ),
         ),
@@ -63,8 +64,8 @@ export async function addPaths(input: CommandInput, desk: Desk, paths: readonly 
     await pool.close();
   }
   const text = rows.map((row) => {
-    const size = `${count(row.count, 'file')}, ${bytesText(row.bytes)}`;
-    const what = row.changed ? `${count(row.read, 'file')} read` : 'as before';
+    const size = `${plural(row.count, 'file')}, ${bytesText(row.bytes)}`;
+    const what = row.changed ? `${plural(row.read, 'file')} read` : 'as before';
     return `${row.path}  ${shortDigest(row.version)}  ${size}, ${what}`;
   });
   input.console.print(text.join('\n'), { versions: rows });

@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { localVersion } from '../data/folder/base.ts';
 import { checkoutVersion } from '../data/folder/checkout.ts';
 import { readPointers, setPointer } from '../data/folder/pointers.ts';
@@ -9,7 +10,6 @@ import { fetchArtifact } from '../data/folder/transfer.ts';
 import { blobKey } from '../store/index.ts';
 import { type Desk, pointedPath, resolveRef, resolveVersion } from './data-desk.ts';
 import { noteSharing } from './data-share.ts';
-import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
 /**
@@ -35,7 +35,7 @@ export async function checkout(input: CommandInput, desk: Desk, what: readonly s
   }
   const text = rows.map(
     (row) =>
-      `${row.path}  ${shortDigest(row.version)}  ${count(row.written, 'file')} written, ${row.kept} there already, ${row.removed} removed`,
+      `${row.path}  ${shortDigest(row.version)}  ${plural(row.written, 'file')} written, ${row.kept} there already, ${row.removed} removed`,
   );
   input.console.print(text.join('\n') || 'this commit has no versions: cdl data add <path>', {
     versions: rows,

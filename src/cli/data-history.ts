@@ -1,13 +1,14 @@
 import type { Artifact } from '../core/artifact.ts';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { diffListings } from '../data/folder/diff.ts';
 import { openListing } from '../data/folder/reader.ts';
 import { readNote } from '../data/folder/refs.ts';
 import { folderVersion } from '../data/folder/version.ts';
 import { mostListed } from './actions.ts';
 import { type Desk, resolveVersion, versionBefore } from './data-desk.ts';
-import { bytesText, count } from './data-text.ts';
+import { bytesText } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
 /** One version of a history, as `cdl data log --json` prints it. */
@@ -59,7 +60,7 @@ export async function log(input: CommandInput, desk: Desk, what: readonly string
     }
   }
   const text = rows.map((row) => {
-    const size = `${row.count === null ? '' : `${count(row.count, 'item')}, `}${bytesText(row.bytes)}`;
+    const size = `${row.count === null ? '' : `${plural(row.count, 'item')}, `}${bytesText(row.bytes)}`;
     const made = [row.at, row.who].filter((part) => part !== null).join(' by ');
     return [shortDigest(row.version), row.name, size, made, row.message].filter(Boolean).join('  ');
   });

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Digest, digestBytes, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { localVersion } from '../data/folder/base.ts';
 import { readPointers } from '../data/folder/pointers.ts';
 import { moveRef, readRef } from '../data/folder/refs.ts';
@@ -9,7 +10,6 @@ import { copyVersions, fetchArtifact } from '../data/folder/transfer.ts';
 import { folderVersion } from '../data/folder/version.ts';
 import type { Zone } from '../store/types.ts';
 import { type Desk, resolveVersion } from './data-desk.ts';
-import { count } from './data-text.ts';
 import type { CommandInput } from './types.ts';
 
 function needsRemote(desk: Desk): void {
@@ -65,7 +65,7 @@ export async function push(input: CommandInput, desk: Desk, what: readonly strin
   if (rows.length > 0) await noteSharing(desk, remote, isNew);
   const text = rows.map(
     (row) =>
-      `${row.name}  ${shortDigest(row.version)}  ${row.copied === 0 ? 'there already' : `${count(row.copied, 'version')} sent`}${row.moved ? `, ref ${row.ref} moved` : ''}`,
+      `${row.name}  ${shortDigest(row.version)}  ${row.copied === 0 ? 'there already' : `${plural(row.copied, 'version')} sent`}${row.moved ? `, ref ${row.ref} moved` : ''}`,
   );
   input.console.print(text.join('\n') || 'this commit has no versions: cdl data add <path>', {
     pushed: rows,

@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { collectGarbage } from '../data/gc.ts';
 import { type GitRoots, readGitRoots } from '../data/git-roots.ts';
 import { listRepositories, repositoryNames } from '../data/repositories.ts';
@@ -7,7 +8,7 @@ import { cleanLine } from '../report/text.ts';
 import { findRoot, openZone } from '../steps/context.ts';
 import { openLocalZone } from '../store/index.ts';
 import type { Zone } from '../store/types.ts';
-import { bytesText, count } from './data-text.ts';
+import { bytesText } from './data-text.ts';
 import { judgeDoubts } from './doubts.ts';
 import type { CommandInput } from './types.ts';
 
@@ -57,8 +58,8 @@ export async function gc(input: CommandInput): Promise<number> {
     remove,
     signal: input.console.signal,
   });
-  const what = `${count(found.objects.length, 'object')} (${bytesText(found.bytes)}) and ${count(found.manifests.length, 'manifest')}`;
-  const kept = `${count(found.kept.objects, 'object')} (${bytesText(found.kept.bytes)})`;
+  const what = `${plural(found.objects.length, 'object')} (${bytesText(found.bytes)}) and ${plural(found.manifests.length, 'manifest')}`;
+  const kept = `${plural(found.kept.objects, 'object')} (${bytesText(found.kept.bytes)})`;
   const lines = [
     ...doubts.map((doubt) => `! ${doubt}`),
     remove ? `removed ${what}; ${kept} stay` : `would remove ${what}; ${kept} stay`,

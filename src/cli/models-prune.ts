@@ -1,13 +1,13 @@
 import { versionKey } from '../core/claim.ts';
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { retentionSchema } from '../core/project-retention.ts';
 import { digestsIn } from '../data/gc.ts';
 import { readGitRoots } from '../data/git-roots.ts';
 import { dropVersions } from '../model/registry.ts';
 import { type Holders, planRetention, type RetentionPolicy } from '../model/retention.ts';
 import type { Zone } from '../store/types.ts';
-import { count } from './data-text.ts';
 import { judgeDoubts } from './doubts.ts';
 import type { ModelsDesk } from './models-desk.ts';
 import type { CommandInput } from './types.ts';
@@ -98,7 +98,7 @@ export async function prune(input: CommandInput, desk: ModelsDesk): Promise<numb
       const what = !gone.includes(one.version) ? `stays: ${why}` : remove ? 'removed' : 'would go';
       return `${one.version}  ${shortDigest(one.digest)}  ${what}`;
     }),
-    `${count(gone.length, 'version')} of ${model} ${remove ? 'removed' : 'would go'}, ${known.versions.length - gone.length} stay (the newest ${policy.keep}, those of ${policy.days} days, and what is in use)`,
+    `${plural(gone.length, 'version')} of ${model} ${remove ? 'removed' : 'would go'}, ${known.versions.length - gone.length} stay (the newest ${policy.keep}, those of ${policy.days} days, and what is in use)`,
     ...(gone.length === 0
       ? []
       : [remove ? 'cdl gc says what that leaves unused' : 'nothing was removed: cdl models prune --delete']),

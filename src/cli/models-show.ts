@@ -1,6 +1,7 @@
 import type { Candidate } from '../core/candidate.ts';
 import type { Digest } from '../core/digest.ts';
 import { shortDigest } from '../core/digest.ts';
+import { plural } from '../core/plural.ts';
 import {
   type KnownModel,
   readModel,
@@ -11,7 +12,6 @@ import { readRun } from '../model/runs.ts';
 import { formatNumber } from '../report/text.ts';
 import { mostListed } from './actions.ts';
 import { columnsText, factsText } from './columns.ts';
-import { count } from './data-text.ts';
 import { type ModelsDesk, oneVersion } from './models-desk.ts';
 import { pairsText, timeText } from './run-values.ts';
 import type { CommandInput } from './types.ts';
@@ -139,7 +139,7 @@ function detailText(detail: VersionDetail): string {
   }
   if (detail.sbom) {
     const { components, artifact } = detail.sbom;
-    sections.push('bill of materials', factsText([[count(components, 'package'), artifact]], '  '));
+    sections.push('bill of materials', factsText([[plural(components, 'package'), artifact]], '  '));
   }
   for (const { environment, digest: evaluated, evaluation } of evaluations) {
     const values = Object.entries(evaluation.scores.metrics).map(

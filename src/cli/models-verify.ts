@@ -1,13 +1,14 @@
 import { codeDigest } from '../core/candidate.ts';
 import { type Digest, shortDigest } from '../core/digest.ts';
 import { catalogue, UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { configDigest, modelConfig, parseProject, projectFile } from '../core/project.ts';
 import { type KnownVersion, readVersionDetail, type VersionDetail } from '../deploy/known-versions.ts';
 import { selectCode } from '../exec/code.ts';
 import { lockfiles } from '../exec/lockfiles.ts';
 import { run } from '../exec/run.ts';
 import { type Checked, verifyTree } from '../model/verify-tree.ts';
-import { bytesText, count } from './data-text.ts';
+import { bytesText } from './data-text.ts';
 import { findVersion, type ModelsDesk } from './models-desk.ts';
 import type { CommandInput } from './types.ts';
 
@@ -128,7 +129,7 @@ export async function verify(
         : isWhole
           ? '; code and configuration are those of its commit'
           : '';
-    const read = `${count(row.artifacts, 'artifact')}, ${bytesText(row.bytes)} read`;
+    const read = `${plural(row.artifacts, 'artifact')}, ${bytesText(row.bytes)} read`;
     return [
       `${isWhole ? '✓' : '✗'} version ${row.version}  ${read}${git}`,
       ...row.problems.map((text) => `    ${text}`),

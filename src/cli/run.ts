@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Digest, isDigest, shortDigest } from '../core/digest.ts';
 import { UpstreamError, UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import type { ModelConfig } from '../core/project.ts';
 import { ownerName } from '../exec/owner.ts';
 import { cloneAt, type Snapshot, takeSnapshot } from '../exec/snapshot.ts';
@@ -15,7 +16,6 @@ import { parseParameters } from '../steps/parameters.ts';
 import { runStep, type StepResult } from '../steps/run-step.ts';
 import { modelOf } from '../steps/subject.ts';
 import { type Ctx, outputDigest } from '../steps/types.ts';
-import { count } from './data-text.ts';
 import { followPipeline } from './follow.ts';
 import { openRemote, type Remote, runBranches } from './remote.ts';
 import type { CommandInput } from './types.ts';
@@ -46,7 +46,7 @@ export function snapshotText({ commit, isNew, untracked }: Snapshot): string {
   if (!isNew) return `nothing differs from commit ${short}`;
   const shown = untracked.slice(0, 5).join(', ');
   const more = untracked.length > 5 ? ` and ${untracked.length - 5} more` : '';
-  const added = untracked.length > 0 ? `, with ${count(untracked.length, 'new file')}: ${shown}${more}` : '';
+  const added = untracked.length > 0 ? `, with ${plural(untracked.length, 'new file')}: ${shown}${more}` : '';
   return `snapshot ${short} of your worktree${added}`;
 }
 

@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { plural } from '../core/plural.ts';
 import { readSteps } from '../model/run-steps.ts';
 import { gpuSeconds, type Run } from '../model/runs.ts';
 import type { Zone } from '../store/types.ts';
-import { count } from './data-text.ts';
 import { partsOfRun, settingsOf, under } from './run-values.ts';
 import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
@@ -77,7 +77,7 @@ export async function exportRuns(
     return 0;
   }
   await writeFile(resolve(input.cwd, out), `${text}\n`);
-  input.console.print(`${count(chosen.length, 'run')} in ${out}`, {
+  input.console.print(`${plural(chosen.length, 'run')} in ${out}`, {
     runs: chosen.length,
     file: resolve(input.cwd, out),
   });

@@ -1,8 +1,8 @@
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import { openMlflow } from '../model/mlflow.ts';
 import { mirrorRun, mirrorVersion } from '../model/mlflow-mirror.ts';
 import { listVersions } from '../model/registry.ts';
-import { count } from './data-text.ts';
 import type { RunsDesk } from './runs.ts';
 import type { CommandInput } from './types.ts';
 
@@ -42,7 +42,7 @@ export async function mirror(input: CommandInput, desk: RunsDesk, what: readonly
   input.console.progress('runs', 1);
   const there = chosen.length - runs;
   input.console.print(
-    `${count(runs, 'run')} and ${count(versions, 'version')} sent to ${new URL(access.url).host}${there > 0 ? `, ${count(there, 'run')} there already` : ''}`,
+    `${plural(runs, 'run')} and ${plural(versions, 'version')} sent to ${new URL(access.url).host}${there > 0 ? `, ${plural(there, 'run')} there already` : ''}`,
     { sent: { runs, versions }, there },
   );
   return 0;

@@ -1,5 +1,6 @@
 import { shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
+import { plural } from '../core/plural.ts';
 import type { RunLine } from '../model/run-index.ts';
 import { gpuSeconds, type Run } from '../model/runs.ts';
 import { cleanText, formatNumber } from '../report/text.ts';
@@ -71,9 +72,7 @@ function showText({ digest, facts, ...run }: Run): string {
     ],
     [
       'GPU-seconds',
-      facts.gpus === 0
-        ? null
-        : `${formatNumber(gpuSeconds(facts))} (${facts.gpus} GPU${facts.gpus === 1 ? '' : 's'})`,
+      facts.gpus === 0 ? null : `${formatNumber(gpuSeconds(facts))} (${plural(facts.gpus, 'GPU')})`,
     ],
     ['by', facts.who],
     ['commit', facts.commit],

@@ -1,4 +1,4 @@
-/** A count with its word: `1 decision`, `2 decisions`. For words that take an s. */
-export function plural(count: number, one: string): string {
-  return `${count} ${one}${count === 1 ? '' : 's'}`;
+/** A count with its word: `1 decision`, `2 decisions`; `more` for words that take no s. */
+export function plural(count: number, one: string, more = `${one}s`): string {
+  return `${count} ${count === 1 ? one : more}`;
 }

@@ -6,6 +6,7 @@ import { type Digest, shortDigest } from '../core/digest.ts';
 import { UserError } from '../core/error.ts';
 import type { LiveState } from '../core/live.ts';
 import { type Lock, type LockEntry, lockEntry } from '../core/lock.ts';
+import { plural } from '../core/plural.ts';
 import type { Project } from '../core/project.ts';
 import type { Report } from '../core/report.ts';
 import { listVersions } from '../model/registry.ts';
@@ -132,8 +133,8 @@ export function driftReport(project: string, found: readonly Drift[], models: nu
     verdict: found.length === 0 ? 'pass' : 'fail',
     summary:
       found.length === 0
-        ? `Registry, cdl.lock, decisions and what is live agree about ${models} model${models === 1 ? '' : 's'}.`
-        : `${found.length} thing${found.length === 1 ? ' does' : 's do'} not agree.`,
+        ? `Registry, cdl.lock, decisions and what is live agree about ${plural(models, 'model')}.`
+        : `${plural(found.length, 'thing does', 'things do')} not agree.`,
     blocks:
       found.length === 0
         ? []

@@ -1,3 +1,4 @@
+import { plural } from '../core/plural.ts';
 import type { Block, Chart, Report } from '../core/report.ts';
 import { chartKey } from './chart-key.ts';
 import { chartTable, type TextTable } from './chart-table.ts';
@@ -218,5 +219,5 @@ function shorten(text: string, length: number): string {
 }
 
 function more(count: number, what: string): string[] {
-  return count > 0 ? [`… ${count} more ${what}${count === 1 ? '' : 's'}`] : [];
+  return count > 0 ? [`… ${plural(count, `more ${what}`)}`] : [];
 }
